@@ -1,0 +1,1 @@
+"""Everything that makes and measures Hark's models; `asr` never imports it."""
