@@ -1,0 +1,20 @@
+"""From log-probs to text: greedy, beam search with a language model, and forced alignment, on plain NumPy arrays."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """What a decoder heard in one utterance.
+
+    Attributes:
+      units: ids of the units, blanks and repeats already collapsed.
+      steps: first and last step (both inclusive) of each unit; as many as `units`, in order of time.
+      score: natural logarithm; what it sums up is said by the decoder that made it.
+      text: the units as words with single spaces; empty where the decoder knows ids only (forced alignment).
+    """
+
+    units: tuple[int, ...]
+    steps: tuple[tuple[int, int], ...]
+    score: float
+    text: str
