@@ -1,4 +1,4 @@
-"""From log-probs to text: greedy, beam search with a language model, and forced alignment, on plain NumPy arrays."""
+"""From log-probs to text on plain NumPy arrays: greedy, beam search with a language model, forced alignment."""
 
 from dataclasses import dataclass
 

@@ -1,0 +1,211 @@
+"""What a recogniser heard, as data; every output format is a view of it."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FORMATS = ("txt", "srt", "vtt", "tsv", "json")
+
+# Subtitles follow Netflix' Timed Text Style Guide (general requirements: two lines, 5/6 s to 7 s; English: 42 characters).
+MAX_LINE_CHARACTERS = 42
+MAX_CUE_SECONDS = 7.0
+MIN_CUE_SECONDS = 5 / 6
+# A speaker's pause that viewers notice: the text after it must not show before it is said.
+CUE_PAUSE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word with start and end in seconds from the start of the recording, and confidence in [0, 1]."""
+
+    text: str
+    start: float
+    end: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What was said between two pauses; `text` is its words with single spaces, times are in seconds."""
+
+    start: float
+    end: float
+    text: str
+    words: tuple[Word, ...]
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """The text of one recording; a recording without speech has no segments.
+
+    Attributes:
+      segments: in order of time.
+      language: English name of the language, as in OpenAI's answers ("english").
+      duration: of the recording, in seconds.
+      model: name of the model that heard it.
+    """
+
+    segments: tuple[Segment, ...]
+    language: str
+    duration: float
+    model: str
+
+    @property
+    def text(self) -> str:
+        """All words, on one line."""
+        return " ".join(segment.text for segment in self.segments)
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """The words of all segments."""
+        return tuple(word for segment in self.segments for word in segment.words)
+
+    def to_txt(self) -> str:
+        """One line a segment."""
+        return "".join(f"{segment.text}\n" for segment in self.segments)
+
+    def to_srt(self) -> str:
+        """SubRip subtitles."""
+        return "\n".join(
+            f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{text}\n"
+            for number, (start, end, text) in enumerate(_cues(self.segments), start=1)
+        )
+
+    def to_vtt(self) -> str:
+        """WebVTT captions (https://www.w3.org/TR/webvtt1/), the format of HTML's <track>."""
+        cues = (
+            f"\n{_clock(start, '.')} --> {_clock(end, '.')}\n{_escape_vtt(text)}\n"
+            for start, end, text in _cues(self.segments)
+        )
+        return "WEBVTT\n" + "".join(cues)
+
+    def to_tsv(self) -> str:
+        """One line a segment: start and end in integer milliseconds, text. The columns are Whisper's."""
+        rows = (
+            f"{_milliseconds(segment.start)}\t{_milliseconds(segment.end)}\t{segment.text}\n"
+            for segment in self.segments
+        )
+        return "start\tend\ttext\n" + "".join(rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields of OpenAI's `verbose_json`, plus `model` and each word's `confidence`; seconds to the millisecond."""
+        return {
+            "task": "transcribe",
+            "language": self.language,
+            "duration": round(self.duration, 3),
+            "model": self.model,
+            "text": self.text,
+            "segments": [
+                {
+                    "id": id,
+                    "start": round(segment.start, 3),
+                    "end": round(segment.end, 3),
+                    "text": segment.text,
+                }
+                for id, segment in enumerate(self.segments)
+            ],
+            "words": [
+                {
+                    "word": word.text,
+                    "start": round(word.start, 3),
+                    "end": round(word.end, 3),
+                    "confidence": round(word.confidence, 4),
+                }
+                for word in self.words
+            ],
+        }
+
+    def to_json(self) -> str:
+        """`to_dict` as indented JSON."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+
+    def render(self, format: str) -> str:
+        """The transcript in one of `FORMATS`. Raises ValueError for any other."""
+        views: dict[str, Callable[[], str]] = {
+            "txt": self.to_txt,
+            "srt": self.to_srt,
+            "vtt": self.to_vtt,
+            "tsv": self.to_tsv,
+            "json": self.to_json,
+        }
+        if format not in views:
+            raise ValueError(f"no output format {format!r}: choose one of {', '.join(FORMATS)}")
+        return views[format]()
+
+    def save(self, path: Path | str) -> None:
+        """Writes the format that the path's suffix names. Raises ValueError for a suffix that is none of `FORMATS`."""
+        path = Path(path)
+        text = self.render(path.suffix.removeprefix(".").lower())
+        path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _clock(milliseconds: int, decimal_sign: str) -> str:
+    # Whole milliseconds are carried up, so 59.9996 s is 00:01:00.000 and never 00:00:60.000.
+    minutes, milliseconds = divmod(milliseconds, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    seconds, milliseconds = divmod(milliseconds, 1000)
+    return f"{hours:02}:{minutes:02}:{seconds:02}{decimal_sign}{milliseconds:03}"
+
+
+def _escape_vtt(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _cues(segments: Sequence[Segment]) -> Iterator[tuple[int, int, str]]:
+    """Subtitles in order: start and end in milliseconds, and a text of one or two lines.
+
+    Cues never overlap, none is empty or longer than it should be (one long word apart), and one that would only
+    flash stays up to `MIN_CUE_SECONDS` if the next leaves it the time.
+    """
+    groups = [words for segment in segments for words in _split(segment.words)]
+    starts = [_milliseconds(words[0].start) for words in groups]
+    previous_end = 0
+    for index, words in enumerate(groups):
+        start = max(starts[index], previous_end)
+        end = max(_milliseconds(words[-1].end), start + _milliseconds(MIN_CUE_SECONDS))
+        if index + 1 < len(groups):
+            end = min(end, starts[index + 1])
+        previous_end = max(end, start + 1)
+        yield start, previous_end, "\n".join(_lines(words))
+
+
+def _split(words: Sequence[Word]) -> Iterator[Sequence[Word]]:
+    """Runs of words that each fit one cue, split where the speaker paused or else near the middle."""
+    pending = [words] if words else []
+    while pending:
+        words = pending.pop()
+        pauses = [after.start - before.end for before, after in zip(words, words[1:], strict=False)]
+        if len(words) == 1 or (_fits(words) and max(pauses) < CUE_PAUSE_SECONDS):
+            yield words
+            continue
+        # A pause of x seconds wins over a split that is nearer to the middle by the share x of the words.
+        preference = [
+            pause - abs(count / len(words) - 0.5) if pause < CUE_PAUSE_SECONDS else pause
+            for count, pause in enumerate(pauses, start=1)
+        ]
+        count = 1 + preference.index(max(preference))
+        pending += [words[count:], words[:count]]
+
+
+def _fits(words: Sequence[Word]) -> bool:
+    return (
+        words[-1].end - words[0].start <= MAX_CUE_SECONDS
+        and sum(len(word.text) + 1 for word in words) <= 2 * (MAX_LINE_CHARACTERS + 1)
+        and all(len(line) <= MAX_LINE_CHARACTERS for line in _lines(words))
+    )
+
+
+def _lines(words: Sequence[Word]) -> list[str]:
+    """The words on one line, or on two that are as equal as they can be."""
+    texts = [word.text for word in words]
+    line = " ".join(texts)
+    if len(line) <= MAX_LINE_CHARACTERS or len(texts) == 1:
+        return [line]
+    pairs = [[" ".join(texts[:count]), " ".join(texts[count:])] for count in range(1, len(texts))]
+    return min(pairs, key=lambda pair: max(map(len, pair)))
