@@ -1,5 +1,6 @@
 """What a recogniser heard, as data; every output format is a view of it."""
 
+import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any
 
 FORMATS = ("txt", "srt", "vtt", "tsv", "json")
 
-# Subtitles follow Netflix' Timed Text Style Guide (general requirements: two lines, 5/6 s to 7 s; English: 42 characters).
+# Netflix' Timed Text Style Guide: two lines and 5/6 s to 7 s (general), 42 characters a line (English).
 MAX_LINE_CHARACTERS = 42
 MAX_CUE_SECONDS = 7.0
 MIN_CUE_SECONDS = 5 / 6
@@ -90,7 +91,7 @@ class Transcript:
         return "start\tend\ttext\n" + "".join(rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields of OpenAI's `verbose_json`, plus `model` and each word's `confidence`; seconds to the millisecond."""
+        """The fields of OpenAI's `verbose_json`, plus `model` and each word's `confidence`."""
         return {
             "task": "transcribe",
             "language": self.language,
@@ -135,7 +136,7 @@ class Transcript:
         return views[format]()
 
     def save(self, path: Path | str) -> None:
-        """Writes the format that the path's suffix names. Raises ValueError for a suffix that is none of `FORMATS`."""
+        """Writes the format that the path's suffix names. Raises ValueError if it is none of `FORMATS`."""
         path = Path(path)
         text = self.render(path.suffix.removeprefix(".").lower())
         path.write_text(text, encoding="utf-8", newline="\n")
@@ -160,8 +161,8 @@ def _escape_vtt(text: str) -> str:
 def _cues(segments: Sequence[Segment]) -> Iterator[tuple[int, int, str]]:
     """Subtitles in order: start and end in milliseconds, and a text of one or two lines.
 
-    Cues never overlap, none is empty or longer than it should be (one long word apart), and one that would only
-    flash stays up to `MIN_CUE_SECONDS` if the next leaves it the time.
+    Cues never overlap, none is empty or (one long word apart) too long, and one that would only flash stays
+    for `MIN_CUE_SECONDS` if the next leaves it the time.
     """
     groups = [words for segment in segments for words in _split(segment.words)]
     starts = [_milliseconds(words[0].start) for words in groups]
@@ -180,7 +181,7 @@ def _split(words: Sequence[Word]) -> Iterator[Sequence[Word]]:
     pending = [words] if words else []
     while pending:
         words = pending.pop()
-        pauses = [after.start - before.end for before, after in zip(words, words[1:], strict=False)]
+        pauses = [after.start - before.end for before, after in itertools.pairwise(words)]
         if len(words) == 1 or (_fits(words) and max(pauses) < CUE_PAUSE_SECONDS):
             yield words
             continue

@@ -1,4 +1,4 @@
-"""From log-probs to text on plain NumPy arrays: greedy, beam search with a language model, forced alignment."""
+"""From log-probs to text on plain NumPy arrays: greedy, beam search, forced alignment."""
 
 from dataclasses import dataclass
 

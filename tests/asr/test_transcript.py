@@ -122,7 +122,7 @@ def test_vtt_escapes_what_would_be_markup():
 def test_lines_of_a_cue_are_as_equal_as_they_can_be():
     text = "this is a sentence that is a little too long for a line"
     ((_, _, lines),) = cues(transcript(spoken(text)).to_srt())
-    assert lines == ["this is a sentence that is a", "little too long for a line"]
+    assert lines == ["this is a sentence that is", "a little too long for a line"]
 
 
 def test_a_cue_ends_at_the_longest_pause_near_its_middle():
