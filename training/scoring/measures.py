@@ -1,0 +1,85 @@
+"""Error rates from counts of words, characters and sentences."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from training.scoring.alignment import DELETIONS, HITS, INSERTIONS, SUBSTITUTIONS, Alignments
+
+# Columns of a table of counts: one row an utterance, a speaker, a resample or a whole set.
+WORDS = slice(0, 4)
+CHARACTERS = slice(4, 8)
+WRONG_SENTENCES, SENTENCES = 8, 9
+COUNT_COLUMNS = 10
+
+RATES = {
+    "wer": "word error rate: (substitutions + deletions + insertions) / reference words",
+    "cer": "the same of characters, spaces included",
+    "ser": "sentence error rate: utterances with any error / utterances",
+    "mer": "match error rate: errors / (reference words + insertions)",
+    "wil": "word information lost: 1 - hits² / (reference words · hypothesis words)",
+}
+
+
+def count_table(alignments: Alignments) -> np.ndarray:
+    """[utterances, COUNT_COLUMNS] int64: everything that a rate is made of, additive over utterances."""
+    wrong = alignments.words[:, SUBSTITUTIONS:].any(axis=1)
+    return np.column_stack(
+        [alignments.words, alignments.characters, wrong, np.ones(len(wrong), np.int64)]
+    ).astype(np.int64)
+
+
+def rates(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Rates from counts [..., COUNT_COLUMNS], each [...]; the keys are those of `RATES`.
+
+    NaN where there is nothing to divide by: no rate is defined on empty references, whose insertions the counts
+    show. MER and WIL after Morris, Maier & Green 2004, "From WER and RIL to MER and WIL".
+    """
+    words, characters = counts[..., WORDS], counts[..., CHARACTERS]
+    hits, insertions = words[..., HITS], words[..., INSERTIONS]
+    errors = words[..., SUBSTITUTIONS:].sum(axis=-1)
+    said = words[..., : DELETIONS + 1].sum(axis=-1)
+    heard = hits + words[..., SUBSTITUTIONS] + insertions
+    # With nothing heard every word is lost, though hits / heard is 0 / 0.
+    kept = _ratio(hits, said) * np.where(heard == 0, 0.0, _ratio(hits, heard))
+    return {
+        "wer": _ratio(errors, said),
+        "cer": _ratio(characters[..., SUBSTITUTIONS:].sum(axis=-1), characters[..., : DELETIONS + 1].sum(axis=-1)),
+        "ser": _ratio(counts[..., WRONG_SENTENCES], counts[..., SENTENCES]),
+        "mer": _ratio(errors, said + insertions),
+        "wil": 1 - kept,
+    }
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(denominator == 0, np.nan, np.divide(numerator, denominator))
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Word counts as people print them."""
+
+    hits: int
+    substitutions: int
+    deletions: int
+    insertions: int
+
+    @classmethod
+    def of(cls, counts: np.ndarray) -> "Counts":
+        """From one row of a table of counts."""
+        return cls(*(int(count) for count in counts[WORDS]))
+
+    @property
+    def errors(self) -> int:
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def words(self) -> int:
+        """Words of the reference."""
+        return self.hits + self.substitutions + self.deletions
+
+    def __str__(self) -> str:
+        return (
+            f"[{self.errors} / {self.words}, {self.insertions} ins, {self.deletions} del, {self.substitutions} sub]"
+        )

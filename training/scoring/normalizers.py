@@ -1,0 +1,26 @@
+"""What is made of a text before its words are counted. The choice moves WER by points: state it with the number."""
+
+from collections.abc import Callable
+
+from asr.text import normalize
+
+DESCRIPTIONS = {
+    "none": "texts as they are, split at white space",
+    "basic": "lower-case letters a–z and apostrophes, as the models write; accents folded, the rest dropped",
+    "english": "Whisper's English normaliser: spellings, numbers, contractions and fillers made alike",
+}
+DEFAULT = "basic"
+
+
+def normalizer(name: str) -> Callable[[str], str]:
+    """A function from a text to words with single spaces between them. `name` is a key of `DESCRIPTIONS`.
+
+    "english" is that of the Whisper paper (Radford et al. 2022, appendix C), from whisper-normalizer.
+    """
+    if name == "english":
+        from whisper_normalizer.english import EnglishTextNormalizer
+
+        clean = EnglishTextNormalizer()
+    else:
+        clean = {"none": str, "basic": normalize}[name]
+    return lambda text: " ".join(clean(text).split())
