@@ -25,9 +25,7 @@ class Operation(NamedTuple):
     @property
     def length(self) -> int:
         """How many words the run counts."""
-        return max(
-            self.reference_end - self.reference_start, self.hypothesis_end - self.hypothesis_start
-        )
+        return max(self.reference_end - self.reference_start, self.hypothesis_end - self.hypothesis_start)
 
 
 @dataclass(frozen=True)
@@ -48,8 +46,8 @@ class Alignments:
 def align(references: Sequence[str], hypotheses: Sequence[str]) -> Alignments:
     """Aligns texts whose words stand between single spaces; either may be empty.
 
-    Every error costs 1, as in the definition of WER. (NIST sclite aligns with 4 for a substitution and 3 for a
-    deletion or insertion, and so now and then counts an error more.)
+    Every error costs 1, as in the definition of WER. (NIST sclite aligns with 4 for a substitution and 3 for
+    a deletion or insertion, and so now and then counts an error more.)
     """
     operations: list[tuple[Operation, ...]] = []
     words = np.zeros((len(references), 4), np.int64)

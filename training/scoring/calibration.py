@@ -10,7 +10,9 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Bin:
-    """Words whose confidence lies in [low, high): how many, their mean confidence, and the share that is right."""
+    """Words whose confidence lies in [low, high): how many, their mean confidence, and the share that is
+    right.
+    """
 
     low: float
     high: float
@@ -25,9 +27,10 @@ class Calibration:
 
     Attributes:
       words: how many.
-      ece: expected calibration error (Naeini et al. 2015): mean |confidence - accuracy| of the bins, by words.
-      auc: probability that a right word has more confidence than a wrong one, ties counting half; NaN where all
-        words are right, or all wrong.
+      ece: expected calibration error (Naeini et al. 2015): mean |confidence - accuracy| of the bins, by
+        words.
+      auc: probability that a right word has more confidence than a wrong one, ties counting half; NaN where
+        all words are right, or all wrong.
       bins: those of the `BINS` equal ranges of [0, 1] that hold words.
     """
 

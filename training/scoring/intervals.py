@@ -21,7 +21,8 @@ _BLOCK_DRAWS = 4_000_000  # bounds memory at some 100 MB
 def resampling_units(speakers: Sequence[str]) -> tuple[str, np.ndarray]:
     """What is drawn: ("speaker" or "utterance", int64 [utterances] the unit that each utterance belongs to).
 
-    Speakers, where there are at least `FEWEST_SPEAKERS`, an utterance without one being its own; else utterances.
+    Speakers, where there are at least `FEWEST_SPEAKERS`, an utterance without one being its own; else
+    utterances.
     """
     known = {speaker for speaker in speakers if speaker}
     if len(known) < FEWEST_SPEAKERS:
@@ -39,7 +40,8 @@ def sum_by_unit(counts: np.ndarray, units: np.ndarray) -> np.ndarray:
 
 
 def resample(sums: np.ndarray, seed: int = SEED, resamples: int = RESAMPLES) -> np.ndarray:
-    """[resamples, columns] totals of as many units as there are, drawn with replacement from sums [units, columns].
+    """[resamples, columns] totals of as many units as there are, drawn with replacement from sums [units,
+    columns].
 
     The same seed and number of units give the same draws, so that systems are compared on the same resamples.
     """
@@ -60,9 +62,9 @@ def resample(sums: np.ndarray, seed: int = SEED, resamples: int = RESAMPLES) -> 
 def interval(resampled: np.ndarray, units: int) -> tuple[float, float]:
     """The 95 % interval of a measure from its resampled values [resamples] over so many units.
 
-    Percentiles, taken further out by the t-distribution and by √(n / (n - 1)), without which intervals from few
-    units are too short: the expanded percentile interval of Hesterberg 2015, "What teachers should know about the
-    bootstrap". NaN where there are no two units.
+    Percentiles, taken further out by the t-distribution and by √(n / (n - 1)), without which intervals from
+    few units are too short: the expanded percentile interval of Hesterberg 2015, "What teachers should know
+    about the bootstrap". NaN where there are no two units.
     """
     values = resampled[np.isfinite(resampled)]
     if units < 2 or not len(values):

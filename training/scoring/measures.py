@@ -32,8 +32,8 @@ def count_table(alignments: Alignments) -> np.ndarray:
 def rates(counts: np.ndarray) -> dict[str, np.ndarray]:
     """Rates from counts [..., COUNT_COLUMNS], each [...]; the keys are those of `RATES`.
 
-    NaN where there is nothing to divide by: no rate is defined on empty references, whose insertions the counts
-    show. MER and WIL after Morris, Maier & Green 2004, "From WER and RIL to MER and WIL".
+    NaN where there is nothing to divide by: no rate is defined on empty references, whose insertions the
+    counts show. MER and WIL after Morris, Maier & Green 2004, "From WER and RIL to MER and WIL".
     """
     words, characters = counts[..., WORDS], counts[..., CHARACTERS]
     hits, insertions = words[..., HITS], words[..., INSERTIONS]
@@ -44,7 +44,9 @@ def rates(counts: np.ndarray) -> dict[str, np.ndarray]:
     kept = _ratio(hits, said) * np.where(heard == 0, 0.0, _ratio(hits, heard))
     return {
         "wer": _ratio(errors, said),
-        "cer": _ratio(characters[..., SUBSTITUTIONS:].sum(axis=-1), characters[..., : DELETIONS + 1].sum(axis=-1)),
+        "cer": _ratio(
+            characters[..., SUBSTITUTIONS:].sum(axis=-1), characters[..., : DELETIONS + 1].sum(axis=-1)
+        ),
         "ser": _ratio(counts[..., WRONG_SENTENCES], counts[..., SENTENCES]),
         "mer": _ratio(errors, said + insertions),
         "wil": 1 - kept,
@@ -80,6 +82,5 @@ class Counts:
         return self.hits + self.substitutions + self.deletions
 
     def __str__(self) -> str:
-        return (
-            f"[{self.errors} / {self.words}, {self.insertions} ins, {self.deletions} del, {self.substitutions} sub]"
-        )
+        errors = f"{self.insertions} ins, {self.deletions} del, {self.substitutions} sub"
+        return f"[{self.errors} / {self.words}, {errors}]"

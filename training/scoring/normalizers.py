@@ -1,4 +1,4 @@
-"""What is made of a text before its words are counted. The choice moves WER by points: state it with the number."""
+"""What is made of a text before its words are counted: a choice that moves WER by points."""
 
 from collections.abc import Callable
 

@@ -33,14 +33,13 @@ class MatchedPairs:
 def matched_pairs(
     first: Iterable[Sequence[Operation]], second: Iterable[Sequence[Operation]]
 ) -> MatchedPairs:
-    """The matched-pairs sentence-segment word error test (MAPSSWE) on alignments of two systems to one reference.
+    """The matched-pairs sentence-segment word error test (MAPSSWE) on alignments of two systems to one
+    reference.
 
-    Gillick & Cox 1989, "Some statistical issues in the comparison of speech recognition algorithms"; segments as in
-    NIST's sclite. Errors within a segment may depend on each other; segments count as independent.
+    Gillick & Cox 1989, "Some statistical issues in the comparison of speech recognition algorithms"; segments
+    as in NIST's sclite. Errors within a segment may depend on each other; segments count as independent.
     """
-    differences = [
-        a - b for one, other in zip(first, second, strict=True) for a, b in segments(one, other)
-    ]
+    differences = [a - b for one, other in zip(first, second, strict=True) for a, b in segments(one, other)]
     if not differences:
         return MatchedPairs(0, 0.0, 0.0, 1.0)
     mean = float(np.mean(differences))
@@ -52,8 +51,8 @@ def matched_pairs(
 def segments(first: Sequence[Operation], second: Sequence[Operation]) -> list[tuple[int, int]]:
     """Errors of both systems in each segment of one utterance.
 
-    A segment begins at an error of either system and ends where both have `MIN_GOOD_WORDS` reference words running
-    right, with nothing inserted between these, or at the end of the utterance.
+    A segment begins at an error of either system and ends where both have `MIN_GOOD_WORDS` reference words
+    running right, with nothing inserted between these, or at the end of the utterance.
     """
     if _is_right(first) and _is_right(second):
         return []
@@ -80,7 +79,9 @@ def _is_right(operations: Sequence[Operation]) -> bool:
 
 
 def _errors_by_slot(operations: Sequence[Operation]) -> np.ndarray:
-    """[2 · words + 1]: even slots are the gaps around reference words and hold insertions, odd slots the words."""
+    """[2 · words + 1]: even slots are the gaps around reference words and hold insertions, odd slots the
+    words.
+    """
     words = max((operation.reference_end for operation in operations), default=0)
     slots = np.zeros(2 * words + 1, np.int64)
     for operation in operations:
@@ -114,4 +115,6 @@ def bootstrap_difference(wers: np.ndarray, resampled: np.ndarray, units: int) ->
     low, high = interval(differences, units)
     # One more than counted, of one more than drawn: a p of 0 cannot be known from finitely many resamples.
     against = 1 + min((differences <= 0).sum(), (differences >= 0).sum())
-    return Difference(float(wers[0] - wers[1]), low, high, min(1.0, 2 * float(against) / (len(differences) + 1)))
+    return Difference(
+        float(wers[0] - wers[1]), low, high, min(1.0, 2 * float(against) / (len(differences) + 1))
+    )

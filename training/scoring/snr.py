@@ -12,8 +12,8 @@ LOWEST_DB, HIGHEST_DB = -10.0, 60.0
 def estimate_snr_db(samples: np.ndarray) -> float:
     """Speech over noise in dB, from samples [n]; within [LOWEST_DB, HIGHEST_DB].
 
-    The quiet frames are taken for noise alone, the loud ones for speech and noise. An estimate: speech without a
-    pause seems noisier than it is, and noise that comes and goes is partly taken for speech.
+    The quiet frames are taken for noise alone, the loud ones for speech and noise. An estimate: speech
+    without a pause seems noisier than it is, and noise that comes and goes is partly taken for speech.
     """
     frame = round(FRAME_SECONDS * SAMPLE_RATE)
     frames = samples[: len(samples) // frame * frame].reshape(-1, frame)

@@ -1,0 +1,296 @@
+"""Reads what was said and what was heard: manifests, JSON Lines, and NIST's trn, stm and ctm."""
+
+import json
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from training.manifest import read_manifest
+
+HYPOTHESIS_FIELDS = ("pred_text", "hypothesis", "text")  # NeMo's, jiwer's, Whisper's; the first there counts
+_ALTERNATIVES = re.compile(r"(^|\s)[{}](\s|$)|<ALT", re.IGNORECASE)
+_IGNORED_SEGMENT = "ignore_time_segment_in_scoring"
+
+
+class TranscriptError(ValueError):
+    """One line: which file and line, what is wrong, what to do."""
+
+
+@dataclass(frozen=True)
+class TimedWord:
+    """A word, its start and end in seconds from the start of the utterance; confidence in [0, 1], or None."""
+
+    text: str
+    start: float
+    end: float
+    confidence: float | None = None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One utterance and what is said in it.
+
+    Attributes:
+      set: name of the file it comes from, without suffix.
+      id: unique among all references.
+      text, speaker: as written; the speaker is "" where unknown.
+      recording: what ctm files call the recording that it lies in.
+      start_seconds, end_seconds: where it lies there; the end is None where the recording is this utterance
+        alone.
+      duration_seconds: None where the file does not tell.
+      audio: None where the file names no sound.
+      words: with times, where the manifest has a field "words" ({"word", "start", "end"} each).
+      fields: every further field of the manifest.
+      ignored: marked as not to be scored (in stm).
+    """
+
+    set: str
+    id: str
+    text: str
+    speaker: str = ""
+    recording: str = ""
+    start_seconds: float = 0.0
+    end_seconds: float | None = None
+    duration_seconds: float | None = None
+    audio: Path | None = None
+    words: tuple[TimedWord, ...] = ()
+    fields: dict[str, Any] = field(default_factory=dict)
+    ignored: bool = False
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a system heard in one utterance; words only where it tells their times."""
+
+    text: str
+    words: tuple[TimedWord, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """The hypotheses of one system, by id of the reference.
+
+    Attributes:
+      heard: of the references that have one.
+      extra: what the system gave that no reference asks for.
+      duplicates: ids given more than once; the first counts.
+    """
+
+    heard: dict[str, Heard]
+    extra: tuple[str, ...] = ()
+    duplicates: tuple[str, ...] = ()
+
+
+def read_references(path: Path | str) -> list[Reference]:
+    """References from a manifest, or a .trn or .stm file.
+
+    Raises:
+      TranscriptError or ManifestError: one line that names the file, the line and what to do.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".trn":
+        # As for sclite, the speaker is the id up to its first - or _.
+        rows = _read_trn(path)
+        return [Reference(path.stem, id, text, re.split("[-_]", id)[0], id) for _, id, text in rows]
+    if path.suffix.lower() == ".stm":
+        return _read_stm(path)
+    return [
+        Reference(
+            set=path.stem,
+            id=entry.id,
+            text=entry.text,
+            speaker=entry.speaker,
+            recording=str(entry.audio.with_suffix("")),
+            start_seconds=entry.offset_seconds,
+            end_seconds=entry.offset_seconds + entry.duration_seconds if entry.offset_seconds else None,
+            duration_seconds=entry.duration_seconds,
+            audio=entry.audio,
+            words=tuple(_timed_words(f"{path}: {entry.id}", entry.fields.get("words"))),
+            fields=entry.fields,
+        )
+        for entry in read_manifest(path)
+    ]
+
+
+def read_hypotheses(path: Path | str, references: list[Reference]) -> Pairing:
+    """Pairs a system's .jsonl, .trn or .ctm with references, by id and never by line.
+
+    A JSON line has "id" or "audio_filepath" (with "offset" where that is not 0), the text as "pred_text",
+    "hypothesis" or "text", and "words" where it has times. An id may be the end of a reference's id from a
+    "/" on, if of one reference only: "1272-0007" for "audio/1272/1272-0007". The words of a ctm belong to the
+    reference in whose seconds their middle lies.
+
+    Raises:
+      TranscriptError: one line that names the file, the line and what to do.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".ctm":
+        return _pair_ctm(path, references)
+    if path.suffix.lower() == ".trn":
+        rows = [(id, Heard(text)) for _, id, text in _read_trn(path)]
+    else:
+        rows = _read_json_lines(path)
+    ids = _ends_of_ids({reference.id: reference.id for reference in references})
+    heard: dict[str, Heard] = {}
+    extra, duplicates = [], []
+    for id, hypothesis in rows:
+        known = ids.get(id)
+        if known is None:
+            extra.append(id)
+        elif known in heard:
+            duplicates.append(id)
+        else:
+            heard[known] = hypothesis
+    return Pairing(heard, tuple(extra), tuple(duplicates))
+
+
+def _ends_of_ids(names: dict[str, str]) -> dict[str, str]:
+    """From every name, and every end of a name at a "/" that only one id has, to the id."""
+    ends: dict[str, set[str]] = defaultdict(set)
+    for name, id in names.items():
+        parts = name.split("/")
+        for start in range(1, len(parts)):
+            ends["/".join(parts[start:])].add(id)
+    return {end: ids.pop() for end, ids in ends.items() if len(ids) == 1} | names
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """The lines with something in them, numbered; ";;" starts a comment in NIST's formats."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise TranscriptError(f"{path}: {error.strerror}; give a file that exists") from None
+    except UnicodeDecodeError as error:
+        raise TranscriptError(f"{path}: not UTF-8 ({error.reason}); save it as UTF-8") from None
+    lines = enumerate(text.split("\n"), 1)
+    return [(number, line) for number, line in lines if line.strip() and not line.startswith(";;")]
+
+
+def _read_trn(path: Path) -> list[tuple[int, str, str]]:
+    """(line, id, text) of lines such as "hold on (1272_0007)"."""
+    rows = []
+    for number, line in _lines(path):
+        match = re.fullmatch(r"(.*)\(([^()]+)\)\s*", line)
+        if not match:
+            raise TranscriptError(
+                f"{path}:{number}: no (id) at the end; write for instance: hold on (1272_0007)"
+            )
+        text, id = match[1].strip(), match[2].strip()
+        _refuse_alternatives(f"{path}:{number}", text)
+        rows.append((number, id, text))
+    return rows
+
+
+def _read_stm(path: Path) -> list[Reference]:
+    """Lines "file channel speaker begin end [<label>] text"."""
+    references = []
+    for number, line in _lines(path):
+        parts = line.split(maxsplit=5)
+        try:
+            recording, channel, speaker, begin, end = parts[:5]
+            start_seconds, end_seconds = float(begin), float(end)
+        except ValueError:
+            raise TranscriptError(
+                f"{path}:{number}: not an stm line; write: file channel speaker begin end text"
+            ) from None
+        text = re.sub(r"^<[^>]*>\s*", "", parts[5] if len(parts) > 5 else "").strip()
+        _refuse_alternatives(f"{path}:{number}", text)
+        references.append(
+            Reference(
+                set=path.stem,
+                id=f"{recording}-{channel}@{start_seconds:.10g}",
+                text=text,
+                speaker=speaker,
+                recording=f"{recording} {channel}",
+                start_seconds=start_seconds,
+                end_seconds=end_seconds,
+                duration_seconds=end_seconds - start_seconds,
+                ignored=text.lower() == _IGNORED_SEGMENT,
+            )
+        )
+    return references
+
+
+def _refuse_alternatives(place: str, text: str) -> None:
+    if _ALTERNATIVES.search(text):
+        raise TranscriptError(f"{place}: has alternatives {{ / }}, which are not scored; keep one of them")
+
+
+def _read_json_lines(path: Path) -> list[tuple[str, Heard]]:
+    rows = []
+    for number, line in _lines(path):
+        place = f"{path}:{number}"
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise TranscriptError(f"{place}: not JSON ({error.msg}); write one object a line") from None
+        if not isinstance(row, dict):
+            raise TranscriptError(f"{place}: not a JSON object; write one object a line")
+        name = next((name for name in HYPOTHESIS_FIELDS if isinstance(row.get(name), str)), None)
+        if name is None:
+            raise TranscriptError(f'{place}: no "text"; give what was heard, "" for nothing')
+        rows.append((_id_of(place, row), Heard(row[name], tuple(_timed_words(place, row.get("words"))))))
+    return rows
+
+
+def _id_of(place: str, row: dict[str, Any]) -> str:
+    if isinstance(row.get("id"), str | int):
+        return str(row["id"])
+    if not isinstance(row.get("audio_filepath"), str):
+        raise TranscriptError(f'{place}: no "id"; give the id, or "audio_filepath", of the utterance')
+    id = str(Path(row["audio_filepath"]).with_suffix(""))
+    return f"{id}@{row['offset']:.10g}" if row.get("offset") else id
+
+
+def _timed_words(place: str, words: Any) -> list[TimedWord]:
+    try:
+        return [
+            TimedWord(word["word"], float(word["start"]), float(word["end"]), word.get("confidence"))
+            for word in words or ()
+        ]
+    except (TypeError, KeyError, ValueError):
+        raise TranscriptError(
+            f'{place}: "words" must be objects with "word", "start" and "end" (seconds); mend or drop them'
+        ) from None
+
+
+def _pair_ctm(path: Path, references: list[Reference]) -> Pairing:
+    """Lines "recording channel begin duration word [confidence]"."""
+    ids = _ends_of_ids({reference.recording: reference.recording for reference in references})
+    inside = defaultdict(list)
+    for reference in references:
+        inside[reference.recording].append(reference)
+    words: dict[str, list[TimedWord]] = defaultdict(list)
+    extra = []
+    for number, line in _lines(path):
+        parts = line.split()
+        try:
+            recording, channel, begin, length, word = parts[:5]
+            start, end = float(begin), float(begin) + float(length)
+            confidence = float(parts[5]) if len(parts) > 5 and parts[5] != "NA" else None
+        except ValueError:
+            _refuse_alternatives(f"{path}:{number}", line)
+            raise TranscriptError(
+                f"{path}:{number}: not a ctm line; write: recording channel begin duration word [confidence]"
+            ) from None
+        known = ids.get(f"{recording} {channel}") or ids.get(recording)
+        middle = (start + end) / 2
+        reference = next((one for one in inside[known] if _contains(one, middle)), None)
+        if reference is None:
+            extra.append(f"{recording} {channel} {begin} {word}")
+        else:
+            at = reference.start_seconds
+            words[reference.id].append(TimedWord(word, start - at, end - at, confidence))
+    heard = {}
+    for id, spoken in words.items():
+        spoken.sort(key=lambda word: (word.start, word.end))
+        heard[id] = Heard(" ".join(word.text for word in spoken), tuple(spoken))
+    return Pairing(heard, tuple(extra))
+
+
+def _contains(reference: Reference, seconds: float) -> bool:
+    if reference.end_seconds is None:
+        return True
+    return reference.start_seconds <= seconds < reference.end_seconds
