@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Hypothesis:
@@ -18,3 +20,11 @@ class Hypothesis:
     steps: tuple[tuple[int, int], ...]
     score: float
     text: str
+
+
+def check_log_probs(log_probs: np.ndarray) -> None:
+    """Raises ValueError unless `log_probs` is [steps, units] without NaN, which would compare with no path."""
+    if log_probs.ndim != 2:
+        raise ValueError(f"log-probs must be [steps, units], not of shape {log_probs.shape}")
+    if np.isnan(log_probs).any():
+        raise ValueError("the log-probs hold NaN: the model or its input is broken")
