@@ -23,7 +23,7 @@ class Hypothesis:
 
 
 def check_log_probs(log_probs: np.ndarray) -> None:
-    """Raises ValueError unless `log_probs` is [steps, units] without NaN, which would compare with no path."""
+    """Raises ValueError unless `log_probs` is [steps, units] and free of NaN, which no path outscores."""
     if log_probs.ndim != 2:
         raise ValueError(f"log-probs must be [steps, units], not of shape {log_probs.shape}")
     if np.isnan(log_probs).any():

@@ -17,12 +17,12 @@ _CHECKPOINT_STEPS = 1024
 def align(log_probs: np.ndarray, unit_ids: Sequence[int]) -> Hypothesis:
     """The most probable CTC path that spells the units (the lattice of Graves et al. 2006, with the maximum).
 
-    States are the units with a blank before, between and after them. At each step a path stays or moves on by one
-    state, or by two to leave out the blank between different units; it begins in one of the first two states and
-    ends in one of the last two.
+    States are the units with a blank before, between and after them. At each step a path stays or moves on by
+    one state, or by two to leave out the blank between different units; it begins in one of the first two
+    states and ends in one of the last two.
 
-    The result is exact. Time is O(steps × units), all states of a step at once; memory is one row of states every
-    1,024 steps. An hour of speech (90,000 steps, 54,000 units) takes less than a minute and 120 MB.
+    The result is exact. Time is O(steps × units), all states of a step at once; memory is one row of states
+    every 1,024 steps. An hour of speech (90,000 steps, 54,000 units) takes less than a minute and 120 MB.
 
     Args:
       log_probs: [steps, units], natural logarithms.
@@ -32,8 +32,8 @@ def align(log_probs: np.ndarray, unit_ids: Sequence[int]) -> Hypothesis:
       A hypothesis of the same units; its score is the logarithm of the path's probability.
 
     Raises:
-      ValueError: NaN; ids that are blank or no units; fewer steps than the units need (equal neighbours need a
-        blank between them); no path of a probability above 0; more than `MAX_CELLS` steps × states.
+      ValueError: NaN; ids that are blank or no units; fewer steps than the units need (equal neighbours need
+        a blank between them); no path of a probability above 0; more than `MAX_CELLS` steps × states.
     """
     check_log_probs(log_probs)
     labels = np.asarray(unit_ids, dtype=np.intp)
