@@ -49,8 +49,8 @@ def words_of(
     """The words of a hypothesis of any decoder.
 
     A word lasts from the start of its first unit's first step to the end of its last unit's last step. A unit
-    is as certain as its posterior at its peak, a word as its least certain unit; `calibration` maps that to the
-    share of such words that are right (Platt 1999).
+    is as certain as its posterior at its peak, a word as its least certain unit; `calibration` maps that to
+    the share of such words that are right (Platt 1999).
 
     Args:
       hypothesis: units and their steps in `log_probs`.
