@@ -1,0 +1,146 @@
+"""Cuts a recording into utterances at its pauses, and leaves out what holds no speech.
+
+Silero VAD (a network of 0.3 M parameters, MIT; asr/silero_vad/README.md) states for each 32 ms how likely
+somebody speaks. Everything after that is a rule on those numbers: an utterance ends at a pause of
+LONG_PAUSE_SECONDS, or, where it would grow too long, at the longest pause in the second half of what is allowed.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from asr.audio import SAMPLE_RATE
+
+FRAME = 512  # samples (32 ms) that get one probability
+CONTEXT = 64  # samples before a frame that the network also sees
+STATE = (1, 1, 128)  # of its LSTM
+BATCH_FRAMES = 64  # frames (2 s) scored in one call
+
+MAYBE_SPEECH = 0.3  # probability from which a frame is kept
+SPEECH = 0.7  # probability from which a frame is evidence
+LONG_PAUSE_SECONDS = 1.5
+MARGIN_SECONDS = 0.4  # kept around speech: soft first and last sounds are scored as silence
+MIN_SPEECH_SECONDS = 0.13  # of evidence, or the utterance is a click, a bark or a cough
+
+
+def _frames(seconds: float) -> int:
+    return round(seconds * SAMPLE_RATE / FRAME)
+
+
+LONG_PAUSE = _frames(LONG_PAUSE_SECONDS)
+MARGIN = _frames(MARGIN_SECONDS)
+MIN_SPEECH = _frames(MIN_SPEECH_SECONDS)
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A stretch of speech: where it starts (seconds) and what it holds (float32 [samples], 16 kHz)."""
+
+    start: float
+    samples: np.ndarray
+
+
+def cut_utterances(blocks: Iterable[np.ndarray], max_seconds: float = 24.0) -> Iterator[Utterance]:
+    """The utterances of a recording, in order, each as soon as its end is heard.
+
+    blocks: consecutive float32 [samples] of one recording at 16 kHz, of any lengths (asr.audio.read_blocks).
+    The result does not depend on where one block ends and the next begins.
+    max_seconds: the longest utterance, at least 2 s. At most that much and 2 s more are held in memory.
+
+    Utterances do not overlap; their samples are those of the recording. Silence and noise give no utterance.
+    """
+    if max_seconds < 2:
+        raise ValueError(f"max_seconds is {max_seconds}; an utterance needs room for 2 s or more")
+    longest = int(max_seconds * SAMPLE_RATE) // FRAME
+    samples = np.empty(0, np.float32)
+    probabilities = np.empty(0, np.float32)
+    first = 0  # frame of the recording where the buffer starts
+    continues = False  # what comes next was cut from the utterance before, only for its length
+    for new_samples, new_probabilities, last in _scored(blocks):
+        samples = np.concatenate([samples, new_samples])
+        probabilities = np.concatenate([probabilities, new_probabilities])
+        while cut := _next_cut(probabilities, longest, last):
+            begin, end, in_speech = cut
+            evidence = np.count_nonzero(probabilities[begin:end] > SPEECH)
+            if evidence >= MIN_SPEECH or (continues and evidence):
+                yield Utterance(
+                    (first + begin) * FRAME / SAMPLE_RATE, samples[begin * FRAME : end * FRAME].copy()
+                )
+            continues = in_speech
+            samples, probabilities = samples[end * FRAME :], probabilities[end:]
+            first += end
+
+
+def _next_cut(probabilities: np.ndarray, longest: int, last: bool) -> tuple[int, int, bool] | None:
+    """Where the first utterance of the buffer begins and ends (frames), and whether speech goes on there.
+
+    None if that cannot be said before more is heard. What is before the end is done with; an utterance from n
+    to n drops silence. probabilities: [frames]; last: nothing follows the buffer.
+    """
+    maybe = np.flatnonzero(probabilities > MAYBE_SPEECH)
+    if not len(maybe):
+        silence = len(probabilities) - (0 if last else MARGIN)
+        return (silence, silence, False) if silence > 0 else None
+
+    begin = max(0, maybe[0] - MARGIN)
+    pauses = np.append(np.diff(maybe) - 1, len(probabilities) - 1 - maybe[-1])  # frames after each
+    ends = np.flatnonzero(pauses >= LONG_PAUSE)
+    if len(ends) or last:
+        end = min(maybe[ends[0] if len(ends) else -1] + 1 + MARGIN, len(probabilities))
+        if end - begin <= longest:
+            return begin, end, False
+    elif len(probabilities) - begin <= longest:
+        return None
+
+    earliest, latest = begin + longest // 2, begin + longest
+    after = maybe + 1
+    candidates = np.flatnonzero((after >= earliest) & (after < latest) & (pauses > 0))
+    if len(candidates):
+        pause = candidates[np.argmax(pauses[candidates])]
+        return begin, min(after[pause] + pauses[pause] // 2, after[pause] + MARGIN, latest), True
+    return begin, earliest + int(np.argmin(probabilities[earliest:latest])), True
+
+
+def _scored(blocks: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, bool]]:
+    """Samples, the probability of speech of each of their frames, and whether they are the last."""
+    detector = SpeechDetector()
+    waiting = np.empty(0, np.float32)
+    size = BATCH_FRAMES * FRAME
+    for block in blocks:
+        waiting = np.concatenate([waiting, block])
+        while len(waiting) >= size:
+            yield waiting[:size], detector(waiting[:size]), False
+            waiting = waiting[size:]
+    yield waiting, detector(np.pad(waiting, (0, -len(waiting) % FRAME))), True
+
+
+class SpeechDetector:
+    """Silero VAD over one recording; it remembers what it heard before."""
+
+    def __init__(self):
+        self.context = np.zeros(CONTEXT, np.float32)
+        self.h = np.zeros(STATE, np.float32)
+        self.c = np.zeros(STATE, np.float32)
+
+    def __call__(self, samples: np.ndarray) -> np.ndarray:
+        """The probability of speech [n] in each frame of samples [n × FRAME], float32 at 16 kHz."""
+        if not len(samples):
+            return np.empty(0, np.float32)
+        heard = np.concatenate([self.context, samples])
+        self.context = heard[-CONTEXT:]
+        frames = np.lib.stride_tricks.sliding_window_view(heard, CONTEXT + FRAME)[::FRAME]
+        inputs = {"input": np.ascontiguousarray(frames), "h": self.h, "c": self.c}
+        probabilities, self.h, self.c = _silero().run(None, inputs)
+        return probabilities
+
+
+@cache
+def _silero() -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # too small a network for more
+    path = Path(__file__).parent / "silero_vad" / "model.onnx"
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
