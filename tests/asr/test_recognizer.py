@@ -1,0 +1,161 @@
+"""The whole road, on a voice made by code and an engine that hears it."""
+
+import io
+import itertools
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr.audio import AudioError
+from asr.transcript import Transcript
+
+RATE = 16_000
+CHARACTER_SECONDS = 0.12  # of the made voice; its tone is the middle third
+
+
+@pytest.fixture
+def meeting(speak) -> tuple[np.ndarray, int]:
+    """ "hello world" from 1 s on, "it's me again" from 4.82 s on."""
+    return speak(1.0, "hello world", 2.5, "it's me again", 1.0), RATE
+
+
+def test_words_have_their_times_in_the_recording(recognizer, meeting):
+    heard = recognizer.transcribe(meeting)
+    assert [segment.text for segment in heard.segments] == ["hello world", "it's me again"]
+    starts = {word.text: word.start for word in heard.words}
+    assert starts["hello"] == pytest.approx(1.04, abs=0.06)
+    assert starts["world"] == pytest.approx(1.04 + 6 * CHARACTER_SECONDS, abs=0.06)
+    assert starts["again"] == pytest.approx(4.86 + 8 * CHARACTER_SECONDS, abs=0.06)
+    assert all(word.confidence == pytest.approx(0.9) for word in heard.words)
+    assert (heard.language, heard.model) == ("english", "tones")
+    assert heard.duration == pytest.approx(len(meeting[0]) / RATE)
+    assert all(type(word.start) is float and type(word.end) is float for word in heard.words)
+
+
+def test_every_kind_of_source_gives_the_same(recognizer, meeting, tmp_path):
+    path = tmp_path / "meeting.wav"
+    soundfile.write(path, *meeting, subtype="FLOAT")
+    expected = recognizer.transcribe(meeting)
+    assert recognizer.transcribe(path) == expected
+    assert recognizer.transcribe(str(path)) == expected
+    assert recognizer.transcribe(path.read_bytes()) == expected
+    assert recognizer.transcribe(io.BytesIO(path.read_bytes())) == expected
+
+
+@pytest.mark.parametrize("sound", [np.zeros(4 * RATE), 0.1 * np.random.default_rng(0).normal(size=4 * RATE)])
+def test_silence_and_noise_give_an_empty_transcript(recognizer, sound):
+    heard = recognizer.transcribe((sound.astype(np.float32), RATE))
+    assert heard == Transcript((), "english", 4.0, "tones")
+
+
+def test_long_speech_loses_and_doubles_no_word(recognizer, speak):
+    words = [first + second for first, second in itertools.product("abcdefghij", "klmnopqrst")]
+    heard = recognizer.transcribe((speak(0.5, " ".join(words), 0.5), RATE))
+    assert len(heard.segments) > 1  # 36 s are more than one utterance
+    assert heard.text.split() == words
+    assert all(before.end <= after.start for before, after in itertools.pairwise(heard.words))
+
+
+def test_segments_come_as_they_are_heard(recognizer, speak, monkeypatch):
+    calls = []
+    log_probs = recognizer.engine.log_probs
+    monkeypatch.setattr(recognizer.engine, "log_probs", lambda batch: calls.append(1) or log_probs(batch))
+    samples = np.concatenate([speak("one", 3.0), speak("two", 3.0), speak("three", 40.0), speak("four", 3.0)])
+    segments = recognizer.segments((samples, RATE))
+    assert calls == []
+    assert next(segments).text == "one"
+    assert len(calls) == 1
+    segments.close()
+    assert len(calls) == 1
+
+
+def test_progress_ends_at_the_duration(recognizer, meeting):
+    told = []
+    recognizer.transcribe(meeting, progress=lambda done, total: told.append((done, total)))
+    duration = len(meeting[0]) / RATE
+    assert [total for _, total in told] == [duration] * 3
+    assert told[-1][0] == duration
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+def test_many_sources_keep_their_order_and_one_failure_costs_no_other(recognizer, speak):
+    results = list(
+        recognizer.transcribe_many(
+            [(speak("first", 1.0), RATE), b"no sound", "missing.wav", (speak("second", 1.0), RATE)]
+        )
+    )
+    assert [type(result) for result in results] == [Transcript, AudioError, AudioError, Transcript]
+    assert [result.text for result in results if isinstance(result, Transcript)] == ["first", "second"]
+    assert "missing.wav" in str(results[2])
+
+
+def test_many_sources_are_heard_lazily(recognizer, speak):
+    def sources():
+        yield speak("first", 1.0), RATE
+        raise AssertionError("asked for too early")
+
+    assert next(recognizer.transcribe_many(sources())).text == "first"
+
+
+def test_align_keeps_the_spelling_and_finds_the_times(recognizer, meeting):
+    aligned = recognizer.align(meeting, "– Hello, World!\nIt's 42: me again …")
+    assert [segment.text for segment in aligned.segments] == ["– Hello, World!", "It's 42: me again …"]
+    assert [word.text for word in aligned.words] == ["– Hello,", "World!", "It's 42:", "me", "again …"]
+    heard = recognizer.transcribe(meeting)
+    for word, same in zip(aligned.words, heard.words, strict=True):
+        assert (word.start, word.end) == pytest.approx((same.start, same.end))
+
+
+def test_align_takes_a_hyphenated_word_as_one(recognizer, speak):
+    aligned = recognizer.align((speak("twenty one men", 1.0), RATE), "Twenty-one men")
+    assert [word.text for word in aligned.words] == ["Twenty-one", "men"]
+    first = aligned.words[0]
+    assert first.end - first.start == pytest.approx(9.4 * CHARACTER_SECONDS, abs=0.06)
+
+
+def test_align_places_words_that_greedy_mishears(recognizer, speak):
+    sound = speak("hello borld", 1.0)
+    assert recognizer.transcribe((sound, RATE)).text == "hello borld"
+    words = recognizer.align((sound, RATE), "hello world").words
+    assert [word.text for word in words] == ["hello", "world"]
+    assert words[1].confidence < 0.1 < words[0].confidence
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("", "no words"), ("1984 – !", "no words"), ("word " * 200, "at least 999 steps")],
+)
+def test_align_refuses_texts_that_cannot_be_said(recognizer, meeting, text, message):
+    with pytest.raises(ValueError, match=message):
+        recognizer.align(meeting, text)
+
+
+def test_align_refuses_a_recording_without_speech(recognizer):
+    with pytest.raises(ValueError, match="no speech"):
+        recognizer.align((np.zeros(2 * RATE, np.float32), RATE), "hello")
+
+
+@pytest.mark.parametrize("method", ["transcribe", "segments"])
+def test_options_are_checked_before_any_work(recognizer, method):
+    call = getattr(recognizer, method)
+    with pytest.raises(ValueError, match=r"'viterbi'.*greedy, beam"):
+        call("missing.wav", decoder="viterbi")
+    with pytest.raises(ValueError, match="hot words"):
+        call("missing.wav", decoder="greedy", hotwords=["hark"])
+
+
+def test_calibration_of_the_bundle_is_applied(recognizer, meeting):
+    recognizer.bundle.config["confidence"] = {"scale": 1.0, "offset": -np.log(9)}
+    assert [word.confidence for word in recognizer.transcribe(meeting).words] == pytest.approx(
+        [0.5] * 5, abs=1e-5
+    )
+
+
+def test_import_is_light():
+    heavy = "tensorflow keras jax gradio librosa numba scipy pandas onnxruntime soundfile av rich"
+    probe = f"import sys, asr.recognizer; print([name for name in '{heavy}'.split() if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
