@@ -1,0 +1,47 @@
+"""A recording while it is transcribed: what the page and its API ask of a recogniser."""
+
+from collections.abc import Iterator
+
+from asr.recognizer import Recognizer
+from asr.transcript import Segment, Transcript
+
+
+class Hearing:
+    """Iterate to get the segments of `sound` as they are heard; `transcript` holds those heard so far.
+
+    Args:
+      recognizer: does the work, lazily.
+      sound: path of a recording.
+      decoder: "greedy" or "beam".
+      hotwords: names and terms to expect, separated by commas or lines.
+
+    Raises ValueError for a decoder that the model lacks and hot words that could do nothing.
+    """
+
+    def __init__(self, recognizer: Recognizer, sound: str, decoder: str, hotwords: str = ""):
+        terms = tuple(term.strip() for term in hotwords.replace("\n", ",").split(",") if term.strip())
+        if terms and decoder != "beam":
+            raise ValueError("names and terms to expect need the decoder 'beam'; leave them out or choose it")
+        if decoder == "beam" and not recognizer.bundle.has_language_model:
+            raise ValueError(
+                f"the model {recognizer.bundle.name} has no language model; choose the decoder 'greedy'"
+            )
+        self.done_seconds = 0.0
+        self.total_seconds: float | None = None  # not known for every kind of file
+        self._bundle = recognizer.bundle
+        self._segments: list[Segment] = []
+        self._source = recognizer.segments(sound, decoder=decoder, hotwords=terms, progress=self._advance)
+
+    def __iter__(self) -> Iterator[Segment]:
+        for segment in self._source:
+            self._segments.append(segment)
+            yield segment
+
+    def _advance(self, done_seconds: float, total_seconds: float | None) -> None:
+        self.done_seconds, self.total_seconds = done_seconds, total_seconds
+
+    @property
+    def transcript(self) -> Transcript:
+        """What was heard so far; its duration is what was listened to."""
+        language = self._bundle.config.get("language", "english")
+        return Transcript(tuple(self._segments), language, self.done_seconds, self._bundle.name)

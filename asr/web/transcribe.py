@@ -1,0 +1,211 @@
+"""The tab "Transcribe": record or drop a file, read the text, hear any word again, save it."""
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from asr.audio import SAMPLE_RATE, AudioError, load_audio
+from asr.recognizer import Recognizer
+from asr.transcript import Segment, Transcript, _cues
+from asr.web import markup
+from asr.web.hearing import Hearing
+from asr.web.picture import picture_html
+from asr.web.uploads import Uploads
+
+SCRIPT = Path(__file__).with_name("transcribe.js")
+SAVED_FORMATS = ("txt", "srt", "vtt", "json")
+DECODERS = [("with the language model", "beam"), ("by the sound alone, faster", "greedy")]
+REFRESH_SECONDS = 0.4  # a long recording gives several utterances a second, more often than eyes follow
+PICTURE_SECONDS = 40.0  # the longest stretch drawn at once
+PICTURE_MARGIN_SECONDS = 0.2  # drawn around a segment, so that one sees where it begins
+RECOGNIZER = "recognizer"  # events with this id wait for each other; side by side each would be slower
+FAULT = "Something went wrong here. Try again, or tell whoever runs this page: its log has the details."
+
+Update = dict[Any, Any]  # component → its new value, as Gradio takes it
+
+
+def transcribe_tab(recognizers: Mapping[str, Recognizer], uploads: Uploads) -> None:
+    """Adds the tab to the Blocks or Tab that is open, with the first of `recognizers` chosen."""
+    names = list(recognizers)
+    language_model = recognizers[names[0]].bundle.has_language_model
+
+    with gr.Column(elem_id="transcribe"):
+        sound = gr.Audio(
+            sources=["upload", "microphone"],
+            type="filepath",
+            label="Recording",
+            show_label=False,
+            buttons=[],
+            editable=False,
+            waveform_options=gr.WaveformOptions(sample_rate=SAMPLE_RATE, skip_length=10),
+            elem_id="sound",
+        )
+        with gr.Row(elem_classes="options", visible=len(names) > 1 or language_model):
+            model = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1)
+            decoder = gr.Radio(
+                DECODERS, value="beam" if language_model else "greedy", label="Decode", visible=language_model
+            )
+            hotwords = gr.Textbox(
+                label="Names and terms to expect",
+                value="",
+                placeholder="separated by commas",
+                visible=language_model,
+            )
+        with gr.Row(elem_classes="actions"):
+            status = gr.HTML(elem_id="status", apply_default_css=False)
+            again = gr.Button("Transcribe again", visible=False, size="sm", min_width=150, scale=0)
+            stop = gr.Button("Stop", visible=False, size="sm", min_width=90, scale=0)
+        text = gr.HTML(
+            elem_id="text",
+            apply_default_css=False,
+            js_on_load=SCRIPT.read_text(encoding="utf-8"),
+            files={},  # name → content of what can be saved; the script reads it
+        )
+        picture = gr.HTML(elem_id="picture", apply_default_css=False)
+        heard = gr.State(None)  # the Transcript on the page
+
+    # gr.update, for a component made here would be one more on the page.
+    at_work = {again: gr.update(visible=False), stop: gr.update(visible=True)}
+    at_rest = {again: gr.update(visible=True), stop: gr.update(visible=False)}
+    empty = {status: "", text: "", picture: "", heard: None}
+
+    def hear(
+        path: str | None, model: str, decoder: str, hotwords: str, request: gr.Request
+    ) -> Iterator[Update]:
+        """Fills the page while the recording is heard, utterance by utterance."""
+        if path is None:
+            return
+        uploads.hold(request.session_hash, path)
+        yield {**empty, **at_work, status: markup.progress_html(0.0, None, 0)}
+        begin = shown_at = time.monotonic()
+        paragraphs, words = markup.TEXT_START, 0
+        try:
+            hearing = Hearing(recognizers[model], path, decoder, hotwords)
+            for index, segment in enumerate(hearing):
+                paragraphs += markup.segment_html(segment, index)
+                words += len(segment.words)
+                if time.monotonic() - shown_at >= REFRESH_SECONDS:
+                    shown_at = time.monotonic()
+                    progress = markup.progress_html(hearing.done_seconds, hearing.total_seconds, words)
+                    yield {status: progress, text: paragraphs, heard: hearing.transcript}
+        except AudioError as error:
+            yield {**empty, **at_rest, status: markup.error_html(_without_folder(error, path))}
+            return
+        except Exception:
+            # A fault of this program. (Gradio's `failure` event comes for Stop, too.)
+            yield {**empty, **at_rest, status: markup.error_html(FAULT)}
+            raise
+        transcript = hearing.transcript
+        summary = markup.summary_html(transcript, time.monotonic() - begin)
+        yield {**at_rest, heard: transcript, **result(path, transcript, summary)}
+
+    def stopped(path: str | None, transcript: Transcript | None) -> Update:
+        """What was heard before Stop stays and can be saved."""
+        if path is None or transcript is None:
+            return {**empty, **at_rest}
+        return {**at_rest, **result(path, transcript, markup.stopped_html(transcript))}
+
+    def result(path: str, transcript: Transcript, summary: str) -> Update:
+        if not transcript.words:
+            return {status: markup.silence_html(transcript.duration), text: ""}
+        files = {f"{Path(path).stem}.{format}": transcript.render(format) for format in SAVED_FORMATS}
+        paragraphs = "".join(map(markup.segment_html, transcript.segments, range(len(transcript.segments))))
+        return {
+            sound: gr.Audio(subtitles=_captions(transcript)),
+            status: summary + markup.legend_html(transcript.words),
+            text: gr.update(value=markup.TEXT_START + paragraphs + markup.saving_html(files), files=files),
+        }
+
+    def cleared(request: gr.Request) -> Update:
+        uploads.release(request.session_hash)
+        return {**empty, again: gr.update(visible=False), stop: gr.update(visible=False)}
+
+    def draw_first(path: str | None, transcript: Transcript | None) -> str:
+        if path is None or transcript is None or not transcript.segments:
+            return ""
+        return _picture_of(path, transcript.segments[0])
+
+    def draw(path: str | None, transcript: Transcript | None, event: gr.EventData) -> str:
+        """The segment of which a word was clicked."""
+        if path is None or transcript is None:
+            return ""
+        return _picture_of(path, transcript.segments[event.segment])
+
+    def options(model: str) -> Update:
+        can_choose = recognizers[model].bundle.has_language_model
+        return {
+            decoder: gr.update(value="beam" if can_choose else "greedy", visible=can_choose),
+            hotwords: gr.update(value="", visible=can_choose),
+        }
+
+    def hotwords_option(decoder: str) -> Update:
+        """Without the language model they could do nothing, so they are not asked for."""
+        return {
+            hotwords: gr.update(visible=True) if decoder == "beam" else gr.update(value="", visible=False)
+        }
+
+    def transcribe(sound: str, model: str, decoder: str, hotwords: str) -> dict[str, Any]:
+        """The text of a recording, with its segments and words, in the form of OpenAI's verbose_json.
+
+        sound: an audio file. model: one of the page's. decoder: "beam" (if the model has a language model) or
+        "greedy". hotwords: names and terms to expect, separated by commas; only for "beam".
+        """
+        try:
+            hearing = Hearing(recognizers[model], sound, decoder, hotwords)
+            for _ in hearing:
+                pass
+        except ValueError as error:
+            raise gr.Error(_without_folder(error, sound), print_exception=False) from None
+        return hearing.transcript.to_dict()
+
+    private = {"api_visibility": "private", "show_progress": "hidden"}
+    request = [sound, model, decoder, hotwords]
+    page = [sound, again, stop, status, text, picture, heard]
+
+    running = gr.on(
+        [sound.upload, sound.stop_recording, again.click],
+        hear,
+        request,
+        page,
+        concurrency_id=RECOGNIZER,
+        concurrency_limit=1,
+        **private,
+    )
+    running.success(draw_first, [sound, heard], picture, **private)
+    stop.click(stopped, [sound, heard], page, cancels=[running], queue=False, **private)
+    sound.clear(cleared, None, page, cancels=[running], queue=False, **private)
+    text.click(draw, [sound, heard], picture, **private)
+    model.change(options, model, [decoder, hotwords], queue=False, **private)
+    decoder.change(hotwords_option, decoder, hotwords, queue=False, **private)
+
+    # The API's endpoint needs a trigger and an output; neither is on the page.
+    gr.Button(visible=False).click(
+        transcribe,
+        request,
+        gr.JSON(visible=False),
+        api_name="transcribe",
+        concurrency_id=RECOGNIZER,
+        concurrency_limit=1,
+    )
+
+
+def _captions(transcript: Transcript) -> list[dict[str, Any]]:
+    return [
+        {"text": caption, "timestamp": [start / 1000, end / 1000]}
+        for start, end, caption in _cues(transcript.segments)
+    ]
+
+
+def _picture_of(path: str, segment: Segment) -> str:
+    start = max(0.0, segment.start - PICTURE_MARGIN_SECONDS)
+    duration = min(segment.end + PICTURE_MARGIN_SECONDS - start, PICTURE_SECONDS)
+    words = [word for word in segment.words if word.end <= start + duration]
+    return picture_html(load_audio(path, start, duration), start, words)
+
+
+def _without_folder(error: Exception, path: str) -> str:
+    """The person knows the name of the file, not where the server keeps it."""
+    return str(error).replace(path, Path(path).name)
