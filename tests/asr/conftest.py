@@ -15,17 +15,15 @@ STEP_SECONDS = 0.04
 STEP = round(STEP_SECONDS * SAMPLE_RATE)
 UNITS = Units.characters()
 FIRST_TONE, TONE_SPACING = 4500.0, 100.0  # Hz: above the voice, and whole periods a step
-VOWELS = np.array(
-    [(730, 1090, 2440), (270, 2290, 3010), (300, 870, 2240), (530, 1840, 2480)]
-)  # formants in Hz
+FORMANTS = ((730, 1090, 2440), (270, 2290, 3010), (300, 870, 2240), (530, 1840, 2480))  # Hz, of 4 vowels
 
 
 def _speak(text: str) -> np.ndarray:
-    """A voice of 120 ms a character, which a voice detector takes for one, with a tone that spells the text."""
+    """A voice of 120 ms a character, which a voice detector takes for one, with tones that spell the text."""
     seconds = np.arange(3 * STEP * len(text)) / SAMPLE_RATE
     pitch = 120 + 15 * np.sin(2 * np.pi * 0.7 * seconds)
     phase = 2 * np.pi * np.cumsum(pitch) / SAMPLE_RATE
-    formants = FORMANTS[(4 * seconds).astype(int) % len(FORMANTS)]
+    formants = np.array(FORMANTS)[(4 * seconds).astype(int) % len(FORMANTS)]
     voice = np.zeros(len(seconds))
     for harmonic in range(1, 30):
         distance = (harmonic * pitch[:, None] - formants) / 90
@@ -39,7 +37,7 @@ def _speak(text: str) -> np.ndarray:
 
 
 class ToneEngine:
-    """Hears the tones of `_speak`: log-probs of 0.9 for the loudest one, or for the blank where there is none."""
+    """Hears the tones of `_speak`: probability 0.9 for the loudest, or for the blank where there is none."""
 
     def log_probs(self, batch: list[np.ndarray]) -> list[np.ndarray]:
         return [self._log_probs(samples) for samples in batch]
