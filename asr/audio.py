@@ -13,7 +13,8 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from numbers import Real
 from pathlib import Path
 from typing import BinaryIO
 
@@ -207,7 +208,7 @@ def _mono(samples: np.ndarray) -> np.ndarray:
 def _checked_array(source: tuple[np.ndarray, float]) -> tuple[np.ndarray, float]:
     """Samples [samples, channels] and their rate in Hz."""
     name = _name(source)
-    if len(source) != 2 or np.ndim(source[1]) != 0 or np.ndim(source[0]) not in (1, 2):
+    if len(source) != 2 or np.ndim(source[0]) not in (1, 2) or not isinstance(source[1], Real):
         raise AudioError(f"{name}: expected (samples, rate) with samples [samples] or [samples, channels]")
     samples, rate = np.asarray(source[0]), float(source[1])
     if samples.dtype.kind not in "iuf" or (samples.dtype.kind in "iu" and samples.itemsize > 4):
@@ -216,8 +217,8 @@ def _checked_array(source: tuple[np.ndarray, float]) -> tuple[np.ndarray, float]
         )
     if not MIN_RATE <= rate <= MAX_RATE:
         raise AudioError(f"{name}: the rate is {rate:g} Hz; give one from {MIN_RATE} to {MAX_RATE}")
-    samples = samples.reshape(len(samples), -1)
-    if samples.shape[1] > MAX_CHANNELS:
+    samples = samples[:, None] if samples.ndim == 1 else samples
+    if not 1 <= samples.shape[1] <= MAX_CHANNELS:
         raise AudioError(
             f"{name}: {samples.shape[1]} channels; give [samples, channels], not [channels, samples]"
         )
@@ -234,9 +235,14 @@ def _file_chunks(source: Source, offset_seconds: float) -> Chunks:
     with _opened(source) as (name, file):
         sound = _open_with_soundfile(file)
         if sound is not None:
-            yield from _soundfile_chunks(name, sound, offset_seconds)
-        else:
-            yield from _ffmpeg_chunks(name, file, offset_seconds)
+            try:
+                for rate, mono in _soundfile_chunks(sound, offset_seconds):
+                    yield rate, mono
+                    offset_seconds += len(mono) / rate
+                return
+            except soundfile.SoundFileError:  # libsndfile stops at the first damage, FFmpeg gets past it
+                log.warning("%s is damaged near %.1f s; what can be read is used", name, offset_seconds)
+        yield from _ffmpeg_chunks(name, file, offset_seconds)
 
 
 def _open_with_soundfile(file: BinaryIO) -> soundfile.SoundFile | None:
@@ -250,22 +256,18 @@ def _open_with_soundfile(file: BinaryIO) -> soundfile.SoundFile | None:
         sound = soundfile.SoundFile(file)
     except (soundfile.SoundFileError, TypeError):  # TypeError: a name that ends in .raw
         return None
-    return sound if sound.channels <= MAX_CHANNELS else None
+    # No frames: perhaps a recorder that was killed before it wrote the length. FFmpeg reads such to the end.
+    return sound if sound.frames and sound.channels <= MAX_CHANNELS else None
 
 
-def _soundfile_chunks(name: str, sound: soundfile.SoundFile, offset_seconds: float) -> Chunks:
+def _soundfile_chunks(sound: soundfile.SoundFile, offset_seconds: float) -> Chunks:
     rate, size = sound.samplerate, CHUNK_VALUES // sound.channels
     first = round(offset_seconds * rate)
-    if first >= sound.frames > 0:
+    if first >= sound.frames:
         return
-    done = 0
-    try:
-        sound.seek(first)
-        while len(samples := sound.read(size, dtype="float32", always_2d=True)):
-            yield rate, _mono(samples)
-            done += len(samples)
-    except soundfile.SoundFileError as error:
-        _damaged(name, done / rate, error)
+    sound.seek(first)
+    while len(samples := sound.read(size, dtype="float32", always_2d=True)):
+        yield rate, _mono(samples)
 
 
 def _open_with_ffmpeg(name: str, file: BinaryIO):
@@ -311,54 +313,52 @@ def _ffmpeg_frames(name: str, container) -> Iterator:
     import av
 
     packets = container.demux(container.streams.audio[0])
-    seconds = 0.0
+    damaged = 0
     while True:
         try:
             packet = next(packets, None)
             if packet is None:
-                return
+                break
             frames = packet.decode()
-        except av.FFmpegError as error:
-            _damaged(name, seconds, error)
+        except av.FFmpegError:
+            damaged += 1
             continue
-        for frame in frames:
-            yield frame
-            seconds += frame.samples / frame.sample_rate
-
-
-def _damaged(name: str, seconds: float, error: Exception) -> None:
-    log.warning("%s is damaged after %.1f s (%s); what can be read is used", name, seconds, error)
+        yield from frames
+    if damaged:
+        log.warning("%s is damaged in %d places; what can be read is used", name, damaged)
 
 
 @contextmanager
 def _opened(source: Source) -> Iterator[tuple[str, BinaryIO]]:
     """The name of a source and a binary file that can seek."""
     name = _name(source)
-    if isinstance(source, bytes | bytearray | memoryview):
-        yield name, io.BytesIO(source)
-        return
-    try:
-        if source == "-":
-            file, ours = sys.stdin.buffer, False
-        elif isinstance(source, str | os.PathLike):
-            file, ours = open(source, "rb"), True  # noqa: SIM115
-        else:
-            file, ours = source, False
-    except IsADirectoryError:
-        raise AudioError(f"{name} is a folder; give the audio files in it") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise AudioError(f"{name} cannot be opened: {reason}; check the path") from None
-    try:
-        if file.seekable():
-            yield name, file
-        else:
-            with tempfile.TemporaryFile() as copy:
-                shutil.copyfileobj(file, copy)
-                yield name, copy
-    finally:
-        if ours:
-            file.close()
+    with ExitStack() as stack:
+        try:
+            if isinstance(source, bytes | bytearray | memoryview):
+                file = io.BytesIO(source)
+            elif source == "-":
+                file = sys.stdin.buffer
+            elif isinstance(source, str | os.PathLike):
+                file = stack.enter_context(open(source, "rb"))
+            elif hasattr(source, "read"):
+                file = source
+            else:
+                raise AudioError(f"{name} is no source; give a path, bytes, a binary file or (samples, rate)")
+            if file.read(0) != b"":
+                raise AudioError(f'{name} was opened as text; open it with mode "rb"')
+        except IsADirectoryError:
+            raise AudioError(f"{name} is a folder; give the audio files in it") from None
+        except OSError as error:
+            raise AudioError(f"{name} cannot be opened: {error.strerror}; check the path") from None
+        except AudioError:
+            raise
+        except ValueError as error:  # a closed file, a path with a null byte
+            raise AudioError(f"{name}: {error}; give it anew") from None
+        if not file.seekable():
+            copy = stack.enter_context(tempfile.TemporaryFile())
+            shutil.copyfileobj(file, copy)
+            file = copy
+        yield name, file
 
 
 def _name(source: Source) -> str:
@@ -366,10 +366,10 @@ def _name(source: Source) -> str:
     if isinstance(source, tuple):
         return "the given array"
     if isinstance(source, bytes | bytearray | memoryview):
-        return "the given bytes"
+        return "the given data"
     if source == "-":
         return "standard input"
     if isinstance(source, str | os.PathLike):
         return repr(os.fspath(source))
     name = getattr(source, "name", None)
-    return repr(name) if isinstance(name, str) else "the given file"
+    return repr(name) if isinstance(name, str) else f"the given {type(source).__name__}"

@@ -2,7 +2,8 @@
 
 Silero VAD (a network of 0.3 M parameters, MIT; asr/silero_vad/README.md) states for each 32 ms how likely
 somebody speaks. Everything after that is a rule on those numbers: an utterance ends at a pause of
-LONG_PAUSE_SECONDS, or, where it would grow too long, at the longest pause in the second half of what is allowed.
+LONG_PAUSE_SECONDS, or, where it would grow too long, at the longest pause in the second half of what is
+allowed.
 """
 
 from collections.abc import Iterable, Iterator
