@@ -44,7 +44,7 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"percent": percent, "interval": interval_text, "tally": tally}
+    templates.filters |= {"percent": percent, "interval": interval_text, "p": p_text, "tally": tally}
     view = {"results": results, "rates": RATES, "everything": EVERYTHING, **_tables(results)}
     _write(folder / "report.md", templates.get_template("report.md.j2").render(view))
     page_rows = _page_rows(scores, folder)
@@ -65,7 +65,15 @@ def percent(value: float | None, digits: int = 2) -> str:
 def interval_text(interval: list[float | None], digits: int = 2) -> str:
     """An interval of shares as percent."""
     low, high = interval
-    return "–" if low is None else f"{percent(low, digits)}–{percent(high, digits)}".replace("–-", "…-")
+    if low is None:
+        return "–"
+    joint = "–" if low >= 0 else " to "
+    return f"{percent(low, digits)}{joint}{percent(high, digits)}"
+
+
+def p_text(p: float) -> str:
+    """A probability with four decimals."""
+    return f"{p:.4f}" if p >= 0.0001 else "<0.0001"
 
 
 def tally(counts: Mapping[str, int]) -> str:
@@ -200,8 +208,7 @@ def _merge(tokens: list[list[str]]) -> list[list[str]]:
 
 
 def _audio_sources(references: list[Reference], folder: Path) -> list[str]:
-    """For a player: the sound itself while there is room, then a link relative to the page, "" without audio.
-    """
+    """For a player: the sound itself while there is room, then a link relative to the page; "" without."""
     room = _EMBEDDED_AUDIO_BYTES
     sources = []
     for reference in references:

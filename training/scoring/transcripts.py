@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from asr.audio import AudioError, load_audio
 from training.manifest import read_manifest
 
 HYPOTHESIS_FIELDS = ("pred_text", "hypothesis", "text")  # NeMo's, jiwer's, Whisper's; the first there counts
@@ -112,6 +115,16 @@ def read_references(path: Path | str) -> list[Reference]:
         )
         for entry in read_manifest(path)
     ]
+
+
+def read_samples(reference: Reference) -> np.ndarray:
+    """Sound of a reference, float32 [samples]. Raises AudioError."""
+    if reference.audio is None:
+        raise AudioError(f"{reference.id}: the references name no sound; give a manifest")
+    if reference.end_seconds is None:
+        return load_audio(reference.audio)
+    duration_seconds = reference.end_seconds - reference.start_seconds
+    return load_audio(reference.audio, reference.start_seconds, duration_seconds)
 
 
 def read_hypotheses(path: Path | str, references: list[Reference]) -> Pairing:

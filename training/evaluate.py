@@ -1,0 +1,201 @@
+"""Word error rates that can be published: intervals, groups, significance, conditions and a report.
+
+python -m training.evaluate dev-read.jsonl dev-other.jsonl --model english --output report
+python -m training.evaluate dev-read.jsonl --model english --hypotheses whisper.jsonl --by gender
+python -m training.evaluate references.stm --hypotheses ours.ctm theirs.ctm --normalizer english
+"""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asr.audio import SAMPLE_RATE, AudioError
+from asr.recognizer import DECODERS, Recognizer
+from training.manifest import read_manifest
+from training.scoring.console import progress, summary
+from training.scoring.normalizers import DEFAULT, DESCRIPTIONS
+from training.scoring.provenance import provenance
+from training.scoring.recognisers import run
+from training.scoring.report import write_report
+from training.scoring.results import Output, score
+from training.scoring.snr import estimate_snr_db
+from training.scoring.systems import CLEAN, hear
+from training.scoring.transcripts import Reference, read_hypotheses, read_references, read_samples
+
+
+@dataclass
+class Heard:
+    """What was gathered before scoring: outputs, and what is known of the sound, by id."""
+
+    outputs: list[Output] = field(default_factory=list)
+    snr_db: dict[str, float] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    speed: list[dict[str, Any]] = field(default_factory=list)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0: everything was scored; 1: some sound could not be read; 2: the call was wrong."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    options = _parser().parse_args(argv)
+    try:
+        return evaluate(options, argv)
+    except ValueError as error:
+        if options.debug:
+            raise
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 2
+
+
+def evaluate(options: argparse.Namespace, argv: Sequence[str]) -> int:
+    """Reads, hears, scores and reports; the exit code. Raises ValueError, one line that says what to mend."""
+    references = read_all_references(options.manifests)
+    ignored = {one.id: "its file marks it as not to be scored" for one in references if one.ignored}
+    audible = [one for one in references if not one.ignored]
+    heard = Heard()
+    if options.model:
+        _hear_models(heard, audible, options)
+    elif "snr" in options.by:
+        _estimate_snr(heard, audible)
+    for path in options.hypotheses:
+        pairing = read_hypotheses(path, references)
+        heard.outputs.append(
+            Output(path.stem, pairing.heard, options.conditions[0], pairing.extra, pairing.duplicates)
+        )
+    _check_outputs(heard.outputs)
+    by = [name for name in options.by if name != "snr"]
+    _check_fields(by, references)
+    scores = score(
+        references, heard.outputs, options.normalizer, by, heard.snr_db, ignored | heard.unreadable
+    )
+    print(summary(scores.document, heard.speed))
+    for reason in heard.unreadable.values():
+        print(f"evaluate: not scored: {reason}", file=sys.stderr)
+    if options.output:
+        measured = {"date": datetime.now(UTC).isoformat(" ", "seconds"), "speed": heard.speed}
+        write_report(options.output, scores, provenance("training.evaluate", argv), measured)
+        print(f"evaluate: wrote {options.output / 'report.html'}", file=sys.stderr)
+    return 1 if heard.unreadable else 0
+
+
+def read_all_references(paths: Sequence[Path]) -> list[Reference]:
+    """References of all files. Raises ValueError where an id stands twice, since no hypothesis could be
+    paired.
+    """
+    references = [one for path in paths for one in read_references(path)]
+    twice = [id for id, times in Counter(one.id for one in references).items() if times > 1]
+    if twice:
+        raise ValueError(
+            f"{twice[0]} and {len(twice) - 1} more ids stand twice in the references; give every one once"
+        )
+    return references
+
+
+def _hear_models(heard: Heard, references: list[Reference], options: argparse.Namespace) -> None:
+    noise_files = [entry.audio for entry in read_manifest(options.noise)] if options.noise else []
+    _check_conditions(options.conditions, noise_files)
+    for model in options.model:
+        recognizer = Recognizer.load(model, threads=options.threads)
+        for decoder in options.decoder or [None]:
+            system = f"{recognizer.bundle.name} {decoder}" if decoder else recognizer.bundle.name
+            for condition in options.conditions:
+                title = f"{system}, {condition}"
+                hearing = hear(
+                    recognizer, references, decoder, condition, noise_files, options.seed, progress(title)
+                )
+                heard.outputs.append(Output(system, hearing.heard, condition))
+                heard.snr_db |= hearing.snr_db
+                heard.unreadable |= hearing.unreadable
+                if condition == options.conditions[0] and hearing.heard:
+                    factor = hearing.compute_seconds / hearing.speech_seconds
+                    row = {
+                        "system": system,
+                        "speech_seconds": hearing.speech_seconds,
+                        "real_time_factor": factor,
+                    }
+                    readable = [one for one in references if one.id in hearing.heard]
+                    heard.speed.append(row | _own_process(model, decoder, readable, options))
+
+
+def _own_process(
+    model: str, decoder: str | None, references: list[Reference], options: argparse.Namespace
+) -> dict[str, float]:
+    """Cold start with the shortest utterance, and peak memory with the longest after it."""
+    by_length = sorted(references, key=lambda one: one.duration_seconds or 0.0)
+    alone = run("hark", model, [by_length[0], by_length[-1]], options.threads, decoder or "")
+    return {"cold_start_seconds": alone.cold_start_seconds, "peak_memory_mb": alone.peak_memory_mb}
+
+
+def _estimate_snr(heard: Heard, references: list[Reference]) -> None:
+    for one in progress("estimating SNR")(references):
+        try:
+            heard.snr_db[one.id] = estimate_snr_db(read_samples(one))
+        except AudioError as error:
+            # Hypotheses are there all the same: the utterance is scored, in the group "unknown".
+            print(f"evaluate: no SNR: {error}", file=sys.stderr)
+
+
+def _check_conditions(conditions: Sequence[str], noise_files: list[Path]) -> None:
+    """Finds a misspelt condition before hours are spent on the others. Raises ValueError."""
+    from training.augmentation import apply_condition
+
+    for condition in conditions:
+        if condition != CLEAN:
+            apply_condition(np.zeros(SAMPLE_RATE, np.float32), condition, 0, noise_files)
+
+
+def _check_outputs(outputs: list[Output]) -> None:
+    if not outputs:
+        raise ValueError("nothing to evaluate; give --model or --hypotheses")
+    names = Counter((one.system, one.condition) for one in outputs)
+    for (system, condition), times in names.items():
+        if times > 1:
+            raise ValueError(f"{times} systems are called {system} ({condition}); rename a file or a folder")
+
+
+def _check_fields(by: Sequence[str], references: list[Reference]) -> None:
+    for name in by:
+        if not any(name in one.fields for one in references):
+            known = sorted({known for one in references for known in one.fields})
+            raise ValueError(f"no reference has a field {name!r}; there are: {', '.join(known) or 'none'}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.evaluate", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    add = parser.add_argument
+    add("manifests", nargs="+", type=Path, help="references: manifest (.jsonl .csv .tsv), .trn or .stm")
+    add("--model", nargs="+", default=[], help="names or folders of bundles")
+    add("--decoder", nargs="+", choices=DECODERS, help="default: the bundle's own choice")
+    add("--hypotheses", nargs="+", default=[], type=Path, help="of other recognisers: .jsonl, .trn or .ctm")
+    add("--by", nargs="+", default=[], metavar="FIELD", help="fields of the manifest to group by, or snr")
+    add(
+        "--conditions",
+        default=[CLEAN],
+        type=lambda text: text.split(","),
+        help="degrades the sound: clean,noise:20,noise:5,reverb,telephone,gain:-20,speed:0.9,mp3:16",
+    )
+    add("--noise", type=Path, metavar="MANIFEST", help="noise for the conditions")
+    add("--seed", type=int, default=0, help="of the conditions")
+    names = "\n".join(f"{name}: {what}" for name, what in DESCRIPTIONS.items())
+    add("--normalizer", choices=DESCRIPTIONS, default=DEFAULT, help=f"default: {DEFAULT}\n{names}")
+    add("--threads", type=int, default=2, help="of the CPU (default: 2)")
+    add(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="writes report.html, report.md, results.json, utterances.jsonl",
+    )
+    add("--debug", action="store_true", help="shows the traceback of an error")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

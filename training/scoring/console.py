@@ -1,0 +1,101 @@
+"""What a run says: progress on a terminal, and the summary on standard output."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from training.scoring.report import interval_text, p_text, percent, tally
+
+
+def progress(title: str) -> Callable[[Sequence], Iterable]:
+    """Wraps a sequence in a progress bar on standard error, if that is a terminal."""
+    console = Console(stderr=True)
+    return partial(track, description=title, console=console, disable=not console.is_terminal, transient=True)
+
+
+def summary(results: dict[str, Any], speed: Sequence[dict[str, Any]]) -> str:
+    """Word error rates with intervals and counts, how systems differ, speed, and what was not scored."""
+    refs = results["references"]
+    lines = [
+        f"{refs['scored']} of {refs['given']} utterances scored ({refs['empty']} with empty reference), "
+        f"{refs['words']} words, {refs['speakers']} speakers; normaliser {results['normalizer']['name']}: "
+        f"{results['normalizer']['what']}"
+    ]
+    for row in results["pairing"]:
+        kinds = {
+            "missing": "missing hypotheses (all their words count as deleted)",
+            "extra": "that no reference asks for",
+            "duplicates": "ids given again (the first counts)",
+        }
+        faults = [f"{len(row[kind])} {what}" for kind, what in kinds.items() if row[kind]]
+        if faults:
+            lines.append(
+                f"{row['system']}, {row['condition']}: {', '.join(faults)} (missing count as all deleted)"
+            )
+    lines.append("")
+    lines += _aligned(
+        [["set", "system", "condition", "WER %", "95 % interval", "", "CER %", "SER %"]]
+        + [
+            [
+                row["set"],
+                row["system"],
+                row["condition"],
+                percent(row["wer"]["value"]),
+                interval_text(row["wer"]["interval"]),
+                tally(row["counts"]),
+                percent(row["cer"]["value"]),
+                percent(row["ser"]["value"], 1),
+            ]
+            for row in results["scores"]
+        ]
+    )
+    if results["comparisons"]:
+        lines.append("")
+        lines += _aligned(
+            [["set", "condition", "systems", "ΔWER", "95 % interval", "p bootstrap", "p MAPSSWE"]]
+            + [
+                [
+                    row["set"],
+                    row["condition"],
+                    " − ".join(row["systems"]),
+                    percent(row["difference"]),
+                    interval_text(row["interval"]),
+                    p_text(row["bootstrap_p"]),
+                    p_text(row["mapsswe"]["p"]),
+                ]
+                for row in results["comparisons"]
+            ]
+        )
+    lines.append("")
+    lines += _aligned(
+        [["normaliser", "system", "WER %", "errors / words"]]
+        + [
+            [row["normalizer"], row["system"], percent(row["wer"]), f"{row['errors']} / {row['words']}"]
+            for row in results["normalizers"]
+        ]
+    )
+    if speed:
+        lines.append("")
+        lines += _aligned(
+            [["system", "real-time factor", "cold start, s", "peak memory, MB"]]
+            + [
+                [
+                    row["system"],
+                    f"{row['real_time_factor']:.4f}",
+                    f"{row['cold_start_seconds']:.2f}",
+                    f"{row['peak_memory_mb']:.0f}",
+                ]
+                for row in speed
+            ]
+        )
+    return "\n".join(lines)
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]

@@ -1,0 +1,120 @@
+"""Lets a bundle hear references, under conditions, in batches of like length."""
+
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from asr.audio import SAMPLE_RATE, AudioError
+from asr.decoding.greedy import words_of
+from asr.recognizer import Recognizer
+from asr.transcript import Word
+from training.scoring.snr import estimate_snr_db
+from training.scoring.transcripts import Heard, Reference, TimedWord, read_samples
+
+CLEAN = "clean"  # the condition that changes nothing
+WINDOW_SECONDS = 30.0  # what a model hears at once; longer utterances are cut at pauses, as in transcription
+_BATCH = 16
+
+
+@dataclass
+class Hearing:
+    """What a model heard.
+
+    Attributes:
+      heard: by id of the reference.
+      unreadable: why, by id of the references whose sound cannot be read.
+      snr_db: estimated from the sound as it was read, by id.
+      speech_seconds: length of all that was heard.
+      compute_seconds: time the model and the decoder took for it; reading and degrading not counted.
+    """
+
+    heard: dict[str, Heard] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    snr_db: dict[str, float] = field(default_factory=dict)
+    speech_seconds: float = 0.0
+    compute_seconds: float = 0.0
+
+
+def hear(
+    recognizer: Recognizer,
+    references: Sequence[Reference],
+    decoder: str | None = None,
+    condition: str = CLEAN,
+    noise_files: Sequence[Path] = (),
+    seed: int = 0,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> Hearing:
+    """Hears every reference whose sound can be read.
+
+    An utterance up to WINDOW_SECONDS goes whole through the model: nothing is cut and nothing dropped as
+    silence, so that the model answers for every second. A longer one is transcribed as a user's recording
+    would be.
+
+    Args:
+      recognizer: the model.
+      references: those without audio are unreadable.
+      decoder: "greedy", "beam", or None for the bundle's own choice.
+      condition: CLEAN, or what training.augmentation.apply_condition knows; an utterance is degraded alike in
+        every run and for every model.
+      noise_files: noise for the conditions that add it.
+      seed: of the degradation.
+      progress: wraps the batches; shows how far it is.
+    """
+    hearing = Hearing()
+    by_length = sorted(references, key=lambda one: (one.duration_seconds or 0.0, one.id))
+    batches = [by_length[start : start + _BATCH] for start in range(0, len(by_length), _BATCH)]
+    for batch in progress(batches):
+        read = list(_read(batch, hearing))
+        if condition != CLEAN:
+            from training.augmentation import apply_condition
+
+            read = [
+                (one, apply_condition(samples, condition, _seed(seed, one), list(noise_files)))
+                for one, samples in read
+            ]
+        hearing.speech_seconds += sum(len(samples) for _, samples in read) / SAMPLE_RATE
+        began = time.perf_counter()
+        words = transcribe_utterances(recognizer, [samples for _, samples in read], decoder)
+        hearing.compute_seconds += time.perf_counter() - began
+        for (one, _), spoken in zip(read, words, strict=True):
+            timed = tuple(TimedWord(word.text, word.start, word.end, word.confidence) for word in spoken)
+            hearing.heard[one.id] = Heard(" ".join(word.text for word in spoken), timed)
+    return hearing
+
+
+def transcribe_utterances(
+    recognizer: Recognizer, utterances: Sequence[np.ndarray], decoder: str | None = None
+) -> list[list[Word]]:
+    """The words of each utterance, float32 [samples]; those up to WINDOW_SECONDS in one batch."""
+    decode = recognizer._decode(decoder, ())
+    whole = [row for row, samples in enumerate(utterances) if len(samples) <= WINDOW_SECONDS * SAMPLE_RATE]
+    log_probs = dict(zip(whole, recognizer.engine.log_probs([utterances[row] for row in whole]), strict=True))
+    step_seconds = recognizer.bundle.step_seconds
+    return [
+        words_of(
+            decode(log_probs[row]), log_probs[row], recognizer.units, step_seconds, recognizer._calibration
+        )
+        if row in log_probs
+        else list(recognizer.transcribe((samples, SAMPLE_RATE), decoder=decoder).words)
+        for row, samples in enumerate(utterances)
+    ]
+
+
+def _read(references: Sequence[Reference], hearing: Hearing) -> Iterator[tuple[Reference, np.ndarray]]:
+    for one in references:
+        try:
+            samples = read_samples(one)
+        except AudioError as error:
+            hearing.unreadable[one.id] = str(error)
+        else:
+            hearing.snr_db[one.id] = estimate_snr_db(samples)
+            yield one, samples
+
+
+def _seed(seed: int, reference: Reference) -> int:
+    """The same for an utterance wherever it stands in a manifest."""
+    return zlib.crc32(f"{seed} {reference.id}".encode())
