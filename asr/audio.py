@@ -105,15 +105,17 @@ def read_blocks(source: Source, block_seconds: float = 30.0) -> Iterator[np.ndar
 def duration_seconds(source: Source) -> float | None:
     """Length of a recording as its header states it, without decoding; None where that is not known.
 
-    Good for progress bars only: a damaged file states what it should have been. Raises AudioError as
-    load_audio does.
+    Good for progress bars only: a damaged file states what it should have been, and that of raw AAC is guessed
+    from the bit rate. Raises AudioError as load_audio does.
     """
     if isinstance(source, tuple):
         samples, rate = _checked_array(source)
         return len(samples) / rate
-    if source == "-" or (hasattr(source, "read") and not source.seekable()):
+    if source == "-":
         return None
     with _opened(source) as (name, file):
+        if not file.seekable():
+            return None
         sound = _open_with_soundfile(file)
         if sound is not None:
             return sound.frames / sound.samplerate
@@ -232,7 +234,10 @@ def _array_chunks(source: tuple[np.ndarray, float], offset_seconds: float) -> Ch
 
 
 def _file_chunks(source: Source, offset_seconds: float) -> Chunks:
-    with _opened(source) as (name, file):
+    with _opened(source) as (name, file), tempfile.TemporaryFile() as copy:
+        if not file.seekable():  # a pipe; most containers are read back and forth
+            shutil.copyfileobj(file, copy)
+            file = copy
         sound = _open_with_soundfile(file)
         if sound is not None:
             try:
@@ -330,7 +335,7 @@ def _ffmpeg_frames(name: str, container) -> Iterator:
 
 @contextmanager
 def _opened(source: Source) -> Iterator[tuple[str, BinaryIO]]:
-    """The name of a source and a binary file that can seek."""
+    """The name of a source and its binary file."""
     name = _name(source)
     with ExitStack() as stack:
         try:
@@ -354,10 +359,6 @@ def _opened(source: Source) -> Iterator[tuple[str, BinaryIO]]:
             raise
         except ValueError as error:  # a closed file, a path with a null byte
             raise AudioError(f"{name}: {error}; give it anew") from None
-        if not file.seekable():
-            copy = stack.enter_context(tempfile.TemporaryFile())
-            shutil.copyfileobj(file, copy)
-            file = copy
         yield name, file
 
 
