@@ -15,17 +15,12 @@ class Hearing:
       decoder: "greedy" or "beam".
       hotwords: names and terms to expect, separated by commas or lines.
 
-    Raises ValueError for a decoder that the model lacks and hot words that could do nothing.
+    Raises ValueError for an unknown decoder and for hot words that "greedy" cannot use, and while iterating
+    AudioError for a recording that cannot be read.
     """
 
     def __init__(self, recognizer: Recognizer, sound: str, decoder: str, hotwords: str = ""):
         terms = tuple(term.strip() for term in hotwords.replace("\n", ",").split(",") if term.strip())
-        if terms and decoder != "beam":
-            raise ValueError("names and terms to expect need the decoder 'beam'; leave them out or choose it")
-        if decoder == "beam" and not recognizer.bundle.has_language_model:
-            raise ValueError(
-                f"the model {recognizer.bundle.name} has no language model; choose the decoder 'greedy'"
-            )
         self.done_seconds = 0.0
         self.total_seconds: float | None = None  # not known for every kind of file
         self._bundle = recognizer.bundle
@@ -43,5 +38,6 @@ class Hearing:
     @property
     def transcript(self) -> Transcript:
         """What was heard so far; its duration is what was listened to."""
-        language = self._bundle.config.get("language", "english")
-        return Transcript(tuple(self._segments), language, self.done_seconds, self._bundle.name)
+        return Transcript(
+            tuple(self._segments), self._bundle.config["language"], self.done_seconds, self._bundle.name
+        )

@@ -64,6 +64,13 @@ function move(index) {
   words[index].focus();
 }
 
+// Scrolls the box of the text, never the page.
+function keepInSight(word) {
+  const box = element.querySelector('.text');
+  const [inside, outside] = [word.getBoundingClientRect(), box.getBoundingClientRect()];
+  if (inside.top < outside.top || inside.bottom > outside.bottom) box.scrollTop += inside.top - outside.top - 40;
+}
+
 function download(name) {
   const type = name.endsWith('.json') ? 'application/json' : 'text/plain';
   const link = document.createElement('a');
@@ -91,6 +98,7 @@ setInterval(() => {
   if (said !== current) {
     current?.classList.remove('said');
     said?.classList.add('said');
+    if (said) keepInSight(said);
     current = said;
   }
   const drawing = tab.querySelector('.drawing');

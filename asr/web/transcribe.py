@@ -17,11 +17,12 @@ from asr.web.uploads import Uploads
 
 SCRIPT = Path(__file__).with_name("transcribe.js")
 SAVED_FORMATS = ("txt", "srt", "vtt", "json")
-DECODERS = [("with the language model", "beam"), ("by the sound alone, faster", "greedy")]
+DECODERS = [("With the language model", "beam"), ("By the sound alone (faster)", "greedy")]
 REFRESH_SECONDS = 0.4  # a long recording gives several utterances a second, more often than eyes follow
 PICTURE_SECONDS = 40.0  # the longest stretch drawn at once
 PICTURE_MARGIN_SECONDS = 0.2  # drawn around a segment, so that one sees where it begins
 RECOGNIZER = "recognizer"  # events with this id wait for each other; side by side each would be slower
+PICTURE = "picture"  # drawn one by one, so that the last one asked for is the one that stays
 FAULT = "Something went wrong here. Try again, or tell whoever runs this page: its log has the details."
 
 Update = dict[Any, Any]  # component → its new value, as Gradio takes it
@@ -31,6 +32,7 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], uploads: Uploads) -> N
     """Adds the tab to the Blocks or Tab that is open, with the first of `recognizers` chosen."""
     names = list(recognizers)
     language_model = recognizers[names[0]].bundle.has_language_model
+    choices = len(names) > 1 or language_model
 
     with gr.Column(elem_id="transcribe"):
         sound = gr.Audio(
@@ -40,13 +42,18 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], uploads: Uploads) -> N
             show_label=False,
             buttons=[],
             editable=False,
-            waveform_options=gr.WaveformOptions(sample_rate=SAMPLE_RATE, skip_length=10),
+            waveform_options=gr.WaveformOptions(
+                waveform_color="#a8a29e", waveform_progress_color="#0d9488", sample_rate=SAMPLE_RATE
+            ),
             elem_id="sound",
         )
-        with gr.Row(elem_classes="options", visible=len(names) > 1 or language_model):
+        with gr.Row(elem_classes="options", visible=choices):
             model = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1)
-            decoder = gr.Radio(
-                DECODERS, value="beam" if language_model else "greedy", label="Decode", visible=language_model
+            decoder = gr.Dropdown(
+                DECODERS,
+                value="beam" if language_model else "greedy",
+                label="Decode",
+                visible=language_model,
             )
             hotwords = gr.Textbox(
                 label="Names and terms to expect",
@@ -70,6 +77,7 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], uploads: Uploads) -> N
     # gr.update, for a component made here would be one more on the page.
     at_work = {again: gr.update(visible=False), stop: gr.update(visible=True)}
     at_rest = {again: gr.update(visible=True), stop: gr.update(visible=False)}
+    done = {**at_rest, again: gr.update(visible=choices)}  # without a choice it would only say the same again
     empty = {status: "", text: "", picture: "", heard: None}
 
     def hear(
@@ -100,7 +108,7 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], uploads: Uploads) -> N
             raise
         transcript = hearing.transcript
         summary = markup.summary_html(transcript, time.monotonic() - begin)
-        yield {**at_rest, heard: transcript, **result(path, transcript, summary)}
+        yield {**done, heard: transcript, **result(path, transcript, summary)}
 
     def stopped(path: str | None, transcript: Transcript | None) -> Update:
         """What was heard before Stop stays and can be saved."""
@@ -174,10 +182,10 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], uploads: Uploads) -> N
         concurrency_limit=1,
         **private,
     )
-    running.success(draw_first, [sound, heard], picture, **private)
+    running.success(draw_first, [sound, heard], picture, concurrency_id=PICTURE, **private)
     stop.click(stopped, [sound, heard], page, cancels=[running], queue=False, **private)
     sound.clear(cleared, None, page, cancels=[running], queue=False, **private)
-    text.click(draw, [sound, heard], picture, **private)
+    text.click(draw, [sound, heard], picture, concurrency_id=PICTURE, **private)
     model.change(options, model, [decoder, hotwords], queue=False, **private)
     decoder.change(hotwords_option, decoder, hotwords, queue=False, **private)
 
@@ -185,7 +193,7 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], uploads: Uploads) -> N
     gr.Button(visible=False).click(
         transcribe,
         request,
-        gr.JSON(visible=False),
+        gr.JSON(label="Transcript", visible=False),
         api_name="transcribe",
         concurrency_id=RECOGNIZER,
         concurrency_limit=1,

@@ -1,0 +1,260 @@
+"""The page in a real browser: Debian's Chromium, driven by Playwright, with a microphone that beeps."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr.audio import SAMPLE_RATE
+from asr.web.page import build_page, serving_options
+from tests.loudness_recognizer import SPOKEN, LoudnessRecognizer
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, see requirements.txt")
+expect = playwright.expect
+CHROMIUM = Path("/usr/bin/chromium")
+LINE = " ".join(SPOKEN)
+INSECURE_HOST = "hark.test"  # not localhost and not https
+
+# The time of the player, and whether it is silent.
+PLAYER = """() => {
+  const audio = document.querySelector('#sound #waveform > div').shadowRoot.querySelector('audio');
+  return { seconds: audio.currentTime, paused: audio.paused };
+}"""
+
+
+@pytest.fixture(scope="module")
+def recognizer():
+    return LoudnessRecognizer()
+
+
+@pytest.fixture(scope="module")
+def uploads(tmp_path_factory):
+    return tmp_path_factory.mktemp("uploads")
+
+
+@pytest.fixture(scope="module")
+def url(recognizer, uploads):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(uploads))
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        page = build_page({"tiny": recognizer})
+        _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **serving_options())
+        yield url
+        page.close(verbose=False)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    if not CHROMIUM.exists():
+        pytest.skip(f"needs {CHROMIUM}: apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=CHROMIUM,
+            args=[
+                "--no-sandbox",
+                "--use-fake-ui-for-media-stream",
+                "--use-fake-device-for-media-stream",
+                f"--host-resolver-rules=MAP {INSECURE_HOST} 127.0.0.1",
+            ],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium, url, recognizer):
+    recognizer.pause_seconds = 0.0
+    page = chromium.new_page()
+    page.goto(url)
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def recording(tmp_path):
+    """6 s of noise: three utterances for the recogniser of these tests."""
+    return _write(tmp_path / "noise.wav", np.random.default_rng(1).uniform(-0.5, 0.5, 6 * SAMPLE_RATE))
+
+
+def _write(path: Path, samples: np.ndarray) -> Path:
+    soundfile.write(path, samples, SAMPLE_RATE)
+    return path
+
+
+def upload(page, path):
+    page.set_input_files("#sound input[type=file]", path)
+
+
+def transcribe(page, path):
+    upload(page, path)
+    expect(page.locator(".saving")).to_be_visible(timeout=20_000)
+
+
+def test_an_upload_shows_its_text_and_asks_nobody_else(chromium, url, recording):
+    page = chromium.new_page()
+    asked = set()
+    page.on("request", lambda request: asked.add(request.url))
+    page.goto(url)
+    transcribe(page, recording)
+    expect(page.locator(".text .segment > span")).to_have_text([LINE] * 3)
+    expect(page.locator(".summary")).to_contain_text("6.0 s of sound, 15 words")
+    expect(page.locator(".picture")).to_be_visible(timeout=20_000)
+    page.close()
+    assert [address for address in asked if not address.startswith((url, "blob:", "data:"))] == []
+
+
+def test_doubtful_words_are_marked_by_more_than_colour(page, recording):
+    transcribe(page, recording)
+    guess, sure = page.locator(".text .guess").first, page.locator(".text .sure").first
+    assert "wavy" in guess.evaluate("word => getComputedStyle(word).textDecoration")
+    assert "none" in sure.evaluate("word => getComputedStyle(word).textDecoration")
+    assert guess.get_attribute("title") == "1.60–1.92 s · a guess, 30 %"
+    expect(page.locator(".legend")).to_contain_text("a guess (below 60%): 3")
+
+
+def test_a_word_is_played_when_clicked_and_its_stretch_is_drawn(page, recording):
+    transcribe(page, recording)
+    expect(page.locator(".picture figcaption")).to_contain_text("0.0–2.1 s", timeout=20_000)
+    page.locator(".text .word").nth(12).click()  # "brown" of the third utterance
+    page.wait_for_function(f"() => ({PLAYER})().seconds > 4.8 && !({PLAYER})().paused")
+    assert page.evaluate(PLAYER)["seconds"] < 6
+    expect(page.locator(".text .said")).to_be_visible()
+    expect(page.locator(".picture figcaption")).to_contain_text("3.8–6.0 s")
+
+
+def test_the_text_is_walked_and_played_by_keyboard(page, recording):
+    transcribe(page, recording)
+    page.locator(".text").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.textContent") == "quick"
+    page.keyboard.press("End")
+    assert page.evaluate("document.activeElement.dataset.start") == "5.60"
+    page.keyboard.press("Enter")
+    page.wait_for_function(f"() => ({PLAYER})().seconds >= 5.6")
+
+
+def test_captions_are_in_the_player(page, recording):
+    transcribe(page, recording)
+    page.locator(".text .word").nth(5).click()
+    expect(page.locator(".subtitle-display")).to_have_text(LINE)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "beginning"),
+    [("txt", LINE), ("srt", "1\n00:00:00,000 -->"), ("vtt", "WEBVTT\n"), ("json", '{\n  "task"')],
+)
+def test_the_transcript_is_saved(page, recording, suffix, beginning):
+    transcribe(page, recording)
+    with page.expect_download() as download:
+        page.get_by_role("button", name=f"Save noise.{suffix}").click()
+    assert download.value.suggested_filename == f"noise.{suffix}"
+    assert Path(download.value.path()).read_text(encoding="utf-8").startswith(beginning)
+
+
+def test_partial_text_appears_and_stop_keeps_it_and_ends_the_work(page, recognizer, tmp_path):
+    recognizer.pause_seconds = 0.5
+    long = _write(tmp_path / "long.wav", np.random.default_rng(1).uniform(-0.5, 0.5, 60 * SAMPLE_RATE))
+    upload(page, long)
+    expect(page.locator(".text .segment").nth(1)).to_be_visible(timeout=20_000)
+    expect(page.locator("#status .progress")).to_contain_text("of 1:00 heard")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator(".summary")).to_contain_text("Stopped after")
+    expect(page.get_by_role("button", name="Save long.srt")).to_be_visible()
+    page.wait_for_timeout(1000)  # the utterance in work is let to its end
+    worked_on = recognizer.utterances
+    page.wait_for_timeout(1500)
+    assert recognizer.utterances == worked_on
+    expect(page.get_by_role("button", name="Transcribe again")).to_be_visible()
+
+
+def test_silence_has_no_words(page, tmp_path):
+    upload(page, _write(tmp_path / "silence.wav", np.zeros(3 * SAMPLE_RATE)))
+    expect(page.locator(".notice[role=status]")).to_contain_text("No speech found in 3.0 s", timeout=20_000)
+
+
+def test_a_bad_file_is_refused_by_name_and_the_next_one_works(page, tmp_path, recording):
+    letter = tmp_path / "letter.wav"
+    letter.write_text("Dear Sir or Madam")
+    upload(page, letter)
+    expect(page.locator(".notice.error")).to_contain_text("letter.wav", timeout=20_000)
+    assert "uploads" not in page.locator(".notice.error").inner_text()
+    page.get_by_role("button", name="Clear").click()
+    expect(page.locator(".notice.error")).to_have_count(0)
+    transcribe(page, recording)
+
+
+def test_the_microphone_is_transcribed_when_it_stops(page):
+    page.get_by_role("button", name="Record audio").click()
+    page.get_by_role("button", name="Record", exact=True).click()
+    page.wait_for_timeout(2500)
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator(".text .segment").first).to_contain_text(LINE, timeout=20_000)
+
+
+def test_an_upload_is_deleted_when_it_is_cleared_and_when_the_page_closes(chromium, url, uploads, tmp_path):
+    def stored():
+        return {path.name for path in uploads.rglob("*") if path.is_file()}
+
+    noise = np.random.default_rng(2).uniform(-0.5, 0.5, 2 * SAMPLE_RATE)
+    page = chromium.new_page()
+    page.goto(url)
+    transcribe(page, _write(tmp_path / "cleared.wav", noise))
+    assert "cleared.wav" in stored()
+    page.get_by_role("button", name="Clear").click()
+    expect(page.locator(".text")).to_have_count(0)
+    assert "cleared.wav" not in stored()
+
+    transcribe(page, _write(tmp_path / "closed.wav", noise / 2))
+    assert "closed.wav" in stored()
+    page.close()
+    other = chromium.new_page()
+    for _ in range(50):
+        if "closed.wav" not in stored():
+            break
+        other.wait_for_timeout(200)
+    other.close()
+    assert "closed.wav" not in stored()
+
+
+def test_over_plain_http_the_page_says_why_there_is_no_microphone(chromium, url):
+    page = chromium.new_page()
+    page.goto(url)
+    expect(page.locator("#sound")).to_be_visible()
+    expect(page.locator(".insecure")).to_be_hidden()
+    page.goto(url.replace("127.0.0.1", INSECURE_HOST))
+    expect(page.locator(".insecure")).to_contain_text("only over https or on localhost")
+    page.close()
+
+
+def test_a_phone_shows_all_without_scrolling_sideways(chromium, url, recording):
+    page = chromium.new_page(viewport={"width": 390, "height": 844})
+    page.goto(url)
+    transcribe(page, recording)
+    expect(page.locator(".picture")).to_be_visible(timeout=20_000)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_marked_words_can_be_read_in_light_and_dark(chromium, url, recording, scheme):
+    page = chromium.new_page(color_scheme=scheme)
+    page.goto(url)
+    transcribe(page, recording)
+    paper = _luminance(page.locator(".text").evaluate("box => getComputedStyle(box).backgroundColor"))
+    assert paper > 0.8 if scheme == "light" else paper < 0.05
+    for band in ("sure", "unsure", "guess"):
+        ink = _luminance(
+            page.locator(f".text .{band}").first.evaluate("word => getComputedStyle(word).color")
+        )
+        contrast = (max(ink, paper) + 0.05) / (min(ink, paper) + 0.05)
+        assert contrast >= 4.5, band  # WCAG 2.2, level AA
+    page.close()
+
+
+def _luminance(css: str) -> float:
+    """Relative luminance (WCAG) of "rgb(r, g, b)"."""
+    channels = np.array([float(part) for part in css.split("(")[1].rstrip(")").split(",")[:3]]) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
