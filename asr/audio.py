@@ -105,8 +105,8 @@ def read_blocks(source: Source, block_seconds: float = 30.0) -> Iterator[np.ndar
 def duration_seconds(source: Source) -> float | None:
     """Length of a recording as its header states it, without decoding; None where that is not known.
 
-    Good for progress bars only: a damaged file states what it should have been, and that of raw AAC is guessed
-    from the bit rate. Raises AudioError as load_audio does.
+    Good for progress bars only: a damaged file states what it should have been, and that of raw AAC is
+    guessed from the bit rate. Raises AudioError as load_audio does.
     """
     if isinstance(source, tuple):
         samples, rate = _checked_array(source)
