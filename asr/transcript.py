@@ -63,6 +63,10 @@ class Transcript:
         """The words of all segments."""
         return tuple(word for segment in self.segments for word in segment.words)
 
+    def cues(self) -> list[tuple[int, int, str]]:
+        """The text as subtitles: start and end in milliseconds, and one or two lines of readable length."""
+        return list(_cues(self.segments))
+
     def to_txt(self) -> str:
         """One line a segment."""
         return "".join(f"{segment.text}\n" for segment in self.segments)
@@ -71,14 +75,14 @@ class Transcript:
         """SubRip subtitles."""
         return "\n".join(
             f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{text}\n"
-            for number, (start, end, text) in enumerate(_cues(self.segments), start=1)
+            for number, (start, end, text) in enumerate(self.cues(), start=1)
         )
 
     def to_vtt(self) -> str:
         """WebVTT captions (https://www.w3.org/TR/webvtt1/), the format of HTML's <track>."""
         cues = (
             f"\n{_clock(start, '.')} --> {_clock(end, '.')}\n{_escape_vtt(text)}\n"
-            for start, end, text in _cues(self.segments)
+            for start, end, text in self.cues()
         )
         return "WEBVTT\n" + "".join(cues)
 
