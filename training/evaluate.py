@@ -78,7 +78,7 @@ def evaluate(options: argparse.Namespace, argv: Sequence[str]) -> int:
     for reason in heard.unreadable.values():
         print(f"evaluate: not scored: {reason}", file=sys.stderr)
     if options.output:
-        measured = {"date": datetime.now(UTC).isoformat(" ", "seconds"), "speed": heard.speed}
+        measured = {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "speed": heard.speed}
         write_report(options.output, scores, provenance("training.evaluate", argv), measured)
         print(f"evaluate: wrote {options.output / 'report.html'}", file=sys.stderr)
     return 1 if heard.unreadable else 0

@@ -46,8 +46,9 @@ class Alignments:
 def align(references: Sequence[str], hypotheses: Sequence[str]) -> Alignments:
     """Aligns texts whose words stand between single spaces; either may be empty.
 
-    Every error costs 1, as in the definition of WER. (NIST sclite aligns with 4 for a substitution and 3 for
-    a deletion or insertion, and so now and then counts an error more.)
+    Every error costs 1, as in the definition of WER. NIST sclite aligns with 4 for a substitution and 3 for a
+    deletion or insertion: its total is now and then an error more, and where totals are equal it may count a
+    deletion and an insertion for two substitutions.
     """
     operations: list[tuple[Operation, ...]] = []
     words = np.zeros((len(references), 4), np.int64)

@@ -64,7 +64,9 @@ def interval(resampled: np.ndarray, units: int) -> tuple[float, float]:
 
     Percentiles, taken further out by the t-distribution and by √(n / (n - 1)), without which intervals from
     few units are too short: the expanded percentile interval of Hesterberg 2015, "What teachers should know
-    about the bootstrap". NaN where there are no two units.
+    about the bootstrap". On simulated speakers of unequal skill (tests/training/scoring/test_intervals.py,
+    10,000 trials each) it covers the truth in 91 % of cases with 5 speakers, 93 % with 8, 94 % with 20 and
+    95 % with 100. NaN where there are no two units.
     """
     values = resampled[np.isfinite(resampled)]
     if units < 2 or not len(values):

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from training.scoring import plots
-from training.scoring.alignment import side_by_side
+from training.scoring.alignment import SUBSTITUTIONS, side_by_side
 from training.scoring.measures import RATES, Counts
 from training.scoring.results import EVERYTHING, Scores, plain
 from training.scoring.transcripts import Reference
@@ -44,7 +44,13 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"percent": percent, "interval": interval_text, "p": p_text, "tally": tally}
+    templates.filters |= {
+        "percent": percent,
+        "interval": interval_text,
+        "p": p_text,
+        "tally": tally,
+        "worst_first": worst_first,
+    }
     view = {"results": results, "rates": RATES, "everything": EVERYTHING, **_tables(results)}
     _write(folder / "report.md", templates.get_template("report.md.j2").render(view))
     page_rows = _page_rows(scores, folder)
@@ -59,7 +65,7 @@ def write_report(
 
 def percent(value: float | None, digits: int = 2) -> str:
     """A share as percent without the sign; an en dash where it is undefined."""
-    return "–" if value is None else f"{100 * value:.{digits}f}"
+    return "–" if value is None else f"{100 * value:.{digits}f}".replace("-", "−")
 
 
 def interval_text(interval: list[float | None], digits: int = 2) -> str:
@@ -79,6 +85,13 @@ def p_text(p: float) -> str:
 def tally(counts: Mapping[str, int]) -> str:
     """[errors / words, ins, del, sub]."""
     return str(Counts(*(counts[name] for name in ("hits", "substitutions", "deletions", "insertions"))))
+
+
+def worst_first(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Groups by falling WER, those without words last."""
+    return sorted(
+        groups, key=lambda row: -1.0 if row["wer"]["value"] is None else row["wer"]["value"], reverse=True
+    )
 
 
 def utterance_rows(scores: Scores) -> list[dict[str, Any]]:
@@ -169,7 +182,7 @@ def _page_rows(scores: Scores, folder: Path) -> list[list[Any]]:
     """
     detail = scores.outputs[0].output.condition
     outputs = [one for one in scores.outputs if one.output.condition == detail]
-    errors = sum(one.alignments.words[:, 1:].sum(axis=1) for one in outputs)
+    errors = sum(one.alignments.words[:, SUBSTITUTIONS:].sum(axis=1) for one in outputs)
     worst = sorted(range(len(scores.references)), key=lambda row: (-int(errors[row]), row))[:_MOST_ROWS]
     sources = _audio_sources([scores.references[row] for row in worst], folder)
     rows = []
@@ -181,7 +194,8 @@ def _page_rows(scores: Scores, folder: Path) -> list[list[Any]]:
             operations = one.alignments.operations[row]
             aligned = side_by_side(operations, words, one.texts[row].split())
             tokens = [[_KINDS[kind], said or "", heard or ""] for kind, said, heard in aligned]
-            systems.append([_merge(tokens), int(one.alignments.words[row, 1:].sum())])
+            missing = int(reference.id not in one.output.heard)
+            systems.append([_merge(tokens), int(one.alignments.words[row, SUBSTITUTIONS:].sum()), missing])
         rows.append(
             [
                 reference.id,

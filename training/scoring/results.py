@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -120,12 +121,12 @@ def plain(value: Any) -> Any:
 
 
 def band(value: float, limits: Sequence[float], unit: str) -> str:
-    """Name of the band between two of the limits that holds a value: "5–10 s", "below 2 s", "from 20 s"."""
+    """Name of the band between two of the limits that holds a value: "5–10 s", "<2 s", "≥20 s"."""
     above = [limit for limit in limits if value >= limit]
     if not above:
-        return f"below {limits[0]} {unit}"
+        return f"<{limits[0]} {unit}"
     if len(above) == len(limits):
-        return f"from {limits[-1]} {unit}"
+        return f"≥{limits[-1]} {unit}"
     return f"{above[-1]}–{limits[len(above)]} {unit}"
 
 
@@ -280,7 +281,7 @@ def _groups(values: list[str], references: list[Reference], scored: list[Scored]
     for row, value in enumerate(values):
         rows_of.setdefault(value, []).append(row)
     found = []
-    for value, rows in rows_of.items():
+    for value, rows in sorted(rows_of.items(), key=lambda item: _natural(item[0])):
         for one in scored:
             measured = _measured(
                 one.counts[rows], [references[row].speaker for row in rows], resamples=_GROUP_RESAMPLES
@@ -294,6 +295,12 @@ def _groups(values: list[str], references: list[Reference], scored: list[Scored]
                 }
             )
     return found
+
+
+def _natural(name: str) -> tuple:
+    """Sorts "<2 s" before "2–5 s" before "10–20 s", "speaker-9" before "speaker-10", and the unknown last."""
+    prefix, number = re.match(r"[<≥]?(\D*)(\d*)", name).groups()
+    return not name, prefix, int(number or 0), not name.startswith("<"), name
 
 
 def _confusions(texts: list[str], scored: Scored) -> dict[str, list[list[Any]]]:

@@ -1,5 +1,5 @@
 "use strict";
-// A row: [id, set, speaker, seconds, audio, words, [[tokens, errors] of each system]]; tokens: [kind, said, heard].
+// A row: [id, set, speaker, seconds, audio, words, [[tokens, errors, missing] of each system]]; tokens: [kind, said, heard].
 const rows = JSON.parse(document.getElementById("data").textContent).map((row, number) => {
   const [id, set, speaker, seconds, audio, words, systems] = row;
   const texts = systems.flatMap(([tokens]) => tokens.map((token) => token.slice(1).join(" ")));
@@ -42,7 +42,7 @@ function element(tag, className, text) {
   return made;
 }
 
-function line(tokens, system, several) {
+function line([tokens, , missing], system, several) {
   const made = element("div", "line");
   if (several) made.append(element("span", `key s${system % 6}`));
   const words = element("span");
@@ -52,14 +52,16 @@ function line(tokens, system, several) {
     if (kind === "s") words.append(element("ins", "heard", heard), " ");
     if (kind === "i") words.append(element("ins", "extra", heard), " ");
   }
-  if (!tokens.length) words.append(element("span", "quiet", "nothing said, nothing heard"));
+  if (missing) words.append(element("span", "quiet", "no hypothesis"));
+  else if (!tokens.length) words.append(element("span", "quiet", "nothing said, nothing heard"));
   made.append(words);
   return made;
 }
 
 function drawn(row) {
   const made = element("tr");
-  const first = element("td", "", row.id);
+  const first = element("td", "", row.id.split("/").pop());
+  first.title = row.id;
   if (row.audio) {
     const player = element("audio");
     player.controls = true;
@@ -74,7 +76,7 @@ function drawn(row) {
     made.append(element("td", "n", Number.isFinite(share) ? (100 * share).toFixed(0) : "–"));
   });
   const words = element("td");
-  row.systems.forEach(([tokens], system) => words.append(line(tokens, system, row.systems.length > 1)));
+  row.systems.forEach((heard, system) => words.append(line(heard, system, row.systems.length > 1)));
   made.append(words);
   return made;
 }
