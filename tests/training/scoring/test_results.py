@@ -1,0 +1,200 @@
+import json
+import re
+
+import numpy as np
+import pytest
+
+from training.scoring.report import write_report
+from training.scoring.results import Output, band, score
+from training.scoring.transcripts import Heard, Reference, TimedWord
+
+
+def reference(id: str, text: str, speaker: str = "", **others) -> Reference:
+    return Reference(others.pop("set", "dev"), id, text, speaker, **others)
+
+
+def heard(**texts: str) -> dict[str, Heard]:
+    return {id: Heard(text) for id, text in texts.items()}
+
+
+def test_nothing_is_dropped_silently():
+    references = [
+        reference("a", "one two"),
+        reference("b", "three four five"),
+        reference("c", ""),
+        reference("d", "never scored"),
+    ]
+    output = Output("x", heard(a="one two", c="made up"), extra=("z",), duplicates=("a",))
+    document = score(references, [output], "basic", not_scored={"d": "d.wav: no such file"}).document
+    assert document["references"]["given"] == 4
+    assert document["references"]["scored"] == 3
+    assert document["references"]["empty"] == 1
+    assert document["references"]["not_scored"] == [{"id": "d", "reason": "d.wav: no such file"}]
+    [pairing] = document["pairing"]
+    assert (pairing["missing"], pairing["extra"], pairing["duplicates"]) == (["b"], ["z"], ["a"])
+    [row] = document["scores"]
+    assert row["counts"] == {
+        "hits": 2,
+        "substitutions": 0,
+        "deletions": 3,
+        "insertions": 2,
+        "errors": 5,
+        "words": 5,
+    }
+    assert row["wer"]["value"] == 1.0
+
+
+def test_rates_are_of_the_whole_not_means_of_utterances():
+    references = [reference("a", "one"), reference("b", "one two three")]
+    document = score(references, [Output("x", heard(a="uno", b="one two three"))], "none").document
+    assert document["scores"][0]["wer"]["value"] == 0.25
+
+
+def test_only_empty_references():
+    document = score(
+        [reference("a", ""), reference("b", "")], [Output("x", heard(a="oh", b=""))], "none"
+    ).document
+    assert document["scores"][0]["wer"]["value"] is None
+    assert document["scores"][0]["counts"]["insertions"] == 1
+
+
+def test_nothing_to_score():
+    document = score([reference("a", "x")], [Output("x", {})], "none", not_scored={"a": "gone"}).document
+    assert document["scores"] == []
+    assert document["references"]["scored"] == 0
+
+
+def test_the_normaliser_and_what_it_changes():
+    references = [reference("a", "Colour: it's 21, O'Brien!")]
+    document = score(references, [Output("x", heard(a="color it is twenty one o'brien"))], "english").document
+    assert document["normalizer"]["name"] == "english"
+    assert document["scores"][0]["wer"]["value"] == 0.0
+    wers = {row["normalizer"]: row["wer"] for row in document["normalizers"]}
+    assert wers["english"] == 0.0
+    assert wers["none"] == 6 / 4  # of "Colour: it's 21, O'Brien!"
+    assert wers["basic"] == pytest.approx(5 / 3)  # of "colour it's o'brien"
+
+
+def test_unicode_is_kept_by_none_and_folded_by_basic():
+    references = [reference("a", "Café 東京")]
+    output = Output("x", heard(a="cafe 東京"))
+    assert score(references, [output], "none").document["scores"][0]["counts"]["errors"] == 1
+    assert score(references, [output], "basic").document["scores"][0]["counts"] == {
+        "hits": 1,
+        "substitutions": 0,
+        "deletions": 0,
+        "insertions": 0,
+        "errors": 0,
+        "words": 1,
+    }
+
+
+def test_sets_groups_and_comparisons():
+    rng = np.random.default_rng(0)
+    references = [
+        reference(
+            f"u{row}",
+            "a b c d e f",
+            speaker=f"s{row % 6}",
+            set="even" if row % 2 == 0 else "odd",
+            duration_seconds=float(1 + row),
+            fields={"gender": "f" if row % 3 else "m"},
+        )
+        for row in range(24)
+    ]
+    good = {one.id: Heard(one.text) for one in references}
+    bad = {
+        one.id: Heard(" ".join(np.where(rng.random(6) < 0.5, "x", one.text.split()))) for one in references
+    }
+    outputs = [Output("good", good), Output("bad", bad)]
+    document = score(references, outputs, "none", ["gender"], {"u0": 3.0, "u1": 12.0}).document
+    assert [(row["set"], row["system"]) for row in document["scores"]] == [
+        (set, system) for set in ("even", "odd", "all") for system in ("good", "bad")
+    ]
+    by_set = {(row["set"], row["system"]): row for row in document["scores"]}
+    assert by_set["all", "bad"]["resampled_by"] == "speaker"
+    assert by_set["even", "bad"]["resampled_by"] == "utterance"  # three speakers only
+    low, high = by_set["all", "bad"]["wer"]["interval"]
+    assert low < by_set["all", "bad"]["wer"]["value"] < high
+    last = document["comparisons"][-1]
+    assert (last["set"], last["systems"]) == ("all", ["good", "bad"])
+    assert last["interval"][1] < 0 and last["bootstrap_p"] < 0.01 and last["mapsswe"]["p"] < 0.01
+    assert list(document["groups"]) == ["speaker", "duration", "snr", "gender"]
+    assert [row["group"] for row in document["groups"]["duration"][::2]] == [
+        "<2 s",
+        "2–5 s",
+        "5–10 s",
+        "10–20 s",
+        "≥20 s",
+    ]
+    assert [row["group"] for row in document["groups"]["snr"][::2]] == ["<5 dB", "10–20 dB", "unknown"]
+    for groups in document["groups"].values():
+        assert sum(row["counts"]["words"] for row in groups if row["system"] == "bad") == 24 * 6
+
+
+def test_bands():
+    assert [band(value, (2, 5), "s") for value in (1.9, 2, 4.9, 5)] == ["<2 s", "2–5 s", "2–5 s", "≥5 s"]
+
+
+def test_confusions_most_first():
+    references = [reference(str(row), text) for row, text in enumerate(["a b c", "a b c", "d"])]
+    output = Output("x", {"0": Heard("a x c"), "1": Heard("a x c"), "2": Heard("d e")})
+    confusions = score(references, [output], "none").document["confusions"]["x"]
+    assert confusions == {"substitute": [["b", "x", 2]], "delete": [], "insert": [["", "e", 1]]}
+
+
+def test_times_and_confidence_of_words():
+    said = (TimedWord("hold", 0.10, 0.30), TimedWord("on", 0.40, 0.50))
+    words = (TimedWord("Hold", 0.12, 0.35, 0.9), TimedWord("in", 0.40, 0.50, 0.2))
+    references = [reference("a", "hold on", words=said)]
+    document = score(references, [Output("x", {"a": Heard("Hold in", words)})], "basic").document
+    assert document["word_times"]["x"]["words"] == 1
+    assert document["word_times"]["x"]["median_start_ms"] == pytest.approx(20)
+    assert document["word_times"]["x"]["median_end_ms"] == pytest.approx(50)
+    assert document["calibration"]["x"]["words"] == 2
+    assert document["calibration"]["x"]["ece"] == pytest.approx((0.1 + 0.2) / 2)
+    assert document["calibration"]["x"]["auc"] == 1.0
+
+
+def test_words_that_a_normaliser_joins_are_left_out_of_calibration():
+    words = (TimedWord("twenty", 0, 1, 0.9), TimedWord("one", 1, 2, 0.9))
+    outputs = [
+        Output("x", {"a": Heard("twenty one", words), "b": Heard("yes", (TimedWord("yes", 0, 1, 0.8),))})
+    ]
+    references = [reference("a", "21"), reference("b", "yes")]
+    calibration = score(references, outputs, "english").document["calibration"]["x"]
+    assert (calibration["words"], calibration["utterances_left_out"]) == (1, 1)
+
+
+def small_scores():
+    references = [
+        reference("a/<b>", "it's <b>bold</b> & more", "anna", duration_seconds=2.0),
+        reference("c", "", "bert", duration_seconds=3.0),
+    ]
+    texts = {"a/<b>": "it's </script> bold", "c": "oh"}
+    outputs = [
+        Output(system, {id: Heard(text) for id, text in texts.items()}, condition)
+        for system in ("one", "two")
+        for condition in ("clean", "noise:20", "noise:5")
+    ]
+    return score(references, outputs, "none", not_scored={})
+
+
+def test_a_report_is_the_same_twice_and_its_page_stands_alone(tmp_path):
+    header = {"command": "python -m training.evaluate <x>"}
+    for folder in ("first", "second"):
+        write_report(tmp_path / folder, small_scores(), header, {"date": "today", "speed": []})
+    for name in ("report.html", "report.md", "results.json", "utterances.jsonl"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+    page = (tmp_path / "first" / "report.html").read_text("utf-8")
+    assert not re.findall(r"(?:src|href)=[\"']?(?:https?:)?//", page)
+    assert "<b>bold" not in page and "&lt;x&gt;" in page
+    assert page.count("</script>") == 2
+    rows = [
+        json.loads(line) for line in (tmp_path / "first" / "utterances.jsonl").read_text("utf-8").splitlines()
+    ]
+    assert len(rows) == 2 * 3
+    assert rows[0]["systems"]["two"]["hits_substitutions_deletions_insertions"] == [1, 2, 1, 0]
+    results = json.loads((tmp_path / "first" / "results.json").read_text("utf-8"))
+    assert results["header"] == header and results["measured"]["date"] == "today"
+    assert "noise:20" in (tmp_path / "first" / "report.md").read_text("utf-8")
