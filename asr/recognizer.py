@@ -65,7 +65,7 @@ class Recognizer:
         from asr.engine import Engine
 
         bundle = Bundle.load(name_or_dir)
-        # One core an utterance: two cores on each took 1.7 times the computing for the same clips, and batches
+        # One core an utterance: two on each took 1.7 times the computing for the same clips, and batches
         # of equal length saved nothing from 12 s on (ONNX Runtime, Transformer and bidirectional LSTMs).
         return cls(bundle, Engine.load(bundle, threads=1), workers=threads or os.cpu_count() or 1)
 

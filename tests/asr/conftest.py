@@ -67,9 +67,7 @@ def speak() -> Callable[..., np.ndarray]:
     return said
 
 
-@pytest.fixture
-def recognizer() -> Recognizer:
-    """A recogniser of the voice that `speak` makes."""
+def tone_recognizer() -> Recognizer:
     bundle = SimpleNamespace(
         name="tones",
         directory=Path("tones"),
@@ -79,3 +77,9 @@ def recognizer() -> Recognizer:
         has_language_model=False,
     )
     return Recognizer(bundle, ToneEngine())
+
+
+@pytest.fixture
+def recognizer() -> Recognizer:
+    """A recogniser of the voice that `speak` makes."""
+    return tone_recognizer()

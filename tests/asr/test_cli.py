@@ -1,0 +1,237 @@
+"""The command line: what it prints, what it writes, how it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from asr.cli import main
+from asr.recognizer import Recognizer
+
+RATE = 16_000
+ROOT = Path(__file__).parents[2]
+
+# The real command in a process of its own, with the recogniser of the made voice for a model.
+COMMAND_OF_TONES = f"""
+import importlib.util, sys
+sys.path.insert(0, {str(ROOT)!r})
+spec = importlib.util.spec_from_file_location("tones", {str(Path(__file__).with_name("conftest.py"))!r})
+tones = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tones)
+from asr.cli import main
+from asr.recognizer import Recognizer
+Recognizer.load = lambda *args, **options: tones.tone_recognizer()
+sys.exit(main())
+"""
+
+
+@pytest.fixture
+def tones(recognizer, monkeypatch):
+    """`main` hears the made voice."""
+    monkeypatch.setattr(Recognizer, "load", lambda *args, **options: recognizer)
+    return recognizer
+
+
+@pytest.fixture
+def folder(tmp_path, speak, monkeypatch) -> Path:
+    """The working directory, with hello.wav, again.wav, silent.wav, broken.wav and a folder of a namesake."""
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("hello.wav", speak(0.5, "hello world", 0.5), RATE)
+    soundfile.write("again.wav", speak(0.5, "again", 0.5), RATE)
+    soundfile.write("silent.wav", speak(2.0), RATE)
+    Path("broken.wav").write_bytes(b"RIFF but then nothing of the kind")
+    Path("other").mkdir()
+    soundfile.write("other/hello.flac", speak(0.5, "other", 0.5), RATE)
+    return tmp_path
+
+
+def run(*arguments: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", COMMAND_OF_TONES, *arguments], capture_output=True, timeout=60, **options
+    )
+
+
+def test_one_file(tones, folder, capsys):
+    assert main(["transcribe", "hello.wav"]) == 0
+    assert capsys.readouterr() == ("hello world\n", "")
+
+
+def test_several_files_are_told_apart(tones, folder, capsys):
+    assert main(["transcribe", "hello.wav", "again.wav"]) == 0
+    assert capsys.readouterr() == ("==> hello.wav <==\nhello world\n==> again.wav <==\nagain\n", "")
+
+
+@pytest.mark.parametrize("format", ["srt", "vtt", "tsv", "json"])
+def test_formats(tones, folder, capsys, format):
+    assert main(["transcribe", "hello.wav", "--format", format]) == 0
+    assert capsys.readouterr().out == tones.transcribe("hello.wav").render(format)
+
+
+def test_failing_inputs_are_named_and_the_others_done(tones, folder, capsys):
+    assert main(["transcribe", "broken.wav", "hello.wav", "missing.wav", "other", "again.wav"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "==> hello.wav <==\nhello world\n==> again.wav <==\nagain\n"
+    errors = printed.err.splitlines()
+    assert len(errors) == 3
+    for line, name in zip(errors, ["broken.wav", "missing.wav", "other"], strict=True):
+        assert line.startswith("error: ") and name in line
+
+
+def test_no_speech_is_a_result_and_a_warning(tones, folder, capsys):
+    assert main(["transcribe", "silent.wav"]) == 0
+    assert capsys.readouterr() == ("", "warning: no speech was found in 'silent.wav'\n")
+
+
+def test_output_folder(tones, folder, capsys):
+    assert main(["transcribe", "hello.wav", "again.wav", "--format", "srt", "--output", "new/texts"]) == 0
+    assert sorted(path.name for path in Path("new/texts").iterdir()) == ["again.srt", "hello.srt"]
+    assert Path("new/texts/again.srt").read_text() == tones.transcribe("again.wav").to_srt()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_namesakes_keep_their_files(tones, folder, capsys):
+    Path("hello.txt").write_text("written by hand")
+    assert main(["transcribe", "hello.wav", "other/hello.flac", "--output", "."]) == 0
+    assert Path("hello.txt").read_text() == "written by hand"
+    assert Path("hello-2.txt").read_text() == "hello world\n"
+    assert Path("hello-3.txt").read_text() == "other\n"
+    warnings = capsys.readouterr().err.splitlines()
+    assert "hello-2.txt" in warnings[0] and "hello-3.txt" in warnings[1]
+
+
+def test_align(tones, folder, capsys):
+    Path("hello.txt").write_text("Hello, World!", encoding="utf-8-sig")
+    assert main(["align", "hello.wav", "hello.txt"]) == 0
+    words = json.loads(capsys.readouterr().out)["words"]
+    assert [word["word"] for word in words] == ["Hello,", "World!"]
+    assert words[0]["start"] == pytest.approx(0.54, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "no words"),
+        (b"\xff\xfe\x00\xd8", "UTF-8"),
+        (b"word " * 99, "at least"),
+        (None, "check the path"),
+    ],
+)
+def test_texts_that_cannot_be_aligned(tones, folder, capsys, text, message):
+    if text is not None:
+        Path("text.txt").write_bytes(text)
+    assert main(["align", "hello.wav", "text.txt"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: ") and printed.err.count("\n") == 1
+    assert "text.txt" in printed.err and message in printed.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["transcribe"],
+        ["translate", "hello.wav"],
+        ["transcribe", "hello.wav", "--format", "docx"],
+        ["transcribe", "hello.wav", "--decoder", "viterbi"],
+        ["transcribe", "hello.wav", "--threads", "0"],
+        ["transcribe", "hello.wav", "--threads", "many"],
+        ["transcribe", "hello.wav", "again.wav", "--format", "srt"],
+        ["transcribe", "-", "-"],
+        ["transcribe", "hello.wav", "--decoder", "greedy", "--hotword", "hark"],
+        ["transcribe", "hello.wav", "--output", "again.wav"],
+        ["align", "hello.wav"],
+        ["align", "-", "-"],
+    ],
+)
+def test_wrong_calls(tones, folder, capsys, arguments):
+    try:
+        code = main(arguments)
+    except SystemExit as end:
+        code = end.code
+    printed = capsys.readouterr()
+    assert code == 2
+    assert printed.out == ""
+    assert printed.err.startswith("error: ") and printed.err.count("\n") == 1
+
+
+def test_unknown_model_is_a_wrong_call(folder, capsys):
+    assert main(["transcribe", "hello.wav", "--model", "klingon"]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ") and printed.count("\n") == 1 and "klingon" in printed
+
+
+def test_standard_input(folder):
+    ended = run("transcribe", "-", input=Path("hello.wav").read_bytes())
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"hello world\n", b"")
+    ended = run("transcribe", "-", "--output", ".", input=Path("hello.wav").read_bytes())
+    assert (ended.returncode, Path("stdin.txt").read_text()) == (0, "hello world\n")
+
+
+def test_no_traceback_unless_asked_for(folder):
+    ended = run("transcribe", "broken.wav")
+    assert ended.returncode == 1
+    assert b"Traceback" not in ended.stderr and ended.stderr.count(b"\n") == 1
+    assert b"Traceback" in run("transcribe", "broken.wav", "--debug").stderr
+
+
+def test_names_that_are_no_unicode(folder):
+    name = os.fsdecode(b"caf\xe9.wav")
+    Path("hello.wav").rename(name)
+    ended = run("transcribe", name, "again.wav")
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert b"==> caf\xe9.wav <==\nhello world\n" in ended.stdout
+
+
+def test_a_reader_that_leaves_is_no_error(folder):
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        [sys.executable, "-c", COMMAND_OF_TONES, "transcribe", "hello.wav"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        timeout=60,
+    )
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+def test_interrupt_ends_quietly(folder):
+    slow = COMMAND_OF_TONES.replace("sys.exit", "print('ready', flush=True); sys.exit")
+    process = subprocess.Popen(
+        [sys.executable, "-c", slow, "transcribe", "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == b"ready\n"
+    time.sleep(0.5)  # until it waits for standard input, which never comes
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, b"")
+
+
+def test_help_loads_nothing_heavy():
+    ended = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "asr", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ended.returncode == 0 and "transcribe" in ended.stdout
+    loaded = {line.split("|")[-1].strip().split(".")[0] for line in ended.stderr.splitlines()}
+    assert "asr" in loaded
+    assert not loaded & {
+        "tensorflow",
+        "keras",
+        "jax",
+        "gradio",
+        "librosa",
+        "numba",
+        "scipy",
+        "onnxruntime",
+        "rich",
+    }
