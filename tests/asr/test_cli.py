@@ -235,3 +235,19 @@ def test_help_loads_nothing_heavy():
         "onnxruntime",
         "rich",
     }
+
+
+def test_progress_shows_on_a_terminal_and_never_in_the_results(folder):
+    terminal, stderr = os.openpty()
+    ended = subprocess.run(
+        [sys.executable, "-c", COMMAND_OF_TONES, "transcribe", "hello.wav"],
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        env={**os.environ, "TERM": "xterm"},
+        timeout=60,
+    )
+    os.close(stderr)
+    shown = os.read(terminal, 65_536)
+    os.close(terminal)
+    assert (ended.returncode, ended.stdout) == (0, b"hello world\n")
+    assert b"hello.wav" in shown
