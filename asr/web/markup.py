@@ -71,6 +71,9 @@ def saving_html(names: Iterable[str]) -> str:
     )
 
 
+WAITING = '<div class="progress" role="status"><progress></progress><span>Waiting for its turn</span></div>'
+
+
 def legend_html(words: Sequence[Word]) -> str:
     """What the marks mean, and how many words bear each."""
     counts = Counter(band_of(word.confidence) for word in words)

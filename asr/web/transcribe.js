@@ -88,6 +88,32 @@ async function copyText(button) {
   setTimeout(() => (button.textContent = label), 1500);
 }
 
+// Gradio's box takes only what the browser calls audio. The sound of a video or of a .webm recording is welcome, too,
+// and about a file without sound the server says more than "invalid file type".
+function handOver(files, input) {
+  const taken = new DataTransfer();
+  for (const file of files) {
+    const audio = file.type.startsWith('audio/');
+    taken.items.add(audio ? file : new File([file], file.name, { type: 'audio/unknown' }));
+  }
+  input.files = taken.files;
+}
+const fileInput = () => tab.querySelector('#sound input[type=file]');
+tab.addEventListener('click', () => fileInput()?.setAttribute('accept', 'audio/*,video/*'), true);
+tab.addEventListener('change', ({ target }) => target === fileInput() && handOver(target.files, target), true);
+tab.addEventListener(
+  'drop',
+  (event) => {
+    const input = fileInput();
+    if (!input || !event.dataTransfer.files.length) return;
+    event.preventDefault();
+    event.stopPropagation();
+    handOver(event.dataTransfer.files, input);
+    input.dispatchEvent(new Event('change', { bubbles: true }));
+  },
+  true,
+);
+
 // While the sound plays, the word that is said is marked in the text and a line runs through the picture.
 let current;
 setInterval(() => {

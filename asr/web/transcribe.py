@@ -78,17 +78,17 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], uploads: Uploads) -> N
     at_work = {again: gr.update(visible=False), stop: gr.update(visible=True)}
     at_rest = {again: gr.update(visible=True), stop: gr.update(visible=False)}
     done = {**at_rest, again: gr.update(visible=choices)}  # without a choice it would only say the same again
-    empty = {status: "", text: "", picture: "", heard: None}
+    empty = {sound: gr.update(subtitles=[]), status: "", text: "", picture: "", heard: None}
 
-    def hear(
-        path: str | None, model: str, decoder: str, hotwords: str, request: gr.Request
-    ) -> Iterator[Update]:
-        """Fills the page while the recording is heard, utterance by utterance."""
-        if path is None:
-            return
+    def begin(path: str, request: gr.Request) -> Update:
+        """Answers at once, while the recording may have to wait for others."""
         uploads.hold(request.session_hash, path)
-        yield {**empty, **at_work, status: markup.progress_html(0.0, None, 0)}
-        begin = shown_at = time.monotonic()
+        return {**empty, **at_work, status: markup.WAITING}
+
+    def hear(path: str, model: str, decoder: str, hotwords: str) -> Iterator[Update]:
+        """Fills the page while the recording is heard, utterance by utterance."""
+        yield {status: markup.progress_html(0.0, None, 0)}
+        started = shown_at = time.monotonic()
         paragraphs, words = markup.TEXT_START, 0
         try:
             hearing = Hearing(recognizers[model], path, decoder, hotwords)
@@ -107,7 +107,7 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], uploads: Uploads) -> N
             yield {**empty, **at_rest, status: markup.error_html(FAULT)}
             raise
         transcript = hearing.transcript
-        summary = markup.summary_html(transcript, time.monotonic() - begin)
+        summary = markup.summary_html(transcript, time.monotonic() - started)
         yield {**done, heard: transcript, **result(path, transcript, summary)}
 
     def stopped(path: str | None, transcript: Transcript | None) -> Update:
@@ -122,7 +122,7 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], uploads: Uploads) -> N
         files = {f"{Path(path).stem}.{format}": transcript.render(format) for format in SAVED_FORMATS}
         paragraphs = "".join(map(markup.segment_html, transcript.segments, range(len(transcript.segments))))
         return {
-            sound: gr.Audio(subtitles=_captions(transcript)),
+            sound: gr.update(subtitles=_captions(transcript)),
             status: summary + markup.legend_html(transcript.words),
             text: gr.update(value=markup.TEXT_START + paragraphs + markup.saving_html(files), files=files),
         }
@@ -132,14 +132,18 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], uploads: Uploads) -> N
         return {**empty, again: gr.update(visible=False), stop: gr.update(visible=False)}
 
     def draw_first(path: str | None, transcript: Transcript | None) -> str:
-        if path is None or transcript is None or not transcript.segments:
-            return ""
-        return _picture_of(path, transcript.segments[0])
+        return (
+            _picture_of(path, transcript.segments[0]) if path and transcript and transcript.segments else ""
+        )
 
-    def draw(path: str | None, transcript: Transcript | None, event: gr.EventData) -> str:
+    def draw(path: str, transcript: Transcript, event: gr.EventData, request: gr.Request) -> str:
         """The segment of which a word was clicked."""
-        if path is None or transcript is None:
-            return ""
+        try:
+            uploads.hold(request.session_hash, path)
+        except FileNotFoundError:
+            return markup.error_html(
+                "To draw this, upload the recording again: it was deleted after an hour."
+            )
         return _picture_of(path, transcript.segments[event.segment])
 
     def options(model: str) -> Update:
@@ -173,15 +177,10 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], uploads: Uploads) -> N
     request = [sound, model, decoder, hotwords]
     page = [sound, again, stop, status, text, picture, heard]
 
-    running = gr.on(
-        [sound.upload, sound.stop_recording, again.click],
-        hear,
-        request,
-        page,
-        concurrency_id=RECOGNIZER,
-        concurrency_limit=1,
-        **private,
+    begun = gr.on(
+        [sound.upload, sound.stop_recording, again.click], begin, sound, page, queue=False, **private
     )
+    running = begun.then(hear, request, page, concurrency_id=RECOGNIZER, concurrency_limit=1, **private)
     running.success(draw_first, [sound, heard], picture, concurrency_id=PICTURE, **private)
     stop.click(stopped, [sound, heard], page, cancels=[running], queue=False, **private)
     sound.clear(cleared, None, page, cancels=[running], queue=False, **private)

@@ -1,5 +1,6 @@
 """Which page plays which uploaded file, so that a file goes with the last page that plays it."""
 
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -13,7 +14,11 @@ class Uploads:
         self._lock = threading.Lock()
 
     def hold(self, session: str, path: str) -> None:
-        """The page `session` plays `path` from now on; what it played before goes if no other does."""
+        """The page `session` plays `path` from now on; what it played before goes if no other does.
+
+        The file counts as new for Gradio's sweep of old ones. Raises FileNotFoundError if that has taken it.
+        """
+        os.utime(path)
         with self._lock:
             before = self._paths.get(session)
             self._paths[session] = path

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -169,6 +170,38 @@ def test_partial_text_appears_and_stop_keeps_it_and_ends_the_work(page, recogniz
     expect(page.get_by_role("button", name="Transcribe again")).to_be_visible()
 
 
+def test_a_page_waits_its_turn_and_says_so(chromium, url, page, recognizer, recording, tmp_path):
+    recognizer.pause_seconds = 0.5
+    upload(page, _write(tmp_path / "long.wav", np.full(20 * SAMPLE_RATE, 0.5)))
+    expect(page.locator("#status")).to_contain_text("heard", timeout=20_000)
+    other = chromium.new_page()
+    other.goto(url)
+    upload(other, recording)
+    expect(other.locator("#status")).to_contain_text("Waiting for its turn")
+    page.get_by_role("button", name="Stop").click()
+    expect(other.locator(".saving")).to_be_visible(timeout=20_000)
+    other.close()
+
+
+def test_a_dropped_video_is_taken_for_its_sound(page, tmp_path):
+    video = tmp_path / "talk.webm"
+    with av.open(video, "w") as container:
+        stream = container.add_stream("libopus", rate=48_000, layout="mono")
+        samples = np.random.default_rng(1).uniform(-0.5, 0.5, (1, 96_000)).astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(samples, format="flt", layout="mono")
+        frame.sample_rate = 48_000
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    page.locator("#sound").evaluate(
+        """(box, bytes) => {
+          const dataTransfer = new DataTransfer();
+          dataTransfer.items.add(new File([new Uint8Array(bytes)], 'talk.webm', { type: 'video/webm' }));
+          box.querySelector('button').dispatchEvent(new DragEvent('drop', { dataTransfer, bubbles: true }));
+        }""",
+        list(video.read_bytes()),
+    )
+    expect(page.locator(".text .segment").first).to_contain_text(LINE, timeout=20_000)
+
+
 def test_silence_has_no_words(page, tmp_path):
     upload(page, _write(tmp_path / "silence.wav", np.zeros(3 * SAMPLE_RATE)))
     expect(page.locator(".notice[role=status]")).to_contain_text("No speech found in 3.0 s", timeout=20_000)
@@ -180,7 +213,7 @@ def test_a_bad_file_is_refused_by_name_and_the_next_one_works(page, tmp_path, re
     upload(page, letter)
     expect(page.locator(".notice.error")).to_contain_text("letter.wav", timeout=20_000)
     assert "uploads" not in page.locator(".notice.error").inner_text()
-    page.get_by_role("button", name="Clear").click()
+    page.get_by_role("button", name="Clear", exact=True).click()
     expect(page.locator(".notice.error")).to_have_count(0)
     transcribe(page, recording)
 
@@ -202,7 +235,7 @@ def test_an_upload_is_deleted_when_it_is_cleared_and_when_the_page_closes(chromi
     page.goto(url)
     transcribe(page, _write(tmp_path / "cleared.wav", noise))
     assert "cleared.wav" in stored()
-    page.get_by_role("button", name="Clear").click()
+    page.get_by_role("button", name="Clear", exact=True).click()
     expect(page.locator(".text")).to_have_count(0)
     assert "cleared.wav" not in stored()
 
