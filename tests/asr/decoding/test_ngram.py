@@ -1,0 +1,215 @@
+"""Look-up in the tables against a plain dictionary, the compact file, and ARPA files whole and broken."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.decoding.arpa import read_arpa, write_arpa
+from asr.decoding.ngram import LanguageModelError, NgramModel, narrowed
+
+ARPA = r"""
+\data\
+ngram 1=6
+ngram 2=5
+ngram 3=2
+
+\1-grams:
+-1.5	<unk>	-0.1
+-99	<s>	-0.5
+-0.9	</s>
+-0.7	cat	-0.3
+-0.5	the	-0.4
+-1.1	theme	-0.2
+
+\2-grams:
+-0.2	<s> the	-0.25
+-0.6	the cat	-0.15
+-1.0	the theme
+-0.3	cat </s>
+-0.8	<unk> cat
+
+\3-grams:
+-0.1	<s> the cat
+-0.05	the cat </s>
+
+\end\
+"""
+
+
+@pytest.fixture
+def arpa(tmp_path):
+    path = tmp_path / "model.arpa"
+    path.write_text(ARPA)
+    return path
+
+
+def entries():
+    """n-gram → (log10 probability, back-off) of ARPA."""
+    rows = [line.split("\t") for line in ARPA.splitlines() if "\t" in line]
+    return {tuple(row[1].split()): (float(row[0]), float(row[2]) if len(row) > 2 else 0.0) for row in rows}
+
+
+def plain_log10(history, word):
+    """Back-off by its definition (Katz 1987)."""
+    table = entries()
+    for start in range(len(history) + 1):
+        if (*history[start:], word) in table:
+            passed = [table.get(history[s:], (0, 0.0))[1] for s in range(start)]
+            return sum(passed) + table[(*history[start:], word)][0]
+    raise AssertionError("every word has a unigram")
+
+
+words = st.sampled_from(["<unk>", "<s>", "cat", "the", "theme"])
+
+
+@settings(deadline=None)
+@given(history=st.lists(words, max_size=3), word=st.sampled_from(["</s>", "<unk>", "cat", "the", "theme"]))
+def test_back_off_is_that_of_the_definition(tmp_path_factory, history, word):
+    path = tmp_path_factory.getbasetemp() / "shared.arpa"
+    path.write_text(ARPA)
+    model = read_arpa(path)
+    ids = [model.id(w) for w in history]
+    expected = plain_log10(tuple(history[-2:]), word) * math.log(10)
+    assert model.log_prob(ids, model.id(word)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_compact_file_holds_the_same_model(arpa, tmp_path):
+    exact = NgramModel.load(arpa)
+    exact.save(tmp_path / "ngram.bin")
+    compact = NgramModel.load(tmp_path / "ngram.bin")
+    assert compact.order == 3
+    assert compact.counts == exact.counts == [6, 5, 2]
+    # So few values that 8 bits name each.
+    for history in ([], ["<s>"], ["<s>", "the"], ["the", "cat"], ["cat", "cat"]):
+        for word in ("</s>", "cat", "the", "theme", "nowhere"):
+            ids = [exact.id(w) for w in history]
+            assert compact.log_prob(ids, compact.id(word)) == exact.log_prob(ids, exact.id(word))
+
+
+def test_quantisation_error_is_small(tmp_path):
+    generator = np.random.default_rng(1)
+    names = [f"w{i:03}" for i in range(300)]
+    values = -generator.uniform(0.5, 6.0, (300, 30))
+    lines = ["\\data\\", "ngram 1=303", "ngram 2=9000", "", "\\1-grams:"]
+    lines += [f"-2.5\t{word}\t-0.5" for word in ("<unk>", "<s>", "</s>", *names)]
+    lines += ["\\2-grams:"]
+    lines += [f"{values[i, j]:.5f}\t{names[i]} {names[j]}" for i in range(300) for j in range(30)]
+    (tmp_path / "big.arpa").write_text("\n".join([*lines, "\\end\\"]))
+    exact = NgramModel.load(tmp_path / "big.arpa")
+    exact.save(tmp_path / "ngram.bin")
+    compact = NgramModel.load(tmp_path / "ngram.bin")
+    errors = [
+        abs(compact.log_prob([exact.id(names[i])], exact.id(names[j])) - values[i, j] * math.log(10))
+        for i in range(0, 300, 7)
+        for j in range(30)
+    ]
+    # The range of 5.5 in log10 is cut into 256 bins of 1/256 of the values each.
+    assert max(errors) < 3 * 5.5 * math.log(10) / 256
+
+
+def test_arpa_is_written_as_it_was_read(arpa, tmp_path):
+    for name in ("again.arpa", "again.arpa.gz"):
+        write_arpa(read_arpa(arpa), tmp_path / name)
+        again, first = read_arpa(tmp_path / name), read_arpa(arpa)
+        for field, array in first.tables._asdict().items():
+            np.testing.assert_allclose(getattr(again.tables, field), array, rtol=1e-6, err_msg=field)
+
+
+def test_a_model_without_unknown_word_is_given_one(arpa):
+    text = ARPA.replace("ngram 1=6", "ngram 1=5").replace("-1.5\t<unk>\t-0.1\n", "")
+    arpa.write_text(text.replace("ngram 2=5", "ngram 2=4").replace("-0.8\t<unk> cat\n", ""))
+    model = NgramModel.load(arpa)
+    assert model.log_prob([], model.id("nowhere")) == pytest.approx(-1.1 * math.log(10))
+
+
+def test_words_that_begin_with_the_same_letters_are_a_range(arpa):
+    model = NgramModel.load(arpa)
+    first, last, word = 0, model.vocabulary_size, "theme"
+    for letters, byte in enumerate(word.encode()):
+        first, last = narrowed(model.tables, first, last, letters, byte)
+        begun = [
+            w for w in ("<unk>", "<s>", "</s>", "cat", "the", "theme") if w.startswith(word[: letters + 1])
+        ]
+        assert sorted(begun) == [model.word(id) for id in range(first, last)]
+    assert np.diff(narrowed(model.tables, first, last, 5, ord("s"))) == 0
+    assert model.knows("the")
+    assert not model.knows("them")
+    assert model.knows("them", finished=False)
+    assert not model.knows("zebra", finished=False)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "reason"),
+    [
+        ("-0.25\n", "\n", 16, "no back-off weight"),
+        ("-0.2\t<s> the\t-0.25\n", "", 21, "4 2-grams, but"),
+        ("-0.3\tcat </s>\n", "-0.3\tcat </s>\n-0.3\tcat the\n", 21, "announced fewer"),
+        ("-0.05\tthe cat </s>\n", "", 25, "1 3-grams, but"),
+        ("-0.05\tthe cat </s>\n", "-0.05\tthe cat </s>\n-0.1\tthe cat cat\n", 25, "expected \\end\\"),
+        ("-0.6\tthe cat", "0.6\tthe cat", 17, "probability above 1"),
+        ("-0.6\tthe cat", "nan\tthe cat", 17, "probability above 1"),
+        ("-0.6\tthe cat", "x\tthe cat", 17, "could not convert"),
+        ("-0.6\tthe cat", "-0.6\tthe cât", 17, "not UTF-8"),
+        ("-0.3\tcat </s>", "-0.3\tdog </s>", 19, "'dog' is not among the 1-grams"),
+        ("-0.3\tcat </s>", "-0.3\tcat", 19, "expected a probability, 2 words, a back-off"),
+        ("-0.3\tcat </s>", "-0.3\tthe cat", 19, "stands twice"),
+        ("-0.7\tcat", "-0.7\tthe", 12, "stands twice"),
+        ("-0.1\t<s> the cat", "-0.1\tcat the cat", 23, "'cat the'"),
+        ("ngram 2=5", "ngram 3=5", 4, "number of 2-grams"),
+        ("\\end\\\n", "", 25, "ends before"),
+    ],
+)
+def test_broken_arpa_files_are_refused_with_their_line(arpa, old, new, line, reason):
+    assert ARPA.count(old) == 1
+    arpa.write_text(ARPA.replace(old, new), encoding="latin-1")
+    with pytest.raises(LanguageModelError) as error:
+        NgramModel.load(arpa)
+    assert f"{arpa}, line {line}: " in str(error.value)
+    assert reason in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_no_model_is_refused(tmp_path):
+    for content in (b"", b"\x00\x01\x02" * 100, b"text\n" * 200):
+        (tmp_path / "junk").write_bytes(content)
+        with pytest.raises(LanguageModelError, match="junk"):
+            NgramModel.load(tmp_path / "junk")
+    with pytest.raises(LanguageModelError, match="No such file"):
+        NgramModel.load(tmp_path / "missing")
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_a_damaged_compact_file_is_refused_or_harmless(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("damaged")
+    (folder / "model.arpa").write_text(ARPA)
+    NgramModel.load(folder / "model.arpa").save(folder / "ngram.bin")
+    content = bytearray((folder / "ngram.bin").read_bytes())
+    if data.draw(st.booleans(), label="cut"):
+        content = content[: data.draw(st.integers(0, len(content) - 1), label="length")]
+    else:
+        place = data.draw(st.integers(0, len(content) - 1), label="place")
+        content[place] ^= data.draw(st.integers(1, 255), label="bits")
+    (folder / "ngram.bin").write_bytes(content)
+    try:
+        model = NgramModel.load(folder / "ngram.bin")
+    except LanguageModelError as error:
+        assert "ngram.bin" in str(error)
+    else:
+        for word in range(model.vocabulary_size):
+            model.log_prob([word, 0], word)
+
+
+def test_compilation_needs_no_writable_folder():
+    program = """
+import numba.core.caching as caching
+caching.CacheImpl._locator_classes = []
+from asr.decoding.compilation import compiled
+assert compiled(lambda x: x + 1)(1) == 2
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,0 +1,201 @@
+"""n-gram language models from text: estimate, convert, measure.
+
+    python -m training.language_model ngram books.txt.xz --order 3 --prune 0 1 2 --output lm
+    python -m training.language_model convert other.arpa.gz --output lm
+    python -m training.language_model perplexity lm/ngram.bin dev-read.jsonl
+
+Text has a sentence a line (.xz and .gz are unpacked, - is standard input) and is normalised as transcripts
+are: write numbers out before, they would be lost. Of a manifest (.jsonl) the texts are taken.
+"""
+
+import argparse
+import gzip
+import json
+import lzma
+import math
+import re
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+from asr.decoding.arpa import write_arpa
+from asr.decoding.ngram import LanguageModelError, NgramModel
+from asr.text import normalize
+from training.ngram_estimation import FALLBACK_DISCOUNTS, estimate
+
+MODEL_NAME, ARPA_NAME = "ngram.bin", "ngram.arpa"
+MAX_ORDER = 6
+
+_BLOCK_CHARACTERS = 1 << 24
+# Nothing here that normalisation would change, line by line.
+_NORMAL = re.compile(r"(?:[a-z][a-z']*(?: [a-z][a-z']*)*\n)*")
+
+
+class Perplexity(NamedTuple):
+    """How well a model foretells a text.
+
+    Attributes:
+      words: running words, without sentence ends.
+      unknown: how many of them are not in the vocabulary.
+      perplexity: of all words and sentence ends; unknown words count with the probability of `<unk>`.
+      perplexity_known: the same without the unknown words.
+    """
+
+    words: int
+    unknown: int
+    perplexity: float
+    perplexity_known: float
+
+
+def read_sentences(paths: Iterable[str]) -> Iterator[list[str]]:
+    """Blocks of normalised sentences without empty ones, of text files or manifests.
+
+    Raises ValueError naming the file and what is wrong with it.
+    """
+    for path in paths:
+        try:
+            with _open(path) as file:
+                while lines := file.readlines(_BLOCK_CHARACTERS):
+                    if path.endswith(".jsonl"):
+                        lines = [json.loads(line)["text"] + "\n" for line in lines]
+                    yield _normalized(lines)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: not UTF-8 ({error.reason}); convert the file") from error
+        except (OSError, EOFError, lzma.LZMAError) as error:
+            raise ValueError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path}: a line is no manifest entry with a text") from error
+
+
+def measure(model: NgramModel, sentences: Iterable[list[str]]) -> Perplexity:
+    """Perplexity and unknown words of some blocks of sentences."""
+    tables = model.tables
+    words = unknown = ends = 0
+    total = total_unknown = 0.0
+    ids: dict[str, int] = {}
+    for block in sentences:
+        for sentence in block:
+            history = [tables.begin_id]
+            for word in sentence.split():
+                if word not in ids:
+                    ids[word] = model.id(word)
+                log_prob = model.log_prob(history, ids[word])
+                total += log_prob
+                if ids[word] == tables.unknown_id:
+                    total_unknown += log_prob
+                    unknown += 1
+                history.append(ids[word])
+                words += 1
+            total += model.log_prob(history, tables.end_id)
+            ends += 1
+    if not ends:
+        raise ValueError("the text has no words")
+    return Perplexity(
+        words=words,
+        unknown=unknown,
+        perplexity=math.exp(-total / (words + ends)),
+        perplexity_known=math.exp(-(total - total_unknown) / (words + ends - unknown)),
+    )
+
+
+def _open(path: str) -> AbstractContextManager[TextIO]:
+    if path == "-":
+        return nullcontext(sys.stdin)
+    opener = {".xz": lzma.open, ".gz": gzip.open}.get(Path(path).suffix, open)
+    return opener(path, "rt", encoding="utf-8")
+
+
+def _normalized(lines: list[str]) -> list[str]:
+    if not lines[-1].endswith("\n"):
+        lines[-1] += "\n"
+    if _NORMAL.fullmatch("".join(lines)):
+        return [line[:-1] for line in lines]
+    return [text for line in lines if (text := normalize(line))]
+
+
+def _ngram(options: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory(dir=options.output, prefix="counts-") as folder:
+        result = estimate(
+            read_sentences(options.text), Path(folder), options.order, options.prune, options.vocabulary
+        )
+    for order in result.fallbacks:
+        print(
+            f"too little text for discounts of {order}-grams: took {', '.join(map(str, FALLBACK_DISCOUNTS))}",
+            file=sys.stderr,
+        )
+    print(f"{result.words} words of text, {result.unknown} of them outside the vocabulary")
+    _write(result.model, options)
+
+
+def _convert(options: argparse.Namespace) -> None:
+    _write(NgramModel.load(options.model), options)
+
+
+def _perplexity(options: argparse.Namespace) -> None:
+    model = NgramModel.load(options.model)
+    for path in options.text:
+        result = measure(model, read_sentences([path]))
+        print(
+            f"{path}: {result.words} words, OOV {100 * result.unknown / max(1, result.words):.2f} %, "
+            f"perplexity {result.perplexity:.1f}, without OOV {result.perplexity_known:.1f}"
+        )
+
+
+def _write(model: NgramModel, options: argparse.Namespace) -> None:
+    if options.arpa:
+        write_arpa(model, options.output / ARPA_NAME)
+    path = options.output / MODEL_NAME
+    model.save(path)
+    sizes = ", ".join(f"{size} {order}-grams" for order, size in enumerate(model.counts, start=1))
+    print(f"{path}: {sizes}; {path.stat().st_size / 1e6:.1f} MB")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.language_model",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True)
+    output = argparse.ArgumentParser(add_help=False)
+    output.add_argument("--output", type=Path, required=True, help=f"folder for {MODEL_NAME}")
+    output.add_argument("--arpa", action="store_true", help=f"write {ARPA_NAME} too")
+
+    ngram = commands.add_parser("ngram", parents=[output], help="estimate a model (modified Kneser–Ney)")
+    ngram.add_argument("text", nargs="+", help="a sentence a line; .xz, .gz or plain, - for standard input")
+    ngram.add_argument("--order", type=int, default=3, choices=range(1, MAX_ORDER + 1))
+    ngram.add_argument(
+        "--prune", type=int, nargs="+", default=[0], help="for each order, drop n-grams seen so often or less"
+    )
+    ngram.add_argument("--vocabulary", type=int, help="keep so many of the most frequent words")
+    ngram.set_defaults(run=_ngram)
+
+    convert = commands.add_parser("convert", parents=[output], help="make an ARPA file compact")
+    convert.add_argument("model", help="an ARPA file, plain or .gz")
+    convert.set_defaults(run=_convert)
+
+    perplexity = commands.add_parser("perplexity", help="perplexity and OOV rate of texts")
+    perplexity.add_argument("model", help=f"{MODEL_NAME} or an ARPA file")
+    perplexity.add_argument("text", nargs="+")
+    perplexity.set_defaults(run=_perplexity)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    options = _parser().parse_args(argv)
+    try:
+        if hasattr(options, "output"):
+            options.output.mkdir(parents=True, exist_ok=True)
+        options.run(options)
+    except (ValueError, LanguageModelError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
