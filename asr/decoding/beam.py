@@ -1,0 +1,188 @@
+"""Beam search with a language model and hot words: BeamDecoder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from asr.decoding import Hypothesis, check_log_probs, compiled_search, prefix_search
+from asr.decoding.alignment import align
+from asr.decoding.hotwords import HotwordScorer, build_automaton, spelled
+from asr.decoding.ngram import BEGIN, END, UNKNOWN, LanguageModelError, NgramLevel, NgramModel
+from asr.decoding.prefix_search import Pruning
+from asr.decoding.scorers import Scorer, WordScorer
+from asr.text import WORD_BOUNDARY, Units
+
+if TYPE_CHECKING:
+    from asr.bundle import Bundle
+
+LANGUAGE_MODEL_NAME = "lm/ngram.bin"
+SETTINGS_NAME = "lm/config.json"
+
+# What training.tune_decoder writes into a bundle; the settings where it has not.
+TUNED = ("alpha", "beta", "unknown_penalty", "beam")
+
+
+class BeamDecoder:
+    """The most probable text by the sound, a word n-gram model and hot words together.
+
+        decoder = BeamDecoder(units, NgramModel.load("lm/ngram.bin"), hotwords=["Quillan"])
+        text = decoder.decode(log_probs)[0].text
+
+    Without a language model and hot words it is plain CTC prefix beam search.
+
+    Args:
+      units: of the model that gives the log-probs.
+      language_model: a word n-gram, or None.
+      hotwords: names and phrases to expect; upper case and accents do not matter.
+      beam: prefixes kept after each step.
+      alpha: weight of the language model's natural logarithms.
+      beta: nats for each word, against the language model's liking for few.
+      unknown_penalty: nats for each letter of a word that the language model does not know.
+      hotword_weight: nats for each letter of a hot word.
+      score_margin: prefixes so many nats below the best are dropped.
+      least_unit_log_prob: units less probable than that are not considered in a step, except the best.
+      scorers: further ones of your own; with any, the plain and slow search is used.
+
+    Raises:
+      ValueError: numbers out of range, or units that hold a space elsewhere than in front.
+      HotwordError: a hot word without letters, or that the units cannot write.
+    """
+
+    def __init__(
+        self,
+        units: Units,
+        language_model: NgramModel | None = None,
+        hotwords: Sequence[str] = (),
+        beam: int = 64,
+        *,
+        alpha: float = 0.5,
+        beta: float = 1.0,
+        unknown_penalty: float = 1.0,
+        hotword_weight: float = 1.0,
+        score_margin: float = 14.0,
+        least_unit_log_prob: float = -8.0,
+        scorers: Sequence[Scorer] = (),
+    ):
+        if beam < 1:
+            raise ValueError(f"a beam of {beam} keeps nothing: it must be at least 1")
+        if score_margin <= 0 or unknown_penalty < 0 or alpha < 0:
+            raise ValueError("score_margin must be above 0, alpha and unknown_penalty not below")
+        if any(WORD_BOUNDARY in symbol[1:] for symbol in units.symbols):
+            raise ValueError("units may have a space in front only")
+        self.units = units
+        self.language_model = language_model
+        self.pruning = Pruning(beam, score_margin, least_unit_log_prob)
+        self.alpha, self.beta, self.unknown_penalty = alpha, beta, unknown_penalty
+        self._own_scorers = tuple(scorers)
+        self._automaton = build_automaton(spelled(hotwords, units), hotword_weight, self._unknown_cost)
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle, hotwords: Sequence[str] = ()) -> BeamDecoder:
+        """The decoder of a trained model, with its language model and tuned settings if it has them.
+
+        Raises LanguageModelError for a damaged language model or settings that are none.
+        """
+        if not (bundle.directory / LANGUAGE_MODEL_NAME).exists():
+            return cls(bundle.units, hotwords=hotwords)
+        path = bundle.directory / SETTINGS_NAME
+        try:
+            settings = json.loads(path.read_text(encoding="utf-8"))
+            tuned = {name: settings[name] for name in TUNED}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise LanguageModelError(f"{path}: no decoder settings; run training.tune_decoder") from error
+        model = NgramModel.load(bundle.directory / LANGUAGE_MODEL_NAME)
+        return cls(bundle.units, model, hotwords, **tuned)
+
+    def decode(self, log_probs: np.ndarray, n_best: int = 1) -> list[Hypothesis]:
+        """Up to `n_best` different texts, best first; at least one.
+
+        Args:
+          log_probs: [steps, units], natural logarithms; no steps at all give the empty text.
+
+        Returns:
+          Hypotheses whose score is ln P(units | sound) plus the worth of the text by language model and hot
+          words; their steps are those of the most probable path (`align`).
+
+        Raises:
+          ValueError: NaN or infinity in the log-probs, a step where nothing is possible, or a wrong shape.
+        """
+        log_probs = np.ascontiguousarray(log_probs, dtype=np.float32)
+        check_log_probs(log_probs)
+        if log_probs.shape[1] != self.units.size:
+            raise ValueError(f"log-probs for {log_probs.shape[1]} units, but the model has {self.units.size}")
+        if len(log_probs) and not np.isfinite(log_probs.max(axis=1)).all():
+            raise ValueError("the log-probs of a step are infinite: the model or its input is broken")
+        hypotheses: dict[str, Hypothesis] = {}
+        for score, ids in self._results(log_probs):
+            text = WORD_BOUNDARY.join(self.units.decode(ids).split())
+            if text not in hypotheses:
+                steps = align(log_probs, ids).steps
+                hypotheses[text] = Hypothesis(units=ids, steps=steps, score=score, text=text)
+            if len(hypotheses) == n_best:
+                break
+        return list(hypotheses.values())
+
+    @property
+    def scorers(self) -> list[Scorer]:
+        """What speaks beside the sound, as `prefix_search.search` takes it."""
+        words = []
+        if self.language_model:
+            words = [WordScorer(self.language_model, self.alpha, self.beta, self.unknown_penalty)]
+        return [*words, HotwordScorer(self._automaton), *self._own_scorers]
+
+    def _results(self, log_probs: np.ndarray):
+        if self._own_scorers:
+            yield from prefix_search.search(log_probs, self.units, self.scorers, self.pruning)
+            return
+        scores, ids, begin = compiled_search.search(
+            log_probs, *self._unit_text, self._language, *self.pruning
+        )
+        for score, first, last in zip(scores.tolist(), begin[:-1], begin[1:], strict=True):
+            yield score, tuple(ids[first:last].tolist())
+
+    @cached_property
+    def _unit_text(self) -> tuple[np.ndarray, np.ndarray]:
+        """The symbols' UTF-8 bytes, one after the other, and where each begins."""
+        encoded = [symbol.encode() for symbol in self.units.symbols]
+        return np.frombuffer(b"".join(encoded), np.uint8), np.cumsum([0, *map(len, encoded)])
+
+    @cached_property
+    def _language(self) -> compiled_search.Language:
+        model = self.language_model or _SILENT_MODEL
+        return compiled_search.Language(
+            tables=model.tables,
+            mass=model.mass,
+            has_words=self.language_model is not None,
+            alpha=float(self.alpha),
+            beta=float(self.beta),
+            unknown_penalty=float(self.unknown_penalty),
+            hot_next=self._automaton.next,
+            hot_credit=self._automaton.credit,
+            hot_reward=self._automaton.reward,
+        )
+
+    def _unknown_cost(self, letters: str, finished: bool) -> float:
+        """What the language model takes off for not knowing a word, or any that begins with the letters."""
+        if self.language_model is None:
+            return 0.0
+        return (
+            0.0
+            if self.language_model.knows(letters, finished)
+            else self.unknown_penalty * len(letters.encode())
+        )
+
+
+def _nothing() -> NgramModel:
+    """A model that is never asked, of the compact type, so that one compilation serves with and without."""
+    vocabulary = [END, BEGIN, UNKNOWN]
+    nothing = np.zeros(len(vocabulary))
+    level = NgramLevel(nothing.astype(int), np.arange(len(vocabulary)), nothing, nothing)
+    return NgramModel.from_levels(vocabulary, [level]).quantised()
+
+
+_SILENT_MODEL = _nothing()
