@@ -6,7 +6,7 @@ from asr.text import normalize
 
 DESCRIPTIONS = {
     "none": "texts as they are, split at white space",
-    "basic": "lower-case letters a–z and apostrophes, as the models write; accents folded, digits and the rest dropped",
+    "basic": "lower-case letters a–z and apostrophes, accents folded; the rest, digits too, dropped",
     "english": "Whisper's English normaliser: spellings, numbers, contractions and fillers made alike",
 }
 DEFAULT = "basic"

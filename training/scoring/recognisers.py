@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from asr.audio import SAMPLE_RATE
+from asr.audio import SAMPLE_RATE, AudioError
 from training.scoring.transcripts import Reference, read_samples
 
 Transcribe = Callable[[np.ndarray], str]
@@ -106,12 +106,6 @@ RECOGNISERS: dict[str, Callable[[str, int, str], Transcribe]] = {
     "vosk": _vosk,
     "pocketsphinx": _pocketsphinx,
 }
-PACKAGES = {
-    "faster-whisper": "faster_whisper",
-    "whisper.cpp": "pywhispercpp",
-    "vosk": "vosk",
-    "pocketsphinx": "pocketsphinx",
-}
 
 
 class RecogniserError(ValueError):
@@ -124,6 +118,7 @@ class Run:
 
     Attributes:
       texts: what it heard, by id.
+      unreadable: why, by id of the references whose sound cannot be read.
       speech_seconds, compute_seconds: length of the speech, and time that hearing it took, reading not
         counted.
       cold_start_seconds: from starting the process to the text of the first utterance.
@@ -131,6 +126,7 @@ class Run:
     """
 
     texts: dict[str, str]
+    unreadable: dict[str, str]
     speech_seconds: float
     compute_seconds: float
     cold_start_seconds: float
@@ -150,7 +146,7 @@ def run(
     Args:
       kind: a key of RECOGNISERS.
       model: path or name of its model.
-      references: with readable audio.
+      references: in the order in which they are transcribed.
       threads: that it may use.
       option: decoder for hark, beam for faster-whisper; "" is the default.
       progress: wraps the references.
@@ -161,6 +157,7 @@ def run(
     threading = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     search = os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")])
     texts: dict[str, str] = {}
+    unreadable: dict[str, str] = {}
     speech_seconds = compute_seconds = cold_start_seconds = 0.0
     began = time.perf_counter()
     with (
@@ -178,6 +175,9 @@ def run(
             for one in progress(references):
                 print(json.dumps(_request(one)), file=process.stdin, flush=True)
                 answer = json.loads(process.stdout.readline())
+                if "error" in answer:
+                    unreadable[one.id] = answer["error"]
+                    continue
                 if not texts:
                     cold_start_seconds = time.perf_counter() - began
                 texts[one.id] = answer["text"]
@@ -190,7 +190,7 @@ def run(
             complaints.seek(0)
             last = [line for line in complaints if line.strip()][-1:] or ["nothing"]
             raise RecogniserError(f"{kind} {model} stopped; its last words: {last[0].strip()}") from None
-    return Run(texts, speech_seconds, compute_seconds, cold_start_seconds, peak_memory_mb)
+    return Run(texts, unreadable, speech_seconds, compute_seconds, cold_start_seconds, peak_memory_mb)
 
 
 def _request(reference: Reference) -> dict[str, Any]:
@@ -216,14 +216,19 @@ def main(argv: Sequence[str]) -> None:
     transcribe = RECOGNISERS[kind](model, int(threads), option)
     for line in sys.stdin:
         request = json.loads(line)
-        samples = read_samples(Reference(**request | {"audio": Path(request["audio"])}))
-        began = time.perf_counter()
-        text = transcribe(samples)
-        compute_seconds = time.perf_counter() - began
-        speech_seconds = len(samples) / SAMPLE_RATE
-        answer = {"text": text, "compute_seconds": compute_seconds, "speech_seconds": speech_seconds}
-        print(json.dumps(answer), file=answers, flush=True)
+        print(json.dumps(_answer(request, transcribe)), file=answers, flush=True)
     print(json.dumps({"peak_memory_mb": peak_memory_mb()}), file=answers, flush=True)
+
+
+def _answer(request: dict[str, Any], transcribe: Transcribe) -> dict[str, Any]:
+    try:
+        samples = read_samples(Reference(**request | {"audio": Path(request["audio"])}))
+    except AudioError as error:
+        return {"error": str(error)}
+    began = time.perf_counter()
+    text = transcribe(samples)
+    compute_seconds = time.perf_counter() - began
+    return {"text": text, "compute_seconds": compute_seconds, "speech_seconds": len(samples) / SAMPLE_RATE}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,156 @@
+"""Other recognisers beside ours: same speech, same threads, same normaliser, each in a process of its own.
+
+    python -m training.benchmark peers dev-read.jsonl --model english --faster-whisper DIR --pocketsphinx
+
+None of them is needed by the project: install those that you want to compare with.
+"""
+
+import argparse
+import importlib.util
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from training.evaluate import read_all_references
+from training.scoring.console import progress
+from training.scoring.normalizers import DEFAULT, DESCRIPTIONS
+from training.scoring.provenance import provenance
+from training.scoring.recognisers import RecogniserError, run
+from training.scoring.report import interval_text, p_text, percent, tally, write_report
+from training.scoring.results import Output, score
+from training.scoring.transcripts import Heard
+
+# What each peer is in Python, and how it is installed.
+PACKAGES = {
+    "faster-whisper": ("faster_whisper", "faster-whisper"),
+    "whisper.cpp": ("pywhispercpp", "pywhispercpp"),
+    "vosk": ("vosk", "vosk"),
+    "pocketsphinx": ("pocketsphinx", "pocketsphinx"),
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs what is asked for and prints one table; 1 if a recogniser or a sound failed, 2 for a wrong call."""
+    options = _parser().parse_args(argv)
+    try:
+        return _compare(options, argv)
+    except ValueError as error:
+        print(f"peers: {error}", file=sys.stderr)
+        return 2
+
+
+def _compare(options: argparse.Namespace, argv: Sequence[str]) -> int:
+    references = read_all_references(options.manifests)[: options.limit]
+    outputs: list[Output] = []
+    speed: list[dict[str, Any]] = []
+    unreadable: dict[str, str] = {}
+    failed = False
+    for system, kind, model, option in _asked_for(options):
+        module, package = PACKAGES.get(kind, ("asr", "hark"))
+        if importlib.util.find_spec(module) is None:
+            print(f"peers: {system} is not installed; pip install {package}", file=sys.stderr)
+            failed = True
+            continue
+        try:
+            done = run(kind, model, references, options.threads, option, progress(system))
+        except RecogniserError as error:
+            print(f"peers: {error}", file=sys.stderr)
+            failed = True
+            continue
+        outputs.append(Output(system, {id: Heard(text) for id, text in done.texts.items()}))
+        unreadable |= done.unreadable
+        speed.append(
+            {
+                "system": system,
+                "speech_seconds": done.speech_seconds,
+                "real_time_factor": done.compute_seconds / (done.speech_seconds or 1),
+                "cold_start_seconds": done.cold_start_seconds,
+                "peak_memory_mb": done.peak_memory_mb,
+            }
+        )
+    if not outputs:
+        raise ValueError("no recogniser ran; give --model, or the model of an installed peer")
+    scores = score(references, outputs, options.normalizer, not_scored=unreadable)
+    print(table(scores.document, speed))
+    for reason in unreadable.values():
+        print(f"peers: not scored: {reason}", file=sys.stderr)
+    if options.output:
+        measured = {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "speed": speed}
+        write_report(options.output, scores, provenance("training.benchmark", ["peers", *argv]), measured)
+    return 1 if failed or unreadable else 0
+
+
+def table(results: dict[str, Any], speed: Sequence[dict[str, Any]]) -> str:
+    """Markdown: a row for each set and system; differences and p are to the first system."""
+    speeds = {row["system"]: row for row in speed}
+    ours = results["scores"][0]["system"]
+    against = {
+        (row["set"], row["systems"][1]): row for row in results["comparisons"] if row["systems"][0] == ours
+    }
+    lines = [
+        f"{results['references']['scored']} utterances, {results['references']['words']} words; normaliser "
+        f"{results['normalizer']['name']}: {results['normalizer']['what']}",
+        "",
+        f"| set | system | WER % | 95 % interval | [errors / words] | less {ours}, points | 95 % interval | "
+        "p bootstrap | p MAPSSWE | real-time factor | cold start s | peak memory MB |",
+        "|---" * 12 + "|",
+    ]
+    for row in results["scores"]:
+        system = row["system"]
+        cells = [row["set"], system, percent(row["wer"]["value"]), interval_text(row["wer"]["interval"])]
+        cells.append(tally(row["counts"]))
+        difference = against.get((row["set"], system))
+        if difference:
+            low, high = difference["interval"]
+            turned = [None, None] if low is None else [0.0 - high, 0.0 - low]
+            cells += [percent(-difference["difference"]), interval_text(turned)]
+            cells += [p_text(difference["bootstrap_p"]), p_text(difference["mapsswe"]["p"])]
+        else:
+            cells += [""] * 4
+        quick = speeds[system]
+        cells.append(f"{quick['real_time_factor']:.3f}")
+        cells += [f"{quick['cold_start_seconds']:.1f}", f"{quick['peak_memory_mb']:.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _asked_for(options: argparse.Namespace) -> Iterator[tuple[str, str, str, str]]:
+    """(name in the table, kind, model, option) of each recogniser, ours first."""
+    for model in options.model:
+        for decoder in options.decoder:
+            yield " ".join(filter(None, [Path(model).name, decoder])), "hark", model, decoder
+    if options.faster_whisper:
+        for beam in options.beam:
+            yield f"faster-whisper, beam {beam}", "faster-whisper", options.faster_whisper, str(beam)
+    for kind in ("whisper.cpp", "vosk", "pocketsphinx"):
+        model = getattr(options, kind.replace(".", "_"))
+        if model is not None:
+            yield kind, kind, model, ""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.benchmark peers",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("manifests", nargs="+", type=Path, help="speech and what is said in it")
+    add("--model", nargs="+", default=[], help="our bundles; differences are to the first")
+    add("--decoder", nargs="+", choices=("greedy", "beam"), default=[""], help="default: the bundle's own")
+    add("--faster-whisper", metavar="DIR", help="a CTranslate2 model, run in int8")
+    add("--beam", nargs="+", type=int, default=[5], help="of faster-whisper (default: 5, as its own)")
+    add("--whisper-cpp", metavar="FILE", help="a ggml model, for pywhispercpp")
+    add("--vosk", metavar="DIR", help="a Vosk model")
+    add("--pocketsphinx", metavar="DIR", nargs="?", const="", help="a model; default: the package's en-us")
+    add("--threads", type=int, default=2, help="of the CPU, for each (default: 2)")
+    add("--normalizer", choices=DESCRIPTIONS, default=DEFAULT, help=f"default: {DEFAULT}")
+    add("--limit", type=int, metavar="N", help="only the first N utterances")
+    add("--output", type=Path, metavar="DIR", help="writes the report of training.evaluate too")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
