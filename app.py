@@ -10,10 +10,10 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
+from asr import Recognizer
 from asr.bundle import BundleError, available_bundles
 
-from asr import Recognizer
-
+LARGEST_PORT = 65535
 LOCAL_HOSTS = ("localhost", "127.0.0.1")
 
 
@@ -48,21 +48,26 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _refuse_port_in_use(host: str, port: int) -> None:
     """Asked first, so that the answer does not have to wait for the models and for Gradio."""
+    if not 0 < port <= LARGEST_PORT:
+        _fail(f"there is no port {port}; choose one from 1 to {LARGEST_PORT} with --port")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-    except (OSError, OverflowError) as error:
-        _fail(f"cannot listen on {host} port {port} ({error}); choose another, for example --port 7861")
+    except OSError as error:
+        reason = error.strerror.lower()
+        _fail(f"cannot listen on {host} port {port}: {reason}; try another --port, for example {port + 1}")
 
 
 def _load(folders: Sequence[str]) -> Mapping[str, Recognizer]:
+    """Recognisers by the name of their model, or by its folder where another has the name already."""
     recognizers: dict[str, Recognizer] = {}
     try:
-        for model in [*folders, *available_bundles()]:
-            recognizer = Recognizer.load(model)
-            recognizers.setdefault(recognizer.bundle.name, recognizer)
+        for folder in [*folders, *(str(bundle.directory) for bundle in available_bundles())]:
+            recognizer = Recognizer.load(folder)
+            name = recognizer.bundle.name
+            recognizers[folder if name in recognizers else name] = recognizer
     except BundleError as error:
         _fail(str(error))
     if not recognizers:

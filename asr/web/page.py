@@ -19,7 +19,8 @@ ICON = FOLDER / "favicon.svg"
 HEAD = f"""
 <header class="hark">
   <h1>{ICON.read_text(encoding="utf-8")}Hark</h1>
-  <p>Speech to text, offline: a recording goes no further than the machine that serves this page,
+  <p>Record or drop a file, and read what was said.</p>
+  <p class="privacy">It works offline: a recording goes no further than the machine that serves this page,
   and is deleted when you close it.</p>
   <p class="notice insecure" role="alert" hidden>The microphone works only over https or on localhost,
   a rule of browsers. Open this page that way, or upload a file.</p>

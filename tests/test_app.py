@@ -1,0 +1,99 @@
+"""`python app.py` as a person meets it: started, refused, stopped."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+import app
+from asr.bundle import available_bundles
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, **options
+    )
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def assert_refused(capsys, arguments, *parts):
+    """Exit code 2 and one line with these parts."""
+    with pytest.raises(SystemExit) as exit:
+        app.main(arguments)
+    assert exit.value.code == 2
+    output, error = capsys.readouterr()
+    assert output == ""
+    assert error.count("\n") == 1
+    for part in parts:
+        assert part in error
+
+
+def test_a_port_in_use_is_refused_with_the_way_out(capsys):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        assert_refused(capsys, ["--port", port], port, "--port")
+
+
+@pytest.mark.parametrize("arguments", [["--port", "99999"], ["--host", "no.such.host.invalid"]])
+def test_an_address_that_nobody_can_have_is_refused(capsys, arguments):
+    assert_refused(capsys, arguments, arguments[1])
+
+
+def test_a_folder_without_a_model_is_refused_by_name(capsys, tmp_path):
+    assert_refused(capsys, ["--model", str(tmp_path / "nowhere"), "--port", str(free_port())], "nowhere")
+
+
+def test_asking_for_help_loads_no_page_and_no_framework():
+    code = "import app, sys; print([m for m in ('gradio', 'tensorflow', 'keras') if m in sys.modules])"
+    assert run("-c", code).stdout == "[]\n"
+    assert "--model DIR" in run("app.py", "--help").stdout
+
+
+def test_the_page_needs_no_framework():
+    code = (
+        "import app, sys, asr.web.page, asr.engine;"
+        "print([m for m in ('tensorflow', 'keras', 'torch', 'jax') if m in sys.modules])"
+    )
+    assert run("-c", code).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_serves_behind_a_proxy_and_leaves_quietly_with_all_uploads(tmp_path, number):
+    if not available_bundles():
+        pytest.skip("no model is installed in asr/models")
+    port = free_port()
+    dead_proxy = "http://127.0.0.1:9"
+    process = subprocess.Popen(
+        [sys.executable, "app.py", "--port", str(port)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path), "http_proxy": dead_proxy, "https_proxy": dead_proxy},
+    )
+    try:
+        assert process.stdout.readline() == f"Hark is listening on http://127.0.0.1:{port}\n"
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(f"http://127.0.0.1:{port}/") as answer:
+            assert "<title>Hark</title>" in answer.read().decode()
+        assert list(tmp_path.glob("hark-*"))
+        process.send_signal(number)
+        output, error = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert (process.returncode, output, error) == (0, "", "")
+    assert not list(tmp_path.glob("hark-*"))
