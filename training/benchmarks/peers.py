@@ -32,7 +32,7 @@ PACKAGES = {
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs what is asked for and prints one table; 1 if a recogniser or a sound failed, 2 for a wrong call."""
+    """Runs what is asked for, prints one table; 1 if a recogniser or a sound failed, 2 for a wrong call."""
     options = _parser().parse_args(argv)
     try:
         return _compare(options, argv)

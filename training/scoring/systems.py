@@ -94,10 +94,9 @@ def transcribe_utterances(
     whole = [row for row, samples in enumerate(utterances) if len(samples) <= WINDOW_SECONDS * SAMPLE_RATE]
     log_probs = dict(zip(whole, recognizer.engine.log_probs([utterances[row] for row in whole]), strict=True))
     step_seconds = recognizer.bundle.step_seconds
+    confidence = recognizer.bundle.config.get("confidence")
     return [
-        words_of(
-            decode(log_probs[row]), log_probs[row], recognizer.units, step_seconds, recognizer._calibration
-        )
+        words_of(decode(log_probs[row]), log_probs[row], recognizer.units, step_seconds, confidence)
         if row in log_probs
         else list(recognizer.transcribe((samples, SAMPLE_RATE), decoder=decoder).words)
         for row, samples in enumerate(utterances)

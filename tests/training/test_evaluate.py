@@ -1,0 +1,141 @@
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr.audio import SAMPLE_RATE
+from training.evaluate import main
+from training.manifest import Entry, write_manifest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def manifest(tmp_path) -> Path:
+    """Three utterances of two speakers, with sound."""
+    rng = np.random.default_rng(0)
+    entries = []
+    for number, text in enumerate(["hold on", "it's me", "who's there"]):
+        path = tmp_path / "audio" / f"u{number}.wav"
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, 0.1 * rng.normal(size=(1 + number) * SAMPLE_RATE), SAMPLE_RATE)
+        fields = {"gender": "fm"[number % 2]}
+        entries.append(Entry(f"audio/u{number}", path, text, 1.0 + number, 0.0, f"s{number % 2}", fields))
+    write_manifest(tmp_path / "dev.jsonl", entries)
+    return tmp_path / "dev.jsonl"
+
+
+def hypotheses(path: Path, **texts: str) -> Path:
+    path.write_text("".join(json.dumps({"id": id, "text": text}) + "\n" for id, text in texts.items()))
+    return path
+
+
+def run(*arguments: str | Path) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def test_several_files_of_other_recognisers(manifest, tmp_path, capsys):
+    first = hypotheses(tmp_path / "first.jsonl", u2="who's there", u0="hold on", u1="it's me")
+    second = tmp_path / "second.trn"
+    second.write_text("hold in (u0)\nwhat (elsewhere)\nit's me (u1)\nagain (u1)\n")
+    output = tmp_path / "report"
+    assert run(manifest, "--hypotheses", first, second, "--by", "gender", "snr", "--output", output) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"dev +first +clean +0\.00 .*\[0 / 6, 0 ins, 0 del, 0 sub\]", said)
+    assert re.search(r"dev +second +clean +50\.00 .*\[3 / 6, 0 ins, 2 del, 1 sub\]", said)
+    assert (
+        "1 missing hypotheses" in said
+        and "1 that no reference asks for" in said
+        and "1 ids given again" in said
+    )
+    results = json.loads((output / "results.json").read_text("utf-8"))
+    assert results["header"]["command"].startswith("python -m training.evaluate ")
+    assert {"commit", "versions", "hardware"} <= results["header"].keys()
+    assert [row["group"] for row in results["groups"]["gender"]] == ["f", "f", "m", "m"]
+    assert results["groups"]["snr"]
+    assert {path.name for path in output.iterdir()} == {
+        "report.html",
+        "report.md",
+        "results.json",
+        "utterances.jsonl",
+    }
+    assert "data:audio/" in (output / "report.html").read_text("utf-8")
+
+
+def test_two_runs_differ_in_the_date_only(manifest, tmp_path):
+    heard = hypotheses(tmp_path / "h.jsonl", u0="hold in", u1="its me")
+    texts = []
+    for _ in range(2):
+        assert run(manifest, "--hypotheses", heard, "--output", tmp_path / "report") == 0
+        results = json.loads((tmp_path / "report/results.json").read_text("utf-8"))
+        date = results["measured"].pop("date")
+        page = (tmp_path / "report/report.html").read_text("utf-8")
+        texts.append(
+            (json.dumps(results), page.replace(date, ""), (tmp_path / "report/utterances.jsonl").read_text())
+        )
+    assert texts[0] == texts[1]
+
+
+def test_missing_audio_of_a_hypothesis_file_is_scored_all_the_same(manifest, tmp_path, capsys):
+    (tmp_path / "audio/u1.wav").unlink()
+    heard = hypotheses(tmp_path / "h.jsonl", u0="hold on", u1="it's me", u2="who's there")
+    assert run(manifest, "--hypotheses", heard, "--by", "snr", "--output", tmp_path / "report") == 0
+    captured = capsys.readouterr()
+    assert "[0 / 6," in captured.out
+    assert "u1.wav" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--hypotheses", "none.jsonl"], "none.jsonl: No such file"),
+        ([], "give --model or --hypotheses"),
+        (["--hypotheses", "h.jsonl", "--by", "age"], "no reference has a field 'age'; there are: gender"),
+        (["--hypotheses", "h.jsonl", "sub/h.jsonl"], "2 systems are called h"),
+        (["--model", "no-such-model"], "no-such-model"),
+        (["--model", "english", "--noise", "none.jsonl"], "none.jsonl: no such manifest"),
+    ],
+)
+def test_a_wrong_call_is_one_line(manifest, tmp_path, monkeypatch, capsys, arguments, complaint):
+    monkeypatch.chdir(tmp_path)
+    Path("sub").mkdir()
+    hypotheses(Path("h.jsonl"), u0="x")
+    hypotheses(Path("sub/h.jsonl"), u0="x")
+    assert run(manifest, *arguments) == 2
+    said = capsys.readouterr().err
+    assert complaint in said
+    assert said.count("\n") == 1
+
+
+def test_the_same_id_in_two_manifests_is_refused(manifest, tmp_path, capsys):
+    heard = hypotheses(tmp_path / "h.jsonl", u0="x")
+    assert run(manifest, manifest, "--hypotheses", heard) == 2
+    assert "stand twice in the references" in capsys.readouterr().err
+
+
+def test_stm_and_ctm(tmp_path, capsys):
+    (tmp_path / "r.stm").write_text(
+        "talk 1 anna 0 2 hold on\ntalk 1 anna 2 3 ignore_time_segment_in_scoring\ntalk 1 bert 3 5 it's me\n"
+    )
+    (tmp_path / "h.ctm").write_text(
+        "talk 1 0.1 0.2 hold\ntalk 1 0.5 0.2 on\ntalk 1 2.2 0.2 noise\ntalk 1 3.5 0.2 me\n"
+    )
+    assert run(tmp_path / "r.stm", "--hypotheses", tmp_path / "h.ctm") == 0
+    said = capsys.readouterr().out
+    assert "2 of 3 utterances scored" in said
+    assert "[1 / 4, 0 ins, 1 del, 0 sub]" in said
+
+
+def test_scoring_a_file_loads_no_tensorflow(manifest, tmp_path):
+    heard = hypotheses(tmp_path / "h.jsonl", u0="hold on")
+    code = (
+        "import sys; from training.evaluate import main; "
+        f"main([{str(manifest)!r}, '--hypotheses', {str(heard)!r}]); "
+        "assert not {'tensorflow', 'keras', 'gradio'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True)
