@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from itertools import groupby, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING
@@ -24,7 +23,6 @@ from asr.transcript import Segment, Transcript, Word
 if TYPE_CHECKING:
     from asr.audio import AudioError, Source
     from asr.bundle import Bundle
-    from asr.decoding.ngram import NgramModel
     from asr.engine import Engine
     from asr.segmentation import Utterance
 
@@ -64,10 +62,11 @@ class Recognizer:
         from asr.bundle import Bundle
         from asr.engine import Engine
 
+        threads = threads or os.cpu_count() or 1
         bundle = Bundle.load(name_or_dir)
-        # One core an utterance: two on each took 1.7 times the computing for the same clips, and batches
-        # of equal length saved nothing from 12 s on (ONNX Runtime, Transformer and bidirectional LSTMs).
-        return cls(bundle, Engine.load(bundle, threads=1), workers=threads or os.cpu_count() or 1)
+        # Cores that share an utterance wait for each other, and batches of like length save nothing from 12 s
+        # on: several utterances at once keep the cores busy (3/4 of the time for the same clips).
+        return cls(bundle, Engine.load(bundle, threads=threads), workers=threads)
 
     @property
     def units(self) -> Units:
@@ -236,20 +235,8 @@ class Recognizer:
 
         from asr.decoding.beam import BeamDecoder
 
-        language_model, weights = self._language_model
-        beam = BeamDecoder(self.units, language_model, hotwords=tuple(hotwords), **weights)
+        beam = BeamDecoder.from_bundle(self.bundle, hotwords)
         return lambda log_probs: beam.decode(log_probs)[0]
-
-    @cached_property
-    def _language_model(self) -> tuple[NgramModel | None, dict[str, float]]:
-        """The bundle's language model, read once, and the weights that it was tuned to."""
-        if not self.bundle.has_language_model:
-            return None, {}
-        from asr.decoding.ngram import NgramModel
-
-        folder = self.bundle.directory / "lm"
-        weights = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        return NgramModel.load(folder / "ngram.bin"), weights
 
     def _words(self, hypothesis: Hypothesis, log_probs: np.ndarray, step_seconds: float) -> list[Word]:
         return words_of(hypothesis, log_probs, self.units, step_seconds, self.bundle.config.get("confidence"))

@@ -43,7 +43,7 @@ class Transcript:
 
     Attributes:
       segments: in order of time.
-      language: English name of the language, as in OpenAI's answers ("english").
+      language: as the model's bundle states it ("en").
       duration: of the recording, in seconds.
       model: name of the model that heard it.
     """

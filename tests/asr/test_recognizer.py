@@ -170,6 +170,14 @@ def test_calibration_of_the_bundle_is_applied(recognizer, meeting):
     )
 
 
+def test_beam_search_hears_the_same_and_hot_words_choose_it(recognizer, meeting, speak):
+    assert recognizer.transcribe(meeting, decoder="beam") == recognizer.transcribe(meeting, decoder="greedy")
+    heard = recognizer.transcribe((speak("we call quillan", 1.0), RATE), hotwords=["Quillan"])
+    assert heard.text == "we call quillan"
+    with pytest.raises(ValueError, match="'1984'"):
+        recognizer.transcribe(meeting, hotwords=["1984"])
+
+
 def test_import_is_light():
     heavy = "tensorflow keras jax gradio librosa numba scipy pandas onnxruntime soundfile av rich"
     probe = f"import sys, asr.recognizer; print([name for name in '{heavy}'.split() if name in sys.modules])"
