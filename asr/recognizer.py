@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby, islice
 from operator import itemgetter
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 DECODERS = ("greedy", "beam")
 
-Decode = Callable[[np.ndarray], Hypothesis]
+Decoder = Callable[[np.ndarray], list[Word]]
 Progress = Callable[[float, float | None], None]
 
 
@@ -110,7 +110,7 @@ class Recognizer:
         So a broken recording costs nobody the others. Sources are read a few utterances ahead; `progress` is
         that of the source whose result comes next. Raises ValueError as `transcribe` does.
         """
-        return self._transcripts(sources, self._decode(decoder, hotwords), progress)
+        return self._transcripts(sources, self.decoder(decoder, hotwords), progress)
 
     def segments(
         self,
@@ -124,7 +124,7 @@ class Recognizer:
 
         Stopping the iteration cancels the work. Arguments and errors are those of `transcribe`.
         """
-        return self._segments(source, self._decode(decoder, hotwords), progress)
+        return self._segments(source, self.decoder(decoder, hotwords), progress)
 
     def align(self, source: Source, text: str, *, progress: Progress | None = None) -> Transcript:
         """When each word of a known text was said.
@@ -149,34 +149,31 @@ class Recognizer:
             raise ValueError("no speech was found in the recording")
         return self._transcript(self._aligned(heard, text, unit_ids), recording)
 
+    def decoder(self, name: str | None = None, hotwords: Sequence[str] = ()) -> Decoder:
+        """The function from one utterance's log-probs [steps, units] to its words, in seconds from its start.
+
+        Arguments and errors are those of `transcribe`.
+        """
+        decode = self._decode(name, hotwords)
+        return lambda log_probs: self._words(decode(log_probs), log_probs, self.bundle.step_seconds)
+
     def _transcripts(
-        self, sources: Iterable[Source], decode: Decode, progress: Progress | None
+        self, sources: Iterable[Source], decode: Decoder, progress: Progress | None
     ) -> Iterator[Transcript | AudioError]:
         segments: list[Segment] = []
         for recording, start, log_probs in self._heard(sources, progress):
             if log_probs is not None:
-                segments += self._decoded(decode, start, log_probs)
+                segments += _segments_of(decode(log_probs), start)
             else:
                 yield recording.error or self._transcript(segments, recording)
                 segments = []
 
-    def _segments(self, source: Source, decode: Decode, progress: Progress | None) -> Iterator[Segment]:
+    def _segments(self, source: Source, decode: Decoder, progress: Progress | None) -> Iterator[Segment]:
         for recording, start, log_probs in self._heard([source], progress):
             if log_probs is not None:
-                yield from self._decoded(decode, start, log_probs)
+                yield from _segments_of(decode(log_probs), start)
             elif recording.error is not None:
                 raise recording.error
-
-    def _decoded(self, decode: Decode, start: float, log_probs: np.ndarray) -> list[Segment]:
-        """The segment of one utterance, or none if no word was heard in it."""
-        words = self._words(decode(log_probs), log_probs, self.bundle.step_seconds)
-        if not words:
-            return []
-        return [
-            _segment(
-                [Word(word.text, start + word.start, start + word.end, word.confidence) for word in words]
-            )
-        ]
 
     def _aligned(
         self, heard: Sequence[tuple[float, np.ndarray]], text: str, unit_ids: list[int]
@@ -222,7 +219,7 @@ class Recognizer:
                 yield recording, float(utterance.start), log_probs
                 tell(utterance.start + len(utterance.samples) / SAMPLE_RATE, recording.stated_seconds)
 
-    def _decode(self, decoder: str | None, hotwords: Sequence[str]) -> Decode:
+    def _decode(self, decoder: str | None, hotwords: Sequence[str]) -> Callable[[np.ndarray], Hypothesis]:
         """The function from log-probs [steps, units] to the best hypothesis."""
         if decoder is None:
             decoder = "beam" if hotwords or self.bundle.has_language_model else "greedy"
@@ -292,6 +289,13 @@ def _map_ahead(function: Callable, items: Iterable, workers: int) -> Iterator[tu
             yield item, result.result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _segments_of(words: Sequence[Word], start: float) -> list[Segment]:
+    """The segment of an utterance that starts at `start` seconds; none if no word was heard in it."""
+    if not words:
+        return []
+    return [_segment([replace(word, start=start + word.start, end=start + word.end) for word in words])]
 
 
 def _segment(words: Sequence[Word]) -> Segment:
