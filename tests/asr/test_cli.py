@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from asr.bundle import MODELS
 from asr.cli import main
 from asr.recognizer import Recognizer
 
@@ -251,3 +252,14 @@ def test_progress_shows_on_a_terminal_and_never_in_the_results(folder):
     os.close(terminal)
     assert (ended.returncode, ended.stdout) == (0, b"hello world\n")
     assert b"hello.wav" in shown
+
+
+def test_the_shipped_model_runs_without_tensorflow(folder):
+    if not (MODELS / "english" / "engine.onnx").exists():
+        pytest.skip("needs the exported graph of asr/models/english")
+    command = [sys.executable, "-X", "importtime", "-m", "asr", "transcribe", str(folder / "hello.wav")]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0
+    loaded = {line.split("|")[-1].strip().split(".")[0] for line in ended.stderr.splitlines()}
+    assert "onnxruntime" in loaded
+    assert not loaded & {"tensorflow", "keras", "jax", "gradio", "librosa", "rich"}

@@ -1,15 +1,20 @@
 """The whole road, on a voice made by code and an engine that hears it."""
 
+import difflib
 import io
 import itertools
+import json
 import subprocess
 import sys
 
+import jiwer
 import numpy as np
 import pytest
 import soundfile
 
 from asr.audio import AudioError
+from asr.bundle import MODELS
+from asr.recognizer import Recognizer
 from asr.transcript import Transcript
 
 RATE = 16_000
@@ -183,3 +188,39 @@ def test_import_is_light():
     probe = f"import sys, asr.recognizer; print([name for name in '{heavy}'.split() if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+@pytest.fixture(scope="module")
+def english() -> Recognizer:
+    """The shipped model."""
+    if not (MODELS / "english" / "model.json").exists():
+        pytest.skip("needs the shipped model asr/models/english")
+    return Recognizer.load("english", threads=1)
+
+
+@pytest.fixture(scope="module")
+def clips(shared_data) -> list[tuple[str, str]]:
+    """Path and text of five read sentences."""
+    lines = (shared_data / "dev-read.jsonl").read_text(encoding="utf-8").splitlines()
+    entries = [json.loads(line) for line in lines[:5]]
+    return [(str(shared_data / entry["audio_filepath"]), entry["text"]) for entry in entries]
+
+
+def test_the_shipped_model_understands_read_sentences(english, clips):
+    heard = [transcript.text for transcript in english.transcribe_many([path for path, _ in clips])]
+    assert jiwer.wer([text for _, text in clips], heard) < 0.5
+
+
+def test_greedy_word_times_agree_with_the_alignment_of_the_true_text(english, clips):
+    differences = []
+    for path, text in clips:
+        heard = english.transcribe(path, decoder="greedy").words
+        aligned = english.align(path, text).words
+        matches = difflib.SequenceMatcher(
+            None, [word.text for word in heard], [word.text for word in aligned]
+        )
+        for first, second, count in matches.get_matching_blocks():
+            for a, b in zip(heard[first : first + count], aligned[second : second + count], strict=True):
+                differences += [abs(a.start - b.start), abs(a.end - b.end)]
+    assert len(differences) > 40
+    assert np.median(differences) <= 0.08
