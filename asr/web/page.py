@@ -8,7 +8,7 @@ import gradio as gr
 
 from asr.recognizer import Recognizer
 from asr.web.transcribe import transcribe_tab
-from asr.web.uploads import Uploads
+from asr.web.visits import Visits
 
 FOLDER = Path(__file__).parent
 LARGEST_UPLOAD = "2gb"  # three hours of CD sound
@@ -40,15 +40,15 @@ THEME = gr.themes.Base(
 
 def build_page(recognizers: Mapping[str, Recognizer]) -> gr.Blocks:
     """The page for `recognizers` (name → recogniser, at least one; the first is chosen at the start)."""
-    uploads = Uploads()
+    visits = Visits()
     with gr.Blocks(
         title="Hark", analytics_enabled=False, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS), fill_width=False
     ) as page:
         gr.HTML(HEAD, js_on_load=SHOW_INSECURE, apply_default_css=False)
-        transcribe_tab(recognizers, uploads)
+        transcribe_tab(recognizers, visits)
 
         def closed(request: gr.Request) -> None:
-            uploads.release(request.session_hash)
+            visits.end(request.session_hash)
 
         page.unload(closed)
     return page.queue(max_size=WAITING)

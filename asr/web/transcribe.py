@@ -1,5 +1,6 @@
 """The tab "Transcribe": record or drop a file, read the text, hear any word again, save it."""
 
+import itertools
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,11 +10,11 @@ import gradio as gr
 
 from asr.audio import SAMPLE_RATE, AudioError, load_audio
 from asr.recognizer import Recognizer
-from asr.transcript import Segment, Transcript, _cues
+from asr.transcript import Transcript, _cues
 from asr.web import markup
 from asr.web.hearing import Hearing
 from asr.web.picture import picture_html
-from asr.web.uploads import Uploads
+from asr.web.visits import Visit, Visits
 
 SCRIPT = Path(__file__).with_name("transcribe.js")
 SAVED_FORMATS = ("txt", "srt", "vtt", "json")
@@ -28,7 +29,7 @@ FAULT = "Something went wrong here. Try again, or tell whoever runs this page: i
 Update = dict[Any, Any]  # component → its new value, as Gradio takes it
 
 
-def transcribe_tab(recognizers: Mapping[str, Recognizer], uploads: Uploads) -> None:
+def transcribe_tab(recognizers: Mapping[str, Recognizer], visits: Visits) -> None:
     """Adds the tab to the Blocks or Tab that is open, with the first of `recognizers` chosen."""
     names = list(recognizers)
     language_model = recognizers[names[0]].bundle.has_language_model
@@ -72,55 +73,61 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], uploads: Uploads) -> N
             files={},  # name → content of what can be saved; the script reads it
         )
         picture = gr.HTML(elem_id="picture", apply_default_css=False)
-        heard = gr.State(None)  # the Transcript on the page
 
     # gr.update, for a component made here would be one more on the page.
     at_work = {again: gr.update(visible=False), stop: gr.update(visible=True)}
     at_rest = {again: gr.update(visible=True), stop: gr.update(visible=False)}
     done = {**at_rest, again: gr.update(visible=choices)}  # without a choice it would only say the same again
-    empty = {sound: gr.update(subtitles=[]), status: "", text: "", picture: "", heard: None}
+    empty = {sound: gr.update(subtitles=[]), status: "", text: "", picture: ""}
 
     def begin(path: str, request: gr.Request) -> Update:
         """Answers at once, while the recording may have to wait for others."""
-        uploads.hold(request.session_hash, path)
+        visits.begin(request.session_hash, path)
         return {**empty, **at_work, status: markup.WAITING}
 
-    def hear(path: str, model: str, decoder: str, hotwords: str) -> Iterator[Update]:
+    def hear(model: str, decoder: str, hotwords: str, request: gr.Request) -> Iterator[Update]:
         """Fills the page while the recording is heard, utterance by utterance."""
+        visit = visits.get(request.session_hash)
+        if visit is None:  # closed while it waited
+            return
         yield {status: markup.progress_html(0.0, None, 0)}
         started = shown_at = time.monotonic()
         paragraphs, words = markup.TEXT_START, 0
         try:
-            hearing = Hearing(recognizers[model], path, decoder, hotwords)
+            hearing = Hearing(recognizers[model], visit.path, decoder, hotwords)
             for index, segment in enumerate(hearing):
                 paragraphs += markup.segment_html(segment, index)
                 words += len(segment.words)
                 if time.monotonic() - shown_at >= REFRESH_SECONDS:
                     shown_at = time.monotonic()
+                    visit.transcript = hearing.transcript
                     progress = markup.progress_html(hearing.done_seconds, hearing.total_seconds, words)
-                    yield {status: progress, text: paragraphs, heard: hearing.transcript}
+                    yield {status: progress, text: paragraphs}
         except AudioError as error:
-            yield {**empty, **at_rest, status: markup.error_html(_without_folder(error, path))}
+            yield {**empty, **at_rest, status: markup.error_html(_without_folder(error, visit.path))}
             return
         except Exception:
             # A fault of this program. (Gradio's `failure` event comes for Stop, too.)
             yield {**empty, **at_rest, status: markup.error_html(FAULT)}
             raise
-        transcript = hearing.transcript
-        summary = markup.summary_html(transcript, time.monotonic() - started)
-        yield {**done, heard: transcript, **result(path, transcript, summary)}
+        visit.transcript = hearing.transcript
+        summary = markup.summary_html(visit.transcript, time.monotonic() - started)
+        yield {**done, **result(visit, summary)}
 
-    def stopped(path: str | None, transcript: Transcript | None) -> Update:
+    def stopped(request: gr.Request) -> Update:
         """What was heard before Stop stays and can be saved."""
-        if path is None or transcript is None:
+        visit = visits.get(request.session_hash)
+        if visit is None or visit.transcript is None:
             return {**empty, **at_rest}
-        return {**at_rest, **result(path, transcript, markup.stopped_html(transcript))}
+        return {**at_rest, **result(visit, markup.stopped_html(visit.transcript))}
 
-    def result(path: str, transcript: Transcript, summary: str) -> Update:
+    def result(visit: Visit, summary: str) -> Update:
+        transcript = visit.transcript
         if not transcript.words:
             return {status: markup.silence_html(transcript.duration), text: ""}
-        files = {f"{Path(path).stem}.{format}": transcript.render(format) for format in SAVED_FORMATS}
-        paragraphs = "".join(map(markup.segment_html, transcript.segments, range(len(transcript.segments))))
+        stem = Path(visit.path).stem
+        files = {f"{stem}.{format}": transcript.render(format) for format in SAVED_FORMATS}
+        paragraphs = "".join(map(markup.segment_html, transcript.segments, itertools.count()))
         return {
             sound: gr.update(subtitles=_captions(transcript)),
             status: summary + markup.legend_html(transcript.words),
@@ -128,32 +135,28 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], uploads: Uploads) -> N
         }
 
     def cleared(request: gr.Request) -> Update:
-        uploads.release(request.session_hash)
+        visits.end(request.session_hash)
         return {**empty, again: gr.update(visible=False), stop: gr.update(visible=False)}
 
-    def draw_first(path: str | None, transcript: Transcript | None) -> str:
-        return (
-            _picture_of(path, transcript.segments[0]) if path and transcript and transcript.segments else ""
-        )
+    def draw_first(request: gr.Request) -> str:
+        visit = visits.get(request.session_hash)
+        if visit is None or visit.transcript is None or not visit.transcript.segments:
+            return ""
+        return _picture_of(visit, 0)
 
-    def draw(path: str, transcript: Transcript, event: gr.EventData, request: gr.Request) -> str:
+    def draw(event: gr.EventData, request: gr.Request) -> str:
         """The segment of which a word was clicked."""
-        try:
-            uploads.hold(request.session_hash, path)
-        except FileNotFoundError:
-            return markup.error_html(
-                "To draw this, upload the recording again: it was deleted after an hour."
-            )
-        return _picture_of(path, transcript.segments[event.segment])
+        visit = visits.get(request.session_hash)
+        return "" if visit is None or visit.transcript is None else _picture_of(visit, event.segment)
 
-    def options(model: str) -> Update:
+    def offer_options(model: str) -> Update:
         can_choose = recognizers[model].bundle.has_language_model
         return {
             decoder: gr.update(value="beam" if can_choose else "greedy", visible=can_choose),
             hotwords: gr.update(value="", visible=can_choose),
         }
 
-    def hotwords_option(decoder: str) -> Update:
+    def offer_hotwords(decoder: str) -> Update:
         """Without the language model they could do nothing, so they are not asked for."""
         return {
             hotwords: gr.update(visible=True) if decoder == "beam" else gr.update(value="", visible=False)
@@ -174,24 +177,24 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], uploads: Uploads) -> N
         return hearing.transcript.to_dict()
 
     private = {"api_visibility": "private", "show_progress": "hidden"}
-    request = [sound, model, decoder, hotwords]
-    page = [sound, again, stop, status, text, picture, heard]
+    options = [model, decoder, hotwords]
+    page = [sound, again, stop, status, text, picture]
 
     begun = gr.on(
         [sound.upload, sound.stop_recording, again.click], begin, sound, page, queue=False, **private
     )
-    running = begun.then(hear, request, page, concurrency_id=RECOGNIZER, concurrency_limit=1, **private)
-    running.success(draw_first, [sound, heard], picture, concurrency_id=PICTURE, **private)
-    stop.click(stopped, [sound, heard], page, cancels=[running], queue=False, **private)
+    running = begun.then(hear, options, page, concurrency_id=RECOGNIZER, concurrency_limit=1, **private)
+    running.success(draw_first, None, picture, concurrency_id=PICTURE, **private)
+    text.click(draw, None, picture, concurrency_id=PICTURE, **private)
+    stop.click(stopped, None, page, cancels=[running], queue=False, **private)
     sound.clear(cleared, None, page, cancels=[running], queue=False, **private)
-    text.click(draw, [sound, heard], picture, concurrency_id=PICTURE, **private)
-    model.change(options, model, [decoder, hotwords], queue=False, **private)
-    decoder.change(hotwords_option, decoder, hotwords, queue=False, **private)
+    model.change(offer_options, model, [decoder, hotwords], queue=False, **private)
+    decoder.change(offer_hotwords, decoder, hotwords, queue=False, **private)
 
     # The API's endpoint needs a trigger and an output; neither is on the page.
     gr.Button(visible=False).click(
         transcribe,
-        request,
+        [sound, *options],
         gr.JSON(label="Transcript", visible=False),
         api_name="transcribe",
         concurrency_id=RECOGNIZER,
@@ -206,11 +209,16 @@ def _captions(transcript: Transcript) -> list[dict[str, Any]]:
     ]
 
 
-def _picture_of(path: str, segment: Segment) -> str:
+def _picture_of(visit: Visit, index: int) -> str:
+    segment = visit.transcript.segments[index]
     start = max(0.0, segment.start - PICTURE_MARGIN_SECONDS)
     duration = min(segment.end + PICTURE_MARGIN_SECONDS - start, PICTURE_SECONDS)
     words = [word for word in segment.words if word.end <= start + duration]
-    return picture_html(load_audio(path, start, duration), start, words)
+    try:
+        visit.keep_file()
+        return picture_html(load_audio(visit.path, start, duration), start, words)
+    except FileNotFoundError:
+        return markup.error_html("The recording was deleted after an hour; drop it again to draw this.")
 
 
 def _without_folder(error: Exception, path: str) -> str:

@@ -75,7 +75,11 @@ def page(chromium, url, recognizer):
 @pytest.fixture
 def recording(tmp_path):
     """6 s of noise: three utterances for the recogniser of these tests."""
-    return _write(tmp_path / "noise.wav", np.random.default_rng(1).uniform(-0.5, 0.5, 6 * SAMPLE_RATE))
+    return _write(tmp_path / "noise.wav", noise(6))
+
+
+def noise(seconds: int) -> np.ndarray:
+    return np.random.default_rng(1).uniform(-0.5, 0.5, seconds * SAMPLE_RATE)
 
 
 def _write(path: Path, samples: np.ndarray) -> Path:
@@ -156,7 +160,7 @@ def test_the_transcript_is_saved(page, recording, suffix, beginning):
 
 def test_partial_text_appears_and_stop_keeps_it_and_ends_the_work(page, recognizer, tmp_path):
     recognizer.pause_seconds = 0.5
-    long = _write(tmp_path / "long.wav", np.random.default_rng(1).uniform(-0.5, 0.5, 60 * SAMPLE_RATE))
+    long = _write(tmp_path / "long.wav", noise(60))
     upload(page, long)
     expect(page.locator(".text .segment").nth(1)).to_be_visible(timeout=20_000)
     expect(page.locator("#status .progress")).to_contain_text("of 1:00 heard")
@@ -170,9 +174,24 @@ def test_partial_text_appears_and_stop_keeps_it_and_ends_the_work(page, recogniz
     expect(page.get_by_role("button", name="Transcribe again")).to_be_visible()
 
 
+def test_a_closed_page_ends_its_work(chromium, url, recognizer, tmp_path):
+    recognizer.pause_seconds = 0.5
+    page = chromium.new_page()
+    page.goto(url)
+    upload(page, _write(tmp_path / "long.wav", noise(60)))
+    expect(page.locator(".text .segment").first).to_be_visible(timeout=20_000)
+    page.close()
+    other = chromium.new_page()
+    other.wait_for_timeout(2000)
+    worked_on = recognizer.utterances
+    other.wait_for_timeout(1500)
+    other.close()
+    assert recognizer.utterances == worked_on
+
+
 def test_a_page_waits_its_turn_and_says_so(chromium, url, page, recognizer, recording, tmp_path):
     recognizer.pause_seconds = 0.5
-    upload(page, _write(tmp_path / "long.wav", np.full(20 * SAMPLE_RATE, 0.5)))
+    upload(page, _write(tmp_path / "long.wav", noise(20)))
     expect(page.locator("#status")).to_contain_text("heard", timeout=20_000)
     other = chromium.new_page()
     other.goto(url)
@@ -230,16 +249,16 @@ def test_an_upload_is_deleted_when_it_is_cleared_and_when_the_page_closes(chromi
     def stored():
         return {path.name for path in uploads.rglob("*") if path.is_file()}
 
-    noise = np.random.default_rng(2).uniform(-0.5, 0.5, 2 * SAMPLE_RATE)
+    samples = noise(2)
     page = chromium.new_page()
     page.goto(url)
-    transcribe(page, _write(tmp_path / "cleared.wav", noise))
+    transcribe(page, _write(tmp_path / "cleared.wav", samples))
     assert "cleared.wav" in stored()
     page.get_by_role("button", name="Clear", exact=True).click()
     expect(page.locator(".text")).to_have_count(0)
     assert "cleared.wav" not in stored()
 
-    transcribe(page, _write(tmp_path / "closed.wav", noise / 2))
+    transcribe(page, _write(tmp_path / "closed.wav", samples / 2))
     assert "closed.wav" in stored()
     page.close()
     other = chromium.new_page()

@@ -1,0 +1,52 @@
+"""What the server keeps for each open page, and no longer: an uploaded file and its transcript."""
+
+import os
+import shutil
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from asr.transcript import Transcript
+
+
+@dataclass
+class Visit:
+    """One open page; `transcript` is what was heard so far of the recording at `path`."""
+
+    path: str
+    transcript: Transcript | None = None
+
+    def keep_file(self) -> None:
+        """Saves the file from Gradio's sweep of old ones. Raises FileNotFoundError if that was faster."""
+        os.utime(self.path)
+
+
+class Visits:
+    """The open pages, by Gradio's session. Uploads are stored by their content's hash, so pages may share one."""
+
+    def __init__(self):
+        self._visits: dict[str, Visit] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, session: str, path: str) -> Visit:
+        """The page plays `path` from now on; what it played before is deleted if no other page plays it."""
+        with self._lock:
+            before, now = self._visits.get(session), Visit(path)
+            self._visits[session] = now
+            self._delete_if_unused(before)
+            return now
+
+    def get(self, session: str) -> Visit | None:
+        """None for a page that plays nothing."""
+        return self._visits.get(session)
+
+    def end(self, session: str) -> None:
+        """The page was closed or cleared."""
+        with self._lock:
+            self._delete_if_unused(self._visits.pop(session, None))
+
+    def _delete_if_unused(self, visit: Visit | None) -> None:
+        if visit is not None and visit.path not in {other.path for other in self._visits.values()}:
+            shutil.rmtree(
+                Path(visit.path).parent, ignore_errors=True
+            )  # the folder is the hash, made for this file
