@@ -18,6 +18,7 @@ import numpy as np
 
 from asr.audio import SAMPLE_RATE, AudioError
 from asr.recognizer import DECODERS, Recognizer
+from training.augmentation import apply_condition
 from training.manifest import read_manifest
 from training.scoring.console import progress, summary
 from training.scoring.normalizers import DEFAULT, DESCRIPTIONS
@@ -143,11 +144,8 @@ def _estimate_snr(heard: Heard, references: list[Reference]) -> None:
 
 def _check_conditions(conditions: Sequence[str], noise_files: list[Path]) -> None:
     """Finds a misspelt condition before hours are spent on the others. Raises ValueError."""
-    from training.augmentation import apply_condition
-
     for condition in conditions:
-        if condition != CLEAN:
-            apply_condition(np.zeros(SAMPLE_RATE, np.float32), condition, 0, noise_files)
+        apply_condition(np.zeros(SAMPLE_RATE, np.float32), condition, 0, noise_files)
 
 
 def _check_outputs(outputs: list[Output]) -> None:

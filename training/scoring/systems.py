@@ -12,6 +12,7 @@ from asr.audio import SAMPLE_RATE, AudioError
 from asr.decoding.greedy import words_of
 from asr.recognizer import Recognizer
 from asr.transcript import Word
+from training.augmentation import apply_condition
 from training.scoring.snr import estimate_snr_db
 from training.scoring.transcripts import Heard, Reference, TimedWord, read_samples
 
@@ -68,14 +69,10 @@ def hear(
     by_length = sorted(references, key=lambda one: (one.duration_seconds or 0.0, one.id))
     batches = [by_length[start : start + _BATCH] for start in range(0, len(by_length), _BATCH)]
     for batch in progress(batches):
-        read = list(_read(batch, hearing))
-        if condition != CLEAN:
-            from training.augmentation import apply_condition
-
-            read = [
-                (one, apply_condition(samples, condition, _seed(seed, one), list(noise_files)))
-                for one, samples in read
-            ]
+        read = _read(batch, hearing)
+        read = [
+            (one, apply_condition(samples, condition, _seed(seed, one), noise_files)) for one, samples in read
+        ]
         hearing.speech_seconds += sum(len(samples) for _, samples in read) / SAMPLE_RATE
         began = time.perf_counter()
         words = transcribe_utterances(recognizer, [samples for _, samples in read], decoder)

@@ -1,0 +1,117 @@
+"""The report's page in a real browser, opened from disk as its readers do."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr.audio import SAMPLE_RATE
+from training.scoring.report import write_report
+from training.scoring.results import Output, score
+from training.scoring.transcripts import Heard, Reference
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, see requirements.txt")
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not CHROMIUM.exists():
+        pytest.skip(f"needs {CHROMIUM}: apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser, tmp_path):
+    """A page about sixty utterances, of which the first has sound; errors of the page fail the test."""
+    sound = tmp_path / "u0.wav"
+    soundfile.write(sound, np.zeros(SAMPLE_RATE), SAMPLE_RATE)
+    references = [
+        Reference("dev", f"u{row}", f"hold on number{row}", f"s{row % 7}", duration_seconds=1.0 + row)
+        for row in range(60)
+    ]
+    references[0] = Reference(
+        "dev", "u0", "<script>alert(1)</script>", "s0", duration_seconds=1.0, audio=sound
+    )
+    right = {one.id: Heard(one.text) for one in references}
+    wrong = right | {"u0": Heard("nothing alike at all"), "u7": Heard("hold in number7 please")}
+    scores = score(references, [Output("good", right), Output("bad", wrong)], "none")
+    write_report(tmp_path / "report", scores, {"command": "test"}, {"date": "today", "speed": []})
+    opened = browser.new_page()
+    faults: list[str] = []
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+    opened.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    opened.goto((tmp_path / "report" / "report.html").as_uri())
+    yield opened
+    opened.close()
+    assert not faults
+
+
+def ids(page) -> list[str]:
+    return page.locator("#rows tr td:first-child").all_inner_texts()
+
+
+def test_worst_first_and_more_on_demand(page):
+    assert ids(page)[:2] == ["u0", "u7"]
+    assert page.inner_text("#shown") == "40 of 60"
+    page.click("#more")
+    assert len(ids(page)) == 60
+    assert page.is_hidden("#more")
+
+
+def test_filters(page):
+    page.fill("#query", "NUMBER7")
+    assert ids(page) == ["u7"]
+    page.fill("#query", "")
+    page.select_option("#which", "differ")
+    assert ids(page) == ["u0", "u7"]
+    page.select_option("#set", "dev")
+    assert ids(page) == ["u0", "u7"]
+
+
+def test_sorting_by_heading(page):
+    heading = page.locator("th[data-sort=seconds]")
+    heading.locator("button").click()
+    assert ids(page)[0] == "u59"
+    assert heading.get_attribute("aria-sort") == "descending"
+    heading.locator("button").click()
+    assert ids(page)[0] == "u0"
+
+
+def test_errors_are_coloured_where_they_are(page):
+    row = page.locator("#rows tr").nth(1)
+    assert row.locator("del").all_inner_texts() == ["on"]
+    assert row.locator("ins.heard").all_inner_texts() == ["in"]
+    assert row.locator("ins.extra").all_inner_texts() == ["please"]
+
+
+def test_text_of_an_utterance_is_never_markup(page):
+    assert "<script>alert(1)</script>" in page.locator("#rows tr").first.inner_text()
+
+
+def test_embedded_sound_plays(page):
+    play = """async () => {
+        const audio = document.querySelector("audio");
+        await new Promise((done, fail) => { audio.oncanplay = done; audio.onerror = fail; audio.load(); });
+        return [audio.src.slice(0, 11), audio.duration];
+    }"""
+    assert page.evaluate(play) == ["data:audio/", pytest.approx(1.0)]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_ink_and_paper_differ_in_both_schemes(page, scheme):
+    page.emulate_media(color_scheme=scheme)
+    style = "getComputedStyle(document.body)"
+    ink, paper = page.evaluate(f"[{style}.color, {style}.backgroundColor]")
+    brightness = [sum(map(int, colour[4:-1].split(","))) / 3 for colour in (ink, paper)]
+    assert abs(brightness[0] - brightness[1]) > 150
+    assert (brightness[0] < brightness[1]) == (scheme == "light")
+
+
+def test_nothing_runs_over_the_edge_of_a_phone(page):
+    page.set_viewport_size({"width": 400, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") == 400
