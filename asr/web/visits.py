@@ -22,7 +22,7 @@ class Visit:
 
 
 class Visits:
-    """The open pages, by Gradio's session. Uploads are stored by their content's hash, so pages may share one."""
+    """The open pages, by Gradio's session. Uploads lie under their content's hash: pages may share one."""
 
     def __init__(self):
         self._visits: dict[str, Visit] = {}

@@ -1,4 +1,4 @@
-"""The page in a real browser: Debian's Chromium, driven by Playwright, with a microphone that beeps."""
+"""The page in a real browser, with a recogniser that needs no model."""
 
 from pathlib import Path
 
@@ -11,11 +11,8 @@ from asr.audio import SAMPLE_RATE
 from asr.web.page import build_page, serving_options
 from tests.loudness_recognizer import SPOKEN, LoudnessRecognizer
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, see requirements.txt")
-expect = playwright.expect
-CHROMIUM = Path("/usr/bin/chromium")
+expect = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright").expect
 LINE = " ".join(SPOKEN)
-INSECURE_HOST = "hark.test"  # not localhost and not https
 
 # The time of the player, and whether it is silent.
 PLAYER = """() => {
@@ -43,24 +40,6 @@ def url(recognizer, uploads):
         _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **serving_options())
         yield url
         page.close(verbose=False)
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    if not CHROMIUM.exists():
-        pytest.skip(f"needs {CHROMIUM}: apt-get install chromium")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=CHROMIUM,
-            args=[
-                "--no-sandbox",
-                "--use-fake-ui-for-media-stream",
-                "--use-fake-device-for-media-stream",
-                f"--host-resolver-rules=MAP {INSECURE_HOST} 127.0.0.1",
-            ],
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -270,12 +249,12 @@ def test_an_upload_is_deleted_when_it_is_cleared_and_when_the_page_closes(chromi
     assert "closed.wav" not in stored()
 
 
-def test_over_plain_http_the_page_says_why_there_is_no_microphone(chromium, url):
+def test_over_plain_http_the_page_says_why_there_is_no_microphone(chromium, url, insecure_host):
     page = chromium.new_page()
     page.goto(url)
     expect(page.locator("#sound")).to_be_visible()
     expect(page.locator(".insecure")).to_be_hidden()
-    page.goto(url.replace("127.0.0.1", INSECURE_HOST))
+    page.goto(url.replace("127.0.0.1", insecure_host))
     expect(page.locator(".insecure")).to_contain_text("only over https or on localhost")
     page.close()
 

@@ -1,0 +1,57 @@
+"""The whole road: `python app.py` with the shipped model, real speech, its text in a real browser."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from asr.bundle import available_bundles
+
+expect = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright").expect
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def url():
+    if not available_bundles():
+        pytest.skip("no model is installed in asr/models")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    app = subprocess.Popen(
+        [sys.executable, "app.py", "--port", str(port)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        yield app.stdout.readline().split()[-1]
+    finally:
+        app.terminate()
+        app.wait(timeout=20)
+
+
+def test_real_speech_is_read_and_nobody_else_is_asked(chromium, shared_data, url):
+    with open(shared_data / "dev-read.jsonl", encoding="utf-8") as manifest:
+        clip = json.loads(next(manifest))
+    asked = []
+    page = chromium.new_page()
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(url)
+    page.set_input_files("#sound input[type=file]", shared_data / clip["audio_filepath"])
+    expect(page.locator(".saving")).to_be_visible(timeout=60_000)
+    expect(page.locator(".picture")).to_be_visible(timeout=30_000)
+
+    spoken, read = Counter(clip["text"].split()), Counter(page.locator(".text .word").all_inner_texts())
+    assert (spoken & read).total() >= 0.6 * spoken.total()
+    starts = [float(word.get_attribute("data-start")) for word in page.locator(".text .word").all()]
+    assert starts == sorted(starts)
+    assert starts[0] >= 0 and starts[-1] < clip["duration"]
+    assert [address for address in asked if not address.startswith((url, "blob:", "data:"))] == []
+    page.close()
