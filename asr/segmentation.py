@@ -69,9 +69,8 @@ def cut_utterances(blocks: Iterable[np.ndarray], max_seconds: float = 24.0) -> I
             begin, end, in_speech = cut
             evidence = np.count_nonzero(probabilities[begin:end] > SPEECH)
             if evidence >= MIN_SPEECH or (continues and evidence):
-                yield Utterance(
-                    (first + begin) * FRAME / SAMPLE_RATE, samples[begin * FRAME : end * FRAME].copy()
-                )
+                start = (first + begin) * FRAME / SAMPLE_RATE
+                yield Utterance(start, samples[begin * FRAME : end * FRAME].copy())
             continues = in_speech
             samples, probabilities = samples[end * FRAME :], probabilities[end:]
             first += end
@@ -94,7 +93,7 @@ def _next_cut(probabilities: np.ndarray, longest: int, last: bool) -> tuple[int,
     if len(ends) or last:
         end = min(maybe[ends[0] if len(ends) else -1] + 1 + MARGIN, len(probabilities))
         if end - begin <= longest:
-            return begin, end, False
+            return int(begin), int(end), False
     elif len(probabilities) - begin <= longest:
         return None
 
@@ -103,8 +102,10 @@ def _next_cut(probabilities: np.ndarray, longest: int, last: bool) -> tuple[int,
     candidates = np.flatnonzero((after >= earliest) & (after < latest) & (pauses > 0))
     if len(candidates):
         pause = candidates[np.argmax(pauses[candidates])]
-        return begin, min(after[pause] + pauses[pause] // 2, after[pause] + MARGIN, latest), True
-    return begin, earliest + int(np.argmin(probabilities[earliest:latest])), True
+        end = after[pause] + min(pauses[pause] // 2, MARGIN)
+    else:
+        end = earliest + np.argmin(probabilities[earliest:latest])
+    return int(begin), int(min(end, latest)), True
 
 
 def _scored(blocks: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, bool]]:
