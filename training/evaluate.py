@@ -25,14 +25,14 @@ from training.scoring.normalizers import DEFAULT, DESCRIPTIONS
 from training.scoring.provenance import provenance
 from training.scoring.recognisers import run
 from training.scoring.report import write_report
-from training.scoring.results import Output, score
+from training.scoring.results import ALWAYS_GROUPED, Output, score
 from training.scoring.snr import estimate_snr_db
 from training.scoring.systems import CLEAN, hear
 from training.scoring.transcripts import Reference, read_hypotheses, read_references, read_samples
 
 
 @dataclass
-class Heard:
+class Gathered:
     """What was gathered before scoring: outputs, and what is known of the sound, by id."""
 
     outputs: list[Output] = field(default_factory=list)
@@ -59,30 +59,30 @@ def evaluate(options: argparse.Namespace, argv: Sequence[str]) -> int:
     references = read_all_references(options.manifests)
     ignored = {one.id: "its file marks it as not to be scored" for one in references if one.ignored}
     audible = [one for one in references if not one.ignored]
-    heard = Heard()
+    gathered = Gathered()
     if options.model:
-        _hear_models(heard, audible, options)
+        _hear_models(gathered, audible, options)
     elif "snr" in options.by:
-        _estimate_snr(heard, audible)
+        _estimate_snr(gathered, audible)
     for path in options.hypotheses:
         pairing = read_hypotheses(path, references)
-        heard.outputs.append(
+        gathered.outputs.append(
             Output(path.stem, pairing.heard, options.conditions[0], pairing.extra, pairing.duplicates)
         )
-    _check_outputs(heard.outputs)
-    by = [name for name in options.by if name != "snr"]
+    _check_outputs(gathered.outputs)
+    by = [name for name in options.by if name not in ALWAYS_GROUPED and name != "snr"]
     _check_fields(by, references)
     scores = score(
-        references, heard.outputs, options.normalizer, by, heard.snr_db, ignored | heard.unreadable
+        references, gathered.outputs, options.normalizer, by, gathered.snr_db, ignored | gathered.unreadable
     )
-    print(summary(scores.document, heard.speed))
-    for reason in heard.unreadable.values():
+    print(summary(scores.document, gathered.speed))
+    for reason in gathered.unreadable.values():
         print(f"evaluate: not scored: {reason}", file=sys.stderr)
     if options.output:
-        measured = {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "speed": heard.speed}
+        measured = {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "speed": gathered.speed}
         write_report(options.output, scores, provenance("training.evaluate", argv), measured)
         print(f"evaluate: wrote {options.output / 'report.html'}", file=sys.stderr)
-    return 1 if heard.unreadable else 0
+    return 1 if gathered.unreadable else 0
 
 
 def read_all_references(paths: Sequence[Path]) -> list[Reference]:
@@ -98,7 +98,7 @@ def read_all_references(paths: Sequence[Path]) -> list[Reference]:
     return references
 
 
-def _hear_models(heard: Heard, references: list[Reference], options: argparse.Namespace) -> None:
+def _hear_models(gathered: Gathered, references: list[Reference], options: argparse.Namespace) -> None:
     noise_files = [entry.audio for entry in read_manifest(options.noise)] if options.noise else []
     _check_conditions(options.conditions, noise_files)
     for model in options.model:
@@ -110,9 +110,9 @@ def _hear_models(heard: Heard, references: list[Reference], options: argparse.Na
                 hearing = hear(
                     recognizer, references, decoder, condition, noise_files, options.seed, progress(title)
                 )
-                heard.outputs.append(Output(system, hearing.heard, condition))
-                heard.snr_db |= hearing.snr_db
-                heard.unreadable |= hearing.unreadable
+                gathered.outputs.append(Output(system, hearing.heard, condition))
+                gathered.snr_db |= hearing.snr_db
+                gathered.unreadable |= hearing.unreadable
                 if condition == options.conditions[0] and hearing.heard:
                     factor = hearing.compute_seconds / hearing.speech_seconds
                     row = {
@@ -121,7 +121,7 @@ def _hear_models(heard: Heard, references: list[Reference], options: argparse.Na
                         "real_time_factor": factor,
                     }
                     readable = [one for one in references if one.id in hearing.heard]
-                    heard.speed.append(row | _own_process(model, decoder, readable, options))
+                    gathered.speed.append(row | _own_process(model, decoder, readable, options))
 
 
 def _own_process(
@@ -133,10 +133,10 @@ def _own_process(
     return {"cold_start_seconds": alone.cold_start_seconds, "peak_memory_mb": alone.peak_memory_mb}
 
 
-def _estimate_snr(heard: Heard, references: list[Reference]) -> None:
+def _estimate_snr(gathered: Gathered, references: list[Reference]) -> None:
     for one in progress("estimating SNR")(references):
         try:
-            heard.snr_db[one.id] = estimate_snr_db(read_samples(one))
+            gathered.snr_db[one.id] = estimate_snr_db(read_samples(one))
         except AudioError as error:
             # Hypotheses are there all the same: the utterance is scored, in the group "unknown".
             print(f"evaluate: no SNR: {error}", file=sys.stderr)

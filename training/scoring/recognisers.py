@@ -6,6 +6,7 @@ reads one Reference a line as JSON on standard input, answers each with {"text",
 "speech_seconds"} and at the end says {"peak_memory_mb"}.
 """
 
+import contextlib
 import json
 import os
 import resource
@@ -155,7 +156,7 @@ def run(
       RecogniserError: the process ended early.
     """
     threading = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-    search = os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")])
+    search = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
     texts: dict[str, str] = {}
     unreadable: dict[str, str] = {}
     speech_seconds = compute_seconds = cold_start_seconds = 0.0
@@ -184,17 +185,20 @@ def run(
                 compute_seconds += answer["compute_seconds"]
                 speech_seconds += answer["speech_seconds"]
             process.stdin.close()
-            peak_memory_mb = json.loads(process.stdout.readline())["peak_memory_mb"]
+            peak_mb = json.loads(process.stdout.readline())["peak_memory_mb"]
         except (BrokenPipeError, json.JSONDecodeError):
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
             process.wait()
             complaints.seek(0)
             last = [line for line in complaints if line.strip()][-1:] or ["nothing"]
             raise RecogniserError(f"{kind} {model} stopped; its last words: {last[0].strip()}") from None
-    return Run(texts, unreadable, speech_seconds, compute_seconds, cold_start_seconds, peak_memory_mb)
+    return Run(texts, unreadable, speech_seconds, compute_seconds, cold_start_seconds, peak_mb)
 
 
 def _request(reference: Reference) -> dict[str, Any]:
-    return asdict(reference) | {"audio": str(reference.audio), "words": (), "fields": {}}
+    audio = None if reference.audio is None else str(reference.audio)
+    return asdict(reference) | {"audio": audio, "words": (), "fields": {}}
 
 
 def peak_memory_mb() -> float:
@@ -221,8 +225,10 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _answer(request: dict[str, Any], transcribe: Transcribe) -> dict[str, Any]:
+    if request["audio"] is not None:
+        request["audio"] = Path(request["audio"])
     try:
-        samples = read_samples(Reference(**request | {"audio": Path(request["audio"])}))
+        samples = read_samples(Reference(**request))
     except AudioError as error:
         return {"error": str(error)}
     began = time.perf_counter()

@@ -20,6 +20,7 @@ from training.scoring.transcripts import Heard, Reference
 from training.scoring.words import judged_confidences, normalized_words, time_errors
 
 EVERYTHING = "all"  # name of the set of all sets
+ALWAYS_GROUPED = ("speaker", "duration")
 DURATION_BANDS_SECONDS = (2, 5, 10, 20)
 SNR_BANDS_DB = (5, 10, 20, 30)
 _GROUP_RESAMPLES = 2_000  # there may be hundreds of groups

@@ -89,7 +89,11 @@ def transcribe_utterances(
     """The words of each utterance, float32 [samples]; those up to WINDOW_SECONDS in one batch."""
     decode = recognizer._decode(decoder, ())
     whole = [row for row, samples in enumerate(utterances) if len(samples) <= WINDOW_SECONDS * SAMPLE_RATE]
-    log_probs = dict(zip(whole, recognizer.engine.log_probs([utterances[row] for row in whole]), strict=True))
+    log_probs = {}
+    if whole:
+        log_probs = dict(
+            zip(whole, recognizer.engine.log_probs([utterances[row] for row in whole]), strict=True)
+        )
     step_seconds = recognizer.bundle.step_seconds
     confidence = recognizer.bundle.config.get("confidence")
     return [
