@@ -84,8 +84,9 @@ def legend_html(words: Sequence[Word]) -> str:
         for band, upper in zip(BANDS, uppers, strict=False)
     )
     return (
-        '<div class="legend"><span>How likely each word is right, as the recogniser judges itself:</span>'
-        f"<ul>{entries}</ul><span>Click a word to hear it.</span></div>"
+        '<div class="legend"><span>How likely each word is right, as the recogniser judges itself. '
+        "Click a word to hear it.</span>"
+        f"<ul>{entries}</ul></div>"
     )
 
 
@@ -119,7 +120,7 @@ def summary_html(transcript: Transcript, elapsed_seconds: float) -> str:
     words = _count(len(transcript.words))
     return (
         f'<p class="summary" role="status">{transcript.duration:.1f} s of sound, {words}, '
-        f"written by the model {escape(transcript.model)} in {elapsed_seconds:.1f} s</p>"
+        f"written by the model {escape(transcript.model)} in {elapsed_seconds:.2f} s</p>"
     )
 
 

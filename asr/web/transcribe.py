@@ -162,12 +162,14 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], visits: Visits) -> Non
             hotwords: gr.update(visible=True) if decoder == "beam" else gr.update(value="", visible=False)
         }
 
-    def transcribe(sound: str, model: str, decoder: str, hotwords: str) -> dict[str, Any]:
+    def transcribe(sound: str | None, model: str, decoder: str, hotwords: str) -> dict[str, Any]:
         """The text of a recording, with its segments and words, in the form of OpenAI's verbose_json.
 
         sound: an audio file. model: one of the page's. decoder: "beam" (if the model has a language model) or
         "greedy". hotwords: names and terms to expect, separated by commas; only for "beam".
         """
+        if sound is None:
+            raise gr.Error("there is no recording; give one as sound", print_exception=False)
         try:
             hearing = Hearing(recognizers[model], sound, decoder, hotwords)
             for _ in hearing:

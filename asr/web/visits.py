@@ -47,6 +47,5 @@ class Visits:
 
     def _delete_if_unused(self, visit: Visit | None) -> None:
         if visit is not None and visit.path not in {other.path for other in self._visits.values()}:
-            shutil.rmtree(
-                Path(visit.path).parent, ignore_errors=True
-            )  # the folder is the hash, made for this file
+            # The upload's own folder, named by the hash.
+            shutil.rmtree(Path(visit.path).parent, ignore_errors=True)

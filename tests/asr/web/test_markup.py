@@ -89,7 +89,7 @@ def test_files_can_be_saved_by_name():
 
 def test_summary_and_stop_state_what_was_done():
     transcript = Transcript((SEGMENT,), "english", 62.0, "tiny")
-    assert "62.0 s of sound, 3 words, written by the model tiny in 1.5 s" in markup.summary_html(
+    assert "62.0 s of sound, 3 words, written by the model tiny in 1.50 s" in markup.summary_html(
         transcript, 1.5
     )
     assert "Stopped after 1:02; 3 words" in markup.stopped_html(transcript)

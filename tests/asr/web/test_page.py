@@ -57,6 +57,11 @@ def test_api_refuses_hot_words_that_could_do_nothing(client, recording):
         ask(client, recording, decoder="greedy", hotwords="Quillan")
 
 
+def test_api_asks_for_a_recording(client):
+    with pytest.raises(AppError, match="give one as sound"):
+        client.predict(None, api_name="/transcribe")
+
+
 def test_api_names_a_bad_file_but_not_where_the_server_keeps_it(client, tmp_path):
     path = tmp_path / "letter.wav"
     path.write_text("Dear Sir or Madam")
