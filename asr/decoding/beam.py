@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,7 +44,7 @@ class BeamDecoder:
       alpha: weight of the language model's natural logarithms.
       beta: nats for each word, against the language model's liking for few.
       unknown_penalty: nats for each letter of a word that the language model does not know.
-      hotword_weight: nats for each letter of a hot word.
+      hotword_weight: nats for each letter of a hot word; `hotwords.MAX_BOOST` bounds their sum.
       score_margin: prefixes so many nats below the best are dropped.
       least_unit_log_prob: units less probable than that are not considered in a step, except the best.
       scorers: further ones of your own; with any, the plain and slow search is used.
@@ -87,7 +88,7 @@ class BeamDecoder:
 
         Raises LanguageModelError for a damaged language model or settings that are none.
         """
-        if not (bundle.directory / LANGUAGE_MODEL_NAME).exists():
+        if not bundle.has_language_model:
             return cls(bundle.units, hotwords=hotwords)
         path = bundle.directory / SETTINGS_NAME
         try:
@@ -118,7 +119,7 @@ class BeamDecoder:
         if len(log_probs) and not np.isfinite(log_probs.max(axis=1)).all():
             raise ValueError("the log-probs of a step are infinite: the model or its input is broken")
         hypotheses: dict[str, Hypothesis] = {}
-        for score, ids in self._results(log_probs):
+        for score, ids in self.results(log_probs):
             text = WORD_BOUNDARY.join(self.units.decode(ids).split())
             if text not in hypotheses:
                 steps = align(log_probs, ids).steps
@@ -135,14 +136,15 @@ class BeamDecoder:
             words = [WordScorer(self.language_model, self.alpha, self.beta, self.unknown_penalty)]
         return [*words, HotwordScorer(self._automaton), *self._own_scorers]
 
-    def _results(self, log_probs: np.ndarray):
+    def results(self, log_probs: np.ndarray) -> Iterator[tuple[float, tuple[int, ...]]]:
+        """Scores and units of the last beam, best first; unlike in `decode`, a text may come twice."""
         if self._own_scorers:
             yield from prefix_search.search(log_probs, self.units, self.scorers, self.pruning)
             return
         scores, ids, begin = compiled_search.search(
             log_probs, *self._unit_text, self._language, *self.pruning
         )
-        for score, first, last in zip(scores.tolist(), begin[:-1], begin[1:], strict=True):
+        for score, (first, last) in zip(scores.tolist(), pairwise(begin.tolist()), strict=True):
             yield score, tuple(ids[first:last].tolist())
 
     @cached_property

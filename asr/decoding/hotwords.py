@@ -9,8 +9,10 @@ import numpy as np
 
 from asr.text import WORD_BOUNDARY, Units, normalize
 
-# Nats a letter. A letter that was not heard at all costs more, so that no boost can write it.
-MAX_WEIGHT = 5.0
+MAX_WEIGHT = 2.0  # nats a letter
+# Nats a phrase, however long. A letter that was clearly heard as another costs some 7: no boost makes up
+# for two of them, so that what only resembles a hot word stays what it is.
+MAX_BOOST = 10.0
 
 _START, _LOST = 0, 1  # states: at a word's start; inside a word that no phrase has in this place
 
@@ -54,7 +56,7 @@ def build_automaton(
 
     Args:
       texts: what `spelled` gave.
-      weight: nats for each letter of a phrase, in (0, `MAX_WEIGHT`].
+      weight: nats for each letter of a phrase, in (0, `MAX_WEIGHT`]; `MAX_BOOST` bounds their sum.
       unknown_cost: (letters of a word, whether it is finished) → nats that the language model takes off
         because it does not know the word; a hot word gets them back.
 
@@ -63,44 +65,53 @@ def build_automaton(
     if texts and not 0 < weight <= MAX_WEIGHT:
         raise HotwordError(f"hot word weight {weight:g} is not above 0 and at most {MAX_WEIGHT:g}")
     children: list[dict[int, int]] = [{}, {}]
-    credit, reward = [0.0, 0.0], [0.0, 0.0]
-    for text in sorted(texts):  # a phrase before those that it begins
-        state, pending, finished = _START, 0.0, 0.0
-        word = ""
-        for letter in text + WORD_BOUNDARY:
-            if letter == WORD_BOUNDARY:
-                finished += unknown_cost(word, True)
-                word = ""
-            else:
-                pending += weight
-                word += letter
-            for byte in letter.encode():
-                if byte not in children[state]:
-                    children[state][byte] = len(children)
-                    children.append({})
-                    credit.append(pending + finished + (unknown_cost(word, False) if word else 0.0))
-                    reward.append(0.0)
-                state = children[state][byte]
-            if reward[state]:
-                pending = finished = 0.0
-        reward[state], credit[state] = pending + finished, 0.0
+    worth = [0.0, 0.0]  # of the letters so far, if they are all of a phrase
+    ends = {_add(text, children, worth, weight, unknown_cost) for text in sorted(texts, key=len)}
 
     next_states = np.full((len(children), 256), _LOST, dtype=np.int32)
-    boundary = ord(WORD_BOUNDARY)
-    next_states[:2, boundary] = _START
-    queue = list(children[_START].items())
-    for byte, child in queue:
+    next_states[[_START, _LOST], ord(WORD_BOUNDARY)] = _START
+    reward, credit = np.zeros(len(children)), np.zeros(len(children))
+    granted = np.zeros(len(children))  # all rewards on the way from the start
+    for byte, child in children[_START].items():
         next_states[_START, byte] = child
-    # Each state with the one of its longest shorter suffix that begins at a word; breadth first.
-    pairs = [(child, _LOST, byte) for byte, child in queue]
-    for state, suffix, byte in pairs:
+    # Each state with its longest shorter suffix that begins at a word, and the state before; breadth first.
+    queue = [(child, _LOST, _START) for child in children[_START].values()]
+    for state, suffix, before in queue:
         next_states[state] = next_states[suffix]
-        for next_byte, child in children[state].items():
-            pairs.append((child, int(next_states[suffix, next_byte]), next_byte))
-            next_states[state, next_byte] = child
-        if byte == boundary and not reward[state]:
-            reward[state] = reward[suffix]
-    return HotwordAutomaton(next_states, np.array(credit), np.array(reward))
+        for byte, child in children[state].items():
+            queue.append((child, int(next_states[suffix, byte]), state))
+            next_states[state, byte] = child
+        reward[state] = worth[state] - granted[before] if state in ends else reward[suffix]
+        granted[state] = granted[before] + reward[state]
+        credit[state] = worth[state] - granted[state]
+    return HotwordAutomaton(next_states, credit, reward)
+
+
+def _add(
+    text: str,
+    children: list[dict[int, int]],
+    worth: list[float],
+    weight: float,
+    unknown_cost: Callable[[str, bool], float],
+) -> int:
+    """Adds a phrase to the trie; returns the state after the space that ends it."""
+    letters = len(text.replace(WORD_BOUNDARY, ""))
+    weight = min(weight, MAX_BOOST / letters)
+    state, letters_worth, word = _START, 0.0, ""
+    for letter in text + WORD_BOUNDARY:
+        if letter == WORD_BOUNDARY:
+            letters_worth += unknown_cost(word, True)
+            word = ""
+        else:
+            letters_worth += weight
+            word += letter
+        for byte in letter.encode():
+            if byte not in children[state]:
+                children[state][byte] = len(children)
+                children.append({})
+                worth.append(letters_worth + (unknown_cost(word, False) if word else 0.0))
+            state = children[state][byte]
+    return state
 
 
 class HotwordScorer:

@@ -1,0 +1,133 @@
+"""Hot words: what is refused, when credit is given and taken back, and what neighbours feel of it."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.decoding.arpa import read_arpa
+from asr.decoding.beam import BeamDecoder
+from asr.decoding.hotwords import MAX_BOOST, MAX_WEIGHT, HotwordError, HotwordScorer, build_automaton, spelled
+from asr.text import Units
+
+UNITS = Units.characters()
+
+
+def scorer_of(phrases, weight=1.0):
+    return HotwordScorer(build_automaton(phrases, weight, lambda letters, finished: 0.0))
+
+
+def worth_along(scorer, text):
+    """What each prefix of the text is worth."""
+    state, worth = scorer.start(), [0.0]
+    for symbol in text:
+        state = scorer.extend(state, symbol)
+        worth.append(scorer.score(state))
+    return worth, scorer.final_score(state)
+
+
+def test_case_and_accents_are_folded():
+    assert spelled(["  Zoë  Müller ", "zoe muller", "O’Brien"], UNITS) == ["zoe muller", "o'brien"]
+
+
+@pytest.mark.parametrize("phrase", ["", "  ", "42", "—", "'"])
+def test_a_phrase_without_letters_is_refused(phrase):
+    with pytest.raises(HotwordError, match="no letters"):
+        spelled(["fine", phrase], UNITS)
+
+
+def test_a_phrase_that_the_units_cannot_write_is_refused():
+    with pytest.raises(HotwordError, match="'Quillan' cannot be written"):
+        spelled(["Quillan"], Units(("", " ", "a", "b")))
+    assert spelled(["ab a"], Units(("", " a", "b"))) == ["ab a"]
+
+
+def test_a_boost_that_does_nothing_or_anything_is_refused():
+    for weight in (0.0, -1.0, MAX_WEIGHT + 0.1, math.nan):
+        with pytest.raises(HotwordError, match="weight"):
+            BeamDecoder(UNITS, hotwords=["ab"], hotword_weight=weight)
+
+
+def test_credit_grows_with_the_letters_and_stays_after_the_word():
+    assert worth_along(scorer_of(["cat"]), "cat sat") == ([0, 1, 2, 3, 3, 3, 3, 3], 3)
+
+
+def test_the_boost_of_a_long_phrase_is_bounded():
+    assert worth_along(scorer_of(["a" * 100], MAX_WEIGHT), "a" * 100)[1] == pytest.approx(MAX_BOOST)
+
+
+def test_credit_is_taken_back_where_the_phrase_is_left():
+    assert worth_along(scorer_of(["cat"]), "car cat") == ([0, 1, 2, 0, 0, 1, 2, 3], 3)
+    assert worth_along(scorer_of(["cat"]), "cats ") == ([0, 1, 2, 3, 0, 0], 0)
+    assert worth_along(scorer_of(["cat"]), "a scat") == ([0, 0, 0, 0, 0, 0, 0], 0)
+    assert worth_along(scorer_of(["cat"]), "ca") == ([0, 1, 2], 0)
+
+
+def test_phrases_of_several_words_that_overlap():
+    scorer = scorer_of(["new york times", "york", "new"], 0.5)
+    assert worth_along(scorer, "new york times")[1] == (3 + 4 + 5) / 2
+    assert worth_along(scorer, "new york city")[1] == (3 + 4) / 2
+    assert worth_along(scorer, "york")[1] == 4 / 2
+    assert worth_along(scorer, "new new york")[1] == (3 + 3 + 4) / 2
+    assert worth_along(scorer_of(["b c d", "c e"]), "b c e")[1] == 2
+
+
+phrases = st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=4, unique=True)
+
+
+@settings(deadline=None)
+@given(phrases=phrases, text=st.text("ab ", max_size=15))
+def test_a_whole_text_is_worth_its_hot_words(phrases, text):
+    expected = sum(len(word) for word in text.split() if word in phrases)
+    assert worth_along(scorer_of(phrases), text)[1] == expected
+
+
+@settings(deadline=None)
+@given(phrases=st.lists(st.text("ab ", min_size=1, max_size=6), max_size=4), text=st.text("ab ", max_size=15))
+def test_an_unfinished_text_is_never_worth_less_than_what_is_settled(phrases, text):
+    texts = spelled([phrase for phrase in phrases if phrase.strip()], UNITS)
+    scorer = scorer_of(texts)
+    state = scorer.start()
+    for symbol in text:
+        state = scorer.extend(state, symbol)
+        assert scorer.score(state) >= state[1] >= 0
+
+
+def heard(text, others=None, certainty=0.9):
+    """Log-probs that spell a text; `others` maps steps to a letter nearly as probable as the text's."""
+    matrix = np.full((len(text), UNITS.size), (1 - certainty) / (UNITS.size - 1))
+    for step, character in enumerate(text):
+        unit = UNITS.symbols.index(character if character != "-" else "")
+        matrix[step, unit] = certainty
+        if other := (others or {}).get(step):
+            matrix[step, unit] = 0.52 * certainty
+            matrix[step, UNITS.symbols.index(other)] = 0.48 * certainty
+    return np.log(matrix).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("lm") / "model.arpa"
+    words = ["the", "quick", "killer", "asked", "him", "said", "and"]
+    lines = [f"-1.0\t{word}" for word in ("<unk>", "<s>", "</s>", *words)]
+    path.write_text("\n".join(["\\data\\", f"ngram 1={len(lines)}", "\\1-grams:", *lines, "\\end\\"]))
+    return read_arpa(path)
+
+
+def test_a_name_is_found_that_the_language_model_does_not_know(model):
+    log_probs = heard("the quilan said", others={4: "k"})
+    plain = BeamDecoder(UNITS, model).decode(log_probs)[0].text
+    boosted = BeamDecoder(UNITS, model, hotwords=["Quilan"]).decode(log_probs)[0].text
+    assert (plain, boosted) == ("the quilan said", "the quilan said")
+    log_probs = heard("the kuilan said", others={4: "q"})
+    assert BeamDecoder(UNITS, model).decode(log_probs)[0].text == "the kuilan said"
+    assert BeamDecoder(UNITS, model, hotwords=["Quilan"]).decode(log_probs)[0].text == "the quilan said"
+
+
+@pytest.mark.parametrize("weight", [0.5, MAX_WEIGHT])
+def test_the_strongest_boost_leaves_the_neighbours_alone(model, weight):
+    decoder = BeamDecoder(UNITS, model, hotwords=["quilan", "asks him", "a"], hotword_weight=weight)
+    for text in ("the quick said", "asked him and", "kil-ler", "the and the"):
+        assert decoder.decode(heard(text, certainty=0.97))[0].text == text.replace("-", "")
