@@ -66,7 +66,8 @@ def load_audio(
     Returns float32 [samples], mono (the mean of the channels), 16 kHz, nominally in [-1, 1].
 
     A constant offset (mean of the first 10 s beyond ±0.01) is subtracted; sound without one is left as it is.
-    Raises AudioError for what is missing, empty, not audio or not finite, and for a stretch outside the recording.
+    Raises AudioError for what is missing, empty, not audio or not finite, and for a stretch outside the
+    recording.
     """
     if not 0 <= offset_seconds < inf or not (duration_seconds is None or 0 < duration_seconds < inf):
         raise AudioError(
