@@ -19,6 +19,7 @@ def progress(title: str) -> Callable[[Sequence], Iterable]:
 def summary(results: dict[str, Any], speed: Sequence[dict[str, Any]]) -> str:
     """Word error rates with intervals and counts, how systems differ, speed, and what was not scored."""
     refs = results["references"]
+    detail = results["pairing"][0]["condition"]
     lines = [
         f"{refs['scored']} of {refs['given']} utterances scored ({refs['empty']} with empty reference), "
         f"{refs['words']} words, {refs['speakers']} speakers; normaliser {results['normalizer']['name']}: "
@@ -32,9 +33,7 @@ def summary(results: dict[str, Any], speed: Sequence[dict[str, Any]]) -> str:
         }
         faults = [f"{len(row[kind])} {what}" for kind, what in kinds.items() if row[kind]]
         if faults:
-            lines.append(
-                f"{row['system']}, {row['condition']}: {', '.join(faults)} (missing count as all deleted)"
-            )
+            lines.append(f"{row['system']}, {row['condition']}: {', '.join(faults)}")
     lines.append("")
     lines += _aligned(
         [["set", "system", "condition", "WER %", "95 % interval", "", "CER %", "SER %"]]
@@ -55,11 +54,10 @@ def summary(results: dict[str, Any], speed: Sequence[dict[str, Any]]) -> str:
     if results["comparisons"]:
         lines.append("")
         lines += _aligned(
-            [["set", "condition", "systems", "ΔWER", "95 % interval", "p bootstrap", "p MAPSSWE"]]
+            [["set", "systems", "ΔWER", "95 % interval", "p bootstrap", "p MAPSSWE"]]
             + [
                 [
                     row["set"],
-                    row["condition"],
                     " − ".join(row["systems"]),
                     percent(row["difference"]),
                     interval_text(row["interval"]),
@@ -67,6 +65,7 @@ def summary(results: dict[str, Any], speed: Sequence[dict[str, Any]]) -> str:
                     p_text(row["mapsswe"]["p"]),
                 ]
                 for row in results["comparisons"]
+                if row["condition"] == detail
             ]
         )
     lines.append("")

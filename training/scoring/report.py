@@ -77,8 +77,10 @@ def interval_text(interval: list[float | None], digits: int = 2) -> str:
     return f"{percent(low, digits)}{joint}{percent(high, digits)}"
 
 
-def p_text(p: float) -> str:
-    """A probability with four decimals."""
+def p_text(p: float | None) -> str:
+    """A probability with four decimals; an en dash where it is undefined."""
+    if p is None:
+        return "–"
     return f"{p:.4f}" if p >= 0.0001 else "<0.0001"
 
 
@@ -135,6 +137,9 @@ def _tables(results: dict[str, Any]) -> dict[str, Any]:
         "conditions": names["condition"],
         "score": {(row["set"], row["system"], row["condition"]): row for row in scores},
         "detail": names["condition"][0],
+        "unpaired": [
+            row for row in results["pairing"] if row["missing"] or row["extra"] or row["duplicates"]
+        ],
     }
 
 

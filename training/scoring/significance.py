@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri, stdtr
 
 from training.scoring.alignment import Operation
 from training.scoring.intervals import interval
@@ -112,9 +112,11 @@ def bootstrap_difference(wers: np.ndarray, resampled: np.ndarray, units: int) ->
     """
     differences = resampled[:, 0] - resampled[:, 1]
     differences = differences[np.isfinite(differences)]
-    low, high = interval(differences, units)
     # One more than counted, of one more than drawn: a p of 0 cannot be known from finitely many resamples.
     against = 1 + min((differences <= 0).sum(), (differences >= 0).sum())
-    return Difference(
-        float(wers[0] - wers[1]), low, high, min(1.0, 2 * float(against) / (len(differences) + 1))
-    )
+    one_sided = min(0.5, float(against) / (len(differences) + 1))
+    p = float("nan")
+    if units > 1:
+        # The expansion of `interval`, turned round: p is below 0.05 where the interval leaves out 0.
+        p = 2 * float(stdtr(units - 1, ndtri(one_sided) / math.sqrt(units / (units - 1))))
+    return Difference(float(wers[0] - wers[1]), *interval(differences, units), p)

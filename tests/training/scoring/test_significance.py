@@ -74,12 +74,26 @@ def test_segments_hold_every_error_once_and_are_symmetric(reference, first, seco
 def test_bootstrap_difference():
     rng = np.random.default_rng(0)
     resampled = np.column_stack([rng.normal(0.12, 0.01, 5_000), rng.normal(0.10, 0.01, 5_000)])
-    clear = bootstrap_difference(np.array([0.12, 0.10]), resampled + np.array([0.05, 0]), units=100)
-    assert clear.p == pytest.approx(2 / 5_001)
-    unclear = bootstrap_difference(np.array([0.12, 0.10]), resampled, units=10_000)
-    assert unclear.wer == pytest.approx(0.02)
-    assert unclear.p == pytest.approx(2 * 0.0786, abs=0.02)  # P(N(0.02, 0.0141) <= 0)
-    assert (unclear.low, unclear.high) == pytest.approx((0.02 - 0.0277, 0.02 + 0.0277), abs=0.002)
+    result = bootstrap_difference(np.array([0.12, 0.10]), resampled, units=10_000)
+    assert result.wer == pytest.approx(0.02)
+    assert result.p == pytest.approx(2 * 0.0786, abs=0.02)  # P(N(0.02, 0.0141) <= 0)
+    assert (result.low, result.high) == pytest.approx((0.02 - 0.0277, 0.02 + 0.0277), abs=0.002)
+    clear = bootstrap_difference(np.array([0.12, 0.10]), resampled + np.array([0.05, 0]), units=10_000)
+    assert 0 < clear.p < 0.001
+
+
+@given(st.integers(2, 60), st.floats(-4, 4))
+def test_p_is_small_where_the_interval_leaves_out_zero(units, shift):
+    differences = np.random.default_rng(0).normal(size=9_999) + shift
+    resampled = np.column_stack([differences, np.zeros_like(differences)])
+    result = bootstrap_difference(np.array([shift, 0.0]), resampled, units)
+    if min(abs(result.low), abs(result.high)) > 0.05:  # not on the border, where resamples decide
+        assert (result.p < 0.05) == (result.low > 0 or result.high < 0) or units < 6
+
+
+def test_one_unit_says_nothing_about_a_difference():
+    result = bootstrap_difference(np.array([0.2, 0.1]), np.array([[0.2, 0.1]]), units=1)
+    assert np.isnan([result.low, result.high, result.p]).all()
 
 
 def test_under_equal_systems_p_is_small_as_often_as_it_says():
