@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from math import inf
 from numbers import Real
 from pathlib import Path
@@ -262,11 +262,27 @@ def _open_with_soundfile(file: BinaryIO) -> soundfile.SoundFile | None:
     if magic not in SOUNDFILE_MAGIC:
         return None
     try:
-        sound = soundfile.SoundFile(file)
-    except (soundfile.SoundFileError, TypeError):  # TypeError: a name that ends in .raw
+        sound = soundfile.SoundFile(_PatientFile(file))
+    except soundfile.SoundFileError:
         return None
     # No frames: perhaps a recorder that was killed before it wrote the length. FFmpeg reads such to the end.
     return sound if sound.frames and sound.channels <= MAX_CHANNELS else None
+
+
+class _PatientFile:
+    """A file that stays where it is when a damaged header sends it to before its start.
+
+    soundfile would print the exception that files raise then, and go on.
+    """
+
+    def __init__(self, file: BinaryIO):
+        self.file = file
+        self.read, self.tell = file.read, file.tell
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        with suppress(OSError, ValueError):
+            self.file.seek(offset, whence)
+        return self.file.tell()
 
 
 def _soundfile_chunks(sound: soundfile.SoundFile, offset_seconds: float) -> Chunks:
