@@ -139,3 +139,43 @@ def test_scoring_a_file_loads_no_tensorflow(manifest, tmp_path):
         "assert not {'tensorflow', 'keras', 'gradio'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> Path:
+    """A tiny untrained model: what it hears is nonsense, how it is run is not."""
+    keras = pytest.importorskip("keras")
+    from asr.bundle import save_bundle
+    from asr.model import CTCModel
+    from asr.text import Units
+
+    keras.utils.set_random_seed(0)
+    units = Units.characters()
+    model = CTCModel(units.size, [{"type": "recurrent", "width": 8, "stack": 4}], {"mels": 80}).build_for()
+    return save_bundle(tmp_path_factory.mktemp("models") / "tiny", model, units)
+
+
+def test_a_model_under_conditions(manifest, bundle, tmp_path, capsys):
+    (tmp_path / "audio/u1.wav").unlink()
+    conditions = "clean,gain:-20,noise:10"
+    arguments = [manifest, "--model", bundle, "--decoder", "greedy", "--conditions", conditions]
+    # The sound of the tests is noise already; any will do to mix in.
+    noise = tmp_path / "noise.jsonl"
+    write_manifest(noise, [Entry("n", tmp_path / "audio/u0.wav", "", 1.0)])
+    assert run(*arguments, "--noise", noise, "--output", tmp_path / "report") == 1
+    assert "u1.wav" in capsys.readouterr().err
+    results = json.loads((tmp_path / "report/results.json").read_text("utf-8"))
+    assert [row["id"] for row in results["references"]["not_scored"]] == ["audio/u1"]
+    assert [row["condition"] for row in results["scores"]] == conditions.split(",")
+    assert {row["system"] for row in results["scores"]} == {"tiny greedy"}
+    assert all(row["counts"]["words"] == 4 for row in results["scores"])
+    [speed] = results["measured"]["speed"]
+    assert speed["speech_seconds"] == 4.0
+    assert speed["real_time_factor"] > 0
+    assert speed["cold_start_seconds"] > 0
+    assert speed["peak_memory_mb"] > 50
+
+
+def test_a_misspelt_condition_is_found_before_anything_is_heard(manifest, bundle, capsys):
+    assert run(manifest, "--model", bundle, "--conditions", "clean,echo") == 2
+    assert "condition 'echo' is unknown" in capsys.readouterr().err

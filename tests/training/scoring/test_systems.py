@@ -1,0 +1,64 @@
+import pytest
+import soundfile
+
+from asr.audio import SAMPLE_RATE
+from tests.asr.conftest import speak, tone_recognizer  # noqa: F401 (a fixture)
+from training.scoring.systems import WINDOW_SECONDS, hear
+from training.scoring.transcripts import Reference
+
+PART = " ".join(["one two three four five six seven eight nine ten"] * 2)
+LONG = f"{PART} {PART} {PART}"  # with pauses, some 40 s
+
+
+@pytest.fixture(scope="module")
+def recognizer():
+    return tone_recognizer()
+
+
+@pytest.fixture
+def spoken(speak, tmp_path):  # noqa: F811
+    """What a made voice says, one utterance longer than a model's window, and one whose sound is missing."""
+    references = []
+    for number, parts in enumerate([["hello world"], [], [PART, 2.0, PART, 2.0, PART], ["it's me"]]):
+        samples = speak(0.5, *parts, 0.5)
+        text = " ".join(part for part in parts if isinstance(part, str))
+        path = tmp_path / f"u{number}.wav"
+        soundfile.write(path, samples, SAMPLE_RATE, subtype="FLOAT")
+        seconds = len(samples) / SAMPLE_RATE
+        references.append(Reference("dev", f"u{number}", text, audio=path, duration_seconds=seconds))
+    return [*references, Reference("dev", "gone", "x", audio=tmp_path / "gone.wav", duration_seconds=1.0)]
+
+
+def test_every_utterance_is_heard_or_named(recognizer, spoken):
+    hearing = hear(recognizer, spoken)
+    assert spoken[2].duration_seconds > WINDOW_SECONDS
+    assert {id: heard.text for id, heard in hearing.heard.items()} == {one.id: one.text for one in spoken[:4]}
+    assert "gone.wav" in hearing.unreadable["gone"]
+    assert hearing.snr_db.keys() == hearing.heard.keys()
+    assert hearing.speech_seconds == pytest.approx(sum(one.duration_seconds for one in spoken[:4]))
+    assert hearing.compute_seconds > 0
+    first = hearing.heard["u0"].words[0]
+    assert first.text == "hello"
+    assert first.start == pytest.approx(0.54, abs=0.05)
+    assert first.confidence == pytest.approx(0.9)
+
+
+def test_references_without_sound_are_unreadable(recognizer):
+    hearing = hear(recognizer, [Reference("dev", "x", "y")])
+    assert "give a manifest" in hearing.unreadable["x"]
+    assert not hearing.heard
+
+
+def test_a_condition_is_the_same_in_every_run_and_order(recognizer, spoken):
+    noise = [spoken[0].audio]
+    readable = spoken[:4]
+    first = hear(recognizer, readable, "greedy", "noise:0", noise, seed=1)
+    second = hear(recognizer, readable[::-1], "greedy", "noise:0", noise, seed=1)
+    assert first.heard == second.heard
+    assert first.heard["u2"].text != LONG
+    assert hear(recognizer, readable, "greedy", "noise:0", noise, seed=2).heard != first.heard
+
+
+def test_faster_speech_is_shorter(recognizer, spoken):
+    hearing = hear(recognizer, spoken[:1], "greedy", "speed:2")
+    assert hearing.speech_seconds == pytest.approx(spoken[0].duration_seconds / 2, abs=0.01)
