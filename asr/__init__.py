@@ -1,7 +1,19 @@
-"""Hark: speech recognition in Keras that people can run, train and trust."""
+"""Hark: speech recognition in Keras that people can run, train and trust.
 
-from asr.recognizer import Recognizer
-from asr.transcript import Segment, Transcript, Word
+>>> from asr import Recognizer
+>>> print(Recognizer.load("english").transcribe("meeting.m4a").text)
+"""
 
-__all__ = ["Recognizer", "Segment", "Transcript", "Word"]
+import importlib
+
 __version__ = "0.1.0"
+__all__ = ["Recognizer", "Segment", "Transcript", "Word"]
+
+_HOMES = {"Recognizer": "recognizer", "Segment": "transcript", "Transcript": "transcript", "Word": "transcript"}
+
+
+def __getattr__(name: str):
+    """Imports a public name when it is first asked for, so that `import asr.text` loads nothing else."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"asr.{_HOMES[name]}"), name)

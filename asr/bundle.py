@@ -1,0 +1,169 @@
+"""A trained model as a folder: model.json, weights.safetensors, units.txt, and what may come with them.
+
+english/
+  model.json           format version, features, encoders, step length; confidence calibration, WER
+  weights.safetensors  float16
+  units.txt            one unit a line
+  engine.onnx          the exported graph (optional): python -m training.export
+  lm/                  language model and tuned weights (optional)
+  README.md            model card
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from asr.text import Units
+
+if TYPE_CHECKING:
+    from asr.model import CTCModel
+
+FORMAT_VERSION = 1
+MODELS = Path(__file__).parent / "models"  # the shipped bundles
+REQUIRED = ("features", "encoders", "step_seconds", "language")
+
+
+class BundleError(ValueError):
+    """One line: which file, what is wrong, what to do."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A trained model on disk.
+
+    Attributes:
+      directory: the folder.
+      config: content of model.json.
+      units: what the model writes.
+    """
+
+    directory: Path
+    config: dict
+    units: Units
+
+    @classmethod
+    def load(cls, name_or_directory: str | Path) -> "Bundle":
+        """A shipped bundle by name, or any by its folder. Reads no weights.
+
+        Raises BundleError for an unknown name, a missing or broken file, or an unknown format version.
+        """
+        directory = Path(name_or_directory)
+        if not directory.is_dir() and (MODELS / directory).is_dir():
+            directory = MODELS / directory
+        if not directory.is_dir():
+            names = ", ".join(bundle.name for bundle in available_bundles()) or "none"
+            raise BundleError(f"{name_or_directory}: no such model; give a folder, or a name of: {names}")
+        config = _read_config(directory / "model.json")
+        path = directory / "units.txt"
+        try:
+            units = Units.load(path)
+        except (OSError, ValueError) as error:
+            raise BundleError(
+                f"{path}: {getattr(error, 'strerror', None) or error}; export the model again"
+            ) from None
+        return cls(directory, config, units)
+
+    @property
+    def name(self) -> str:
+        return self.directory.resolve().name
+
+    @property
+    def step_seconds(self) -> float:
+        """Length of one step of the model's log-probs."""
+        return self.config["step_seconds"]
+
+    @property
+    def has_language_model(self) -> bool:
+        return (self.directory / "lm" / "config.json").exists()
+
+    def build_model(self) -> "CTCModel":
+        """The Keras model with its weights. Raises BundleError where they do not fit or are not finite."""
+        from asr.model import CTCModel
+
+        try:
+            model = CTCModel(self.units.size, self.config["encoders"], self.config["features"]).build_for()
+        except (TypeError, ValueError) as error:
+            raise BundleError(f"{self.directory / 'model.json'}: {error}") from None
+        path = weights_path(self.directory)
+        weights = _read_weights(path)
+        for variable in model.weights:
+            if "seed_generator" in variable.path:
+                continue
+            value = weights.get(variable_name(variable))
+            if value is None or value.shape != tuple(variable.shape):
+                found = "missing" if value is None else f"of shape {value.shape}"
+                raise BundleError(
+                    f"{path}: {variable_name(variable)} is {found}, not {tuple(variable.shape)}; export the model again"
+                )
+            if not np.all(np.isfinite(value)):
+                raise BundleError(
+                    f"{path}: {variable_name(variable)} is not finite; train from an earlier checkpoint"
+                )
+            variable.assign(value.astype("float32"))
+        return model
+
+
+def available_bundles() -> list[Bundle]:
+    """The shipped bundles, by name."""
+    return [Bundle.load(path.parent) for path in sorted(MODELS.glob("*/model.json"))]
+
+
+def save_bundle(directory: Path, model: "CTCModel", units: Units, language: str = "en") -> Path:
+    """Writes model.json, units.txt and float16 weights; returns the folder."""
+    directory.mkdir(parents=True, exist_ok=True)
+    config = {
+        "format_version": FORMAT_VERSION,
+        "language": language,
+        "features": model.feature_options,
+        "encoders": model.descriptions,
+        "step_seconds": model.step_seconds,
+    }
+    (directory / "model.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    units.save(directory / "units.txt")
+    weights = {
+        variable_name(v): np.array(v, dtype="float16")
+        for v in model.weights
+        if "seed_generator" not in v.path
+    }
+    save_file(weights, weights_path(directory))
+    return directory
+
+
+def weights_path(directory: Path) -> Path:
+    return directory / "weights.safetensors"
+
+
+def variable_name(variable) -> str:
+    """Name of a Keras variable in the file: its path without the model's own name."""
+    return variable.path.partition("/")[2]
+
+
+def _read_config(path: Path) -> dict:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BundleError(f"{path}: {error.strerror}; a bundle needs it") from None
+    except ValueError as error:
+        raise BundleError(f"{path}: not JSON ({error}); export the model again") from None
+    version = config.get("format_version") if isinstance(config, dict) else None
+    if version != FORMAT_VERSION:
+        raise BundleError(
+            f"{path}: format version {version}, this Hark reads {FORMAT_VERSION}; update Hark or export again"
+        )
+    missing = [key for key in REQUIRED if key not in config]
+    if missing:
+        raise BundleError(f"{path}: lacks {', '.join(missing)}; export the model again")
+    return config
+
+
+def _read_weights(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with safe_open(path, "numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise BundleError(f"{path}: {error}; a bundle needs its weights") from None

@@ -1,0 +1,21 @@
+"""Encoders: layers that map (x [batch, frames, features], lengths) to (y [batch, steps, width], lengths).
+
+Each has `subsampling`, the number of frames that become one step, and can stand on top of any other.
+"""
+
+from asr.encoders.recurrent import RecurrentEncoder
+from asr.encoders.transformer import TransformerEncoder
+
+ENCODERS = {"recurrent": RecurrentEncoder, "transformer": TransformerEncoder}
+
+
+def build_encoder(description: dict, name: str):
+    """An encoder from its description, e.g. {"type": "recurrent", "width": 320}; unknown words raise ValueError."""
+    options = dict(description)
+    kind = options.pop("type", None)
+    if kind not in ENCODERS:
+        raise ValueError(f"encoder type {kind!r} is unknown: use one of {', '.join(ENCODERS)}")
+    try:
+        return ENCODERS[kind](**options, name=name)
+    except TypeError as error:
+        raise ValueError(f"{kind} encoder: {error}") from error

@@ -1,0 +1,119 @@
+"""Stacked recurrent encoders: SimpleRNN, LSTM or GRU, in one direction or both."""
+
+import keras
+from keras import ops
+
+from asr.encoders.recurrence import lstm
+from asr.encoders.subsampling import StackFrames, mask_padding
+
+CELLS = {"simple": keras.layers.SimpleRNN, "lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
+
+
+def reverse_valid(x, lengths):
+    """x [batch, steps, width] with each utterance's own steps in reverse order; padding stays at the end."""
+    steps = ops.arange(ops.shape(x)[1])[None, :]
+    lengths = ops.cast(lengths, "int32")[:, None]
+    index = ops.where(steps < lengths, lengths - 1 - steps, steps)
+    return ops.take_along_axis(x, index[:, :, None], axis=1)
+
+
+def _on_gpu() -> bool:
+    return bool(keras.distribution.list_devices("gpu"))
+
+
+def _run_layers(layers, inputs):
+    return [layer(x) for layer, x in zip(layers, inputs, strict=True)]
+
+
+def _run_lstms(layers, inputs):
+    """Equal to `_run_layers` for stock LSTM layers, in one loop over time."""
+    projected = []
+    for layer, x in zip(layers, inputs, strict=True):
+        x = ops.matmul(ops.transpose(ops.cast(x, layer.compute_dtype), (1, 0, 2)), layer.cell.kernel)
+        projected.append(x + layer.cell.bias)
+    recurrent = ops.stack([ops.cast(layer.cell.recurrent_kernel, layer.compute_dtype) for layer in layers])
+    hidden = lstm(ops.stack(projected, axis=1), recurrent)
+    return [ops.transpose(hidden[:, i], (1, 0, 2)) for i in range(len(layers))]
+
+
+@keras.saving.register_keras_serializable("hark")
+class RecurrentEncoder(keras.layers.Layer):
+    """Stacked, optionally bidirectional recurrences.
+
+    The weights are those of stock Keras layers, which run without a mask: padding stands at the end, where a forward
+    recurrence meets it last, and the backward recurrence reads each utterance reversed within its own length. So
+    padding changes nothing and the loop carries no mask. On a CPU the LSTM's two directions share one loop
+    (`asr.encoders.recurrence`); on a GPU the stock layers run, which may then use cuDNN.
+
+    Args:
+      width: cells in each direction.
+      layers: how many stacked layers.
+      cell: "simple", "lstm" or "gru".
+      bidirectional: join a second recurrence from the last valid step to the first.
+      stack: join this many neighbouring steps first (1, 2, 4 or 8).
+      dropout: share of each layer's inputs dropped while training.
+
+    Call with x [batch, steps, features] and lengths [batch]; returns ([batch, steps', width or 2 × width], lengths').
+    """
+
+    def __init__(
+        self,
+        width: int = 320,
+        layers: int = 2,
+        cell: str = "lstm",
+        bidirectional: bool = True,
+        stack: int = 1,
+        dropout: float = 0.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if cell not in CELLS:
+            raise ValueError(f"cell is {cell!r}: use one of {', '.join(CELLS)}")
+        self.width = width
+        self.layers = layers
+        self.cell = cell
+        self.bidirectional = bidirectional
+        self.stack = stack
+        self.dropout = dropout
+        self.subsampling = stack
+        policy = self.dtype_policy
+        self.stacking = StackFrames(stack, dtype=policy)
+        self.drop = keras.layers.Dropout(dropout, dtype=policy)
+
+        def recurrences(direction):
+            return [
+                CELLS[cell](width, return_sequences=True, dtype=policy, name=f"{direction}_{i}")
+                for i in range(layers)
+            ]
+
+        self.forwards = recurrences("forward")
+        self.backwards = recurrences("backward") if bidirectional else []
+
+    def build(self, x_shape, lengths_shape=None):
+        channels = x_shape[-1] * self.stack
+        for i in range(self.layers):
+            self.forwards[i].build((None, None, channels))
+            if self.bidirectional:
+                self.backwards[i].build((None, None, channels))
+            channels = self.width * (1 + self.bidirectional)
+
+    def call(self, x, lengths, training=False):
+        x, lengths = self.stacking(x, lengths)
+        for i in range(self.layers):
+            x = self.drop(x, training=training)
+            directions = [x, reverse_valid(x, lengths)] if self.bidirectional else [x]
+            recurrences = [self.forwards[i], self.backwards[i]] if self.bidirectional else [self.forwards[i]]
+            run = _run_lstms if self.cell == "lstm" and not _on_gpu() else _run_layers
+            outputs = run(recurrences, directions)
+            if self.bidirectional:
+                outputs[1] = reverse_valid(outputs[1], lengths)
+            x = mask_padding(ops.concatenate(outputs, axis=-1), lengths)
+        return x, lengths
+
+    def compute_output_shape(self, x_shape, lengths_shape=None):
+        (batch, steps, _), _ = self.stacking.compute_output_shape(x_shape)
+        return (batch, steps, self.width * (1 + self.bidirectional)), (batch,)
+
+    def get_config(self):
+        names = ("width", "layers", "cell", "bidirectional", "stack", "dropout")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,0 +1,107 @@
+"""Fewer steps than frames, and the one place where lengths are computed.
+
+Every layer here halves with (length + 1) // 2: a last lone frame is kept.
+"""
+
+import keras
+from keras import ops
+
+
+def halved(lengths, times: int = 1):
+    """Lengths after `times` halvings; works on integers, arrays and tensors."""
+    for _ in range(times):
+        lengths = (lengths + 1) // 2
+    return lengths
+
+
+def valid_steps(steps: int, lengths):
+    """True where a step belongs to its utterance: [batch, steps] of bool, for lengths [batch]."""
+    return ops.arange(steps)[None, :] < ops.cast(lengths, "int32")[:, None]
+
+
+def mask_padding(x, lengths):
+    """x [batch, steps, width] with zeros beyond each utterance's end, whatever stood there."""
+    return ops.where(valid_steps(ops.shape(x)[1], lengths)[:, :, None], x, ops.zeros_like(x))
+
+
+def _halvings(factor: int) -> int:
+    if factor not in (1, 2, 4, 8):
+        raise ValueError(f"subsampling by {factor}: use 1, 2, 4 or 8")
+    return factor.bit_length() - 1
+
+
+@keras.saving.register_keras_serializable("hark")
+class ConvSubsampling(keras.layers.Layer):
+    """A stem of convolutions of width 3, the first at full rate and each further one with stride 2.
+
+    With factor 2 and the exact GELU this is the stem of Whisper's encoder (Radford et al. 2022, arXiv:2212.04356).
+
+    Args:
+      width: channels of every convolution.
+      factor: 1, 2, 4 or 8.
+
+    Call with x [batch, frames, features] and lengths [batch]; returns ([batch, steps, width], lengths in steps).
+    """
+
+    def __init__(self, width: int, factor: int = 4, **kwargs):
+        super().__init__(**kwargs)
+        self.width = width
+        self.factor = factor
+        self.halvings = _halvings(factor)
+        self.convolutions = [
+            keras.layers.Conv1D(
+                width, 3, strides=1 if i == 0 else 2, dtype=self.dtype_policy, name=f"conv_{i}"
+            )
+            for i in range(1 + self.halvings)
+        ]
+
+    def build(self, x_shape, lengths_shape=None):
+        channels = x_shape[-1]
+        for convolution in self.convolutions:
+            convolution.build((None, None, channels))
+            channels = self.width
+
+    def call(self, x, lengths):
+        for i, convolution in enumerate(self.convolutions):
+            x = mask_padding(x, lengths)
+            # Padded by hand: "same" would pad an odd and an even batch differently.
+            x = convolution(ops.pad(x, [[0, 0], [1, 1], [0, 0]]))
+            x = ops.gelu(x, approximate=False)
+            if i > 0:
+                lengths = halved(lengths)
+        return mask_padding(x, lengths), lengths
+
+    def compute_output_shape(self, x_shape, lengths_shape=None):
+        steps = None if x_shape[1] is None else halved(x_shape[1], self.halvings)
+        return (x_shape[0], steps, self.width), (x_shape[0],)
+
+    def get_config(self):
+        return {**super().get_config(), "width": self.width, "factor": self.factor}
+
+
+@keras.saving.register_keras_serializable("hark")
+class StackFrames(keras.layers.Layer):
+    """Joins each `factor` neighbouring frames into one wider step; has no weights.
+
+    Call with x [batch, frames, width] and lengths [batch]; returns ([batch, steps, factor × width], lengths).
+    """
+
+    def __init__(self, factor: int = 2, **kwargs):
+        super().__init__(**kwargs)
+        self.factor = factor
+        self.halvings = _halvings(factor)
+
+    def call(self, x, lengths):
+        x = mask_padding(x, lengths)
+        batch, frames, width = ops.shape(x)
+        steps = halved(frames, self.halvings)
+        x = ops.pad(x, [[0, 0], [0, steps * self.factor - frames], [0, 0]])
+        return ops.reshape(x, (batch, steps, self.factor * width)), halved(lengths, self.halvings)
+
+    def compute_output_shape(self, x_shape, lengths_shape=None):
+        batch, frames, width = x_shape
+        steps = None if frames is None else halved(frames, self.halvings)
+        return (batch, steps, self.factor * width), (batch,)
+
+    def get_config(self):
+        return {**super().get_config(), "factor": self.factor}

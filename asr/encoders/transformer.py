@@ -1,0 +1,186 @@
+"""Pre-norm Transformer encoder; one configuration takes the weights of Whisper's encoder."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from asr.encoders.subsampling import ConvSubsampling, mask_padding, valid_steps
+
+LONGEST_PERIOD_STEPS = 10_000
+
+
+def sinusoids(steps, width: int):
+    """Fixed position embeddings [steps, width], sines then cosines, as in Whisper's model.py."""
+    half = width // 2
+    increment = np.log(LONGEST_PERIOD_STEPS) / (half - 1)
+    frequencies = np.exp(-increment * np.arange(half)).astype("float32")
+    angles = ops.cast(ops.arange(steps), "float32")[:, None] * frequencies[None, :]
+    return ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=1)
+
+
+@keras.saving.register_keras_serializable("hark")
+class SelfAttention(keras.layers.Layer):
+    """Multi-head self-attention in which no step sees padding (Vaswani et al. 2017).
+
+    The key projection has no bias, as in Whisper: the softmax would cancel it.
+
+    Call with x [batch, steps, width] and lengths [batch]; returns [batch, steps, width].
+    """
+
+    def __init__(self, width: int, heads: int, **kwargs):
+        super().__init__(**kwargs)
+        if width % heads:
+            raise ValueError(f"width {width} is no multiple of {heads} heads")
+        self.width = width
+        self.heads = heads
+
+        def dense(name, bias=True):
+            return keras.layers.Dense(width, use_bias=bias, dtype=self.dtype_policy, name=name)
+
+        self.query, self.key, self.value = dense("query"), dense("key", bias=False), dense("value")
+        self.out = dense("out")
+
+    def build(self, x_shape, lengths_shape=None):
+        for layer in (self.query, self.key, self.value, self.out):
+            layer.build((*x_shape[:-1], self.width))
+
+    def call(self, x, lengths):
+        batch, steps, _ = ops.shape(x)
+
+        def split(y):  # [batch, steps, width] → [batch, steps, heads, width / heads]
+            return ops.reshape(y, (batch, steps, self.heads, self.width // self.heads))
+
+        mask = valid_steps(steps, lengths)[:, None, None, :]
+        y = ops.dot_product_attention(
+            split(self.query(x)), split(self.key(x)), split(self.value(x)), mask=mask
+        )
+        return self.out(ops.reshape(y, (batch, steps, self.width)))
+
+    def compute_output_shape(self, x_shape, lengths_shape=None):
+        return x_shape
+
+    def get_config(self):
+        return {**super().get_config(), "width": self.width, "heads": self.heads}
+
+
+@keras.saving.register_keras_serializable("hark")
+class TransformerBlock(keras.layers.Layer):
+    """x + attention(norm(x)), then x + feed-forward(norm(x)).
+
+    Call with x [batch, steps, width] and lengths [batch]; returns [batch, steps, width].
+    """
+
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float = 0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.width = width
+        self.heads = heads
+        self.hidden = hidden
+        self.dropout = dropout
+        policy = self.dtype_policy
+        self.attention_norm = keras.layers.LayerNormalization(
+            epsilon=1e-5, dtype=policy, name="attention_norm"
+        )
+        self.attention = SelfAttention(width, heads, dtype=policy, name="attention")
+        self.feed_forward_norm = keras.layers.LayerNormalization(
+            epsilon=1e-5, dtype=policy, name="feed_forward_norm"
+        )
+        self.expand = keras.layers.Dense(hidden, dtype=policy, name="expand")
+        self.contract = keras.layers.Dense(width, dtype=policy, name="contract")
+        self.drop = keras.layers.Dropout(dropout, dtype=policy)
+
+    def build(self, x_shape, lengths_shape=None):
+        for layer in (self.attention_norm, self.attention, self.feed_forward_norm, self.expand):
+            layer.build(x_shape)
+        self.contract.build((*x_shape[:-1], self.hidden))
+
+    def call(self, x, lengths, training=False):
+        x = x + self.drop(self.attention(self.attention_norm(x), lengths), training=training)
+        y = ops.gelu(self.expand(self.feed_forward_norm(x)), approximate=False)
+        return x + self.drop(self.contract(y), training=training)
+
+    def compute_output_shape(self, x_shape, lengths_shape=None):
+        return x_shape
+
+    def get_config(self):
+        names = ("width", "heads", "hidden", "dropout")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+@keras.saving.register_keras_serializable("hark")
+class TransformerEncoder(keras.layers.Layer):
+    """Convolutional stem with sinusoidal positions, pre-norm blocks, a last LayerNorm.
+
+    `TransformerEncoder(width=384, layers=4, heads=6, subsampling=2)` is the encoder of Whisper tiny, and with its
+    weights (training/import_whisper.py) gives its numbers. It works on the true length of each utterance where the
+    original pads to 30 s; Whisper's weights know positions up to 30 s only.
+
+    Args:
+      width: of the residual stream.
+      layers: number of blocks.
+      heads: attention heads; divides width.
+      hidden: width of the feed-forward layers; 4 × width if None.
+      subsampling: frames a step: 1, 2, 4 or 8.
+      stem: False where this encoder goes on from another one of equal width: no convolutions, no positions.
+      final_norm: False where another encoder goes on from this one.
+      dropout: share of each block's two outputs dropped while training.
+
+    Call with x [batch, frames, features] and lengths [batch]; returns ([batch, steps, width], lengths in steps).
+    """
+
+    def __init__(
+        self,
+        width: int = 384,
+        layers: int = 4,
+        heads: int = 6,
+        hidden: int | None = None,
+        subsampling: int = 2,
+        stem: bool = True,
+        final_norm: bool = True,
+        dropout: float = 0.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if not stem and subsampling != 1:
+            raise ValueError(f"subsampling by {subsampling} needs the stem: use subsampling 1 or stem True")
+        self.width = width
+        self.layers = layers
+        self.heads = heads
+        self.hidden = hidden
+        self.subsampling = subsampling
+        self.stem = stem
+        self.final_norm = final_norm
+        self.dropout = dropout
+        policy = self.dtype_policy
+        if stem:
+            self.convolutions = ConvSubsampling(width, subsampling, dtype=policy, name="stem")
+        self.blocks = [
+            TransformerBlock(width, heads, hidden or 4 * width, dropout, dtype=policy, name=f"block_{i}")
+            for i in range(layers)
+        ]
+        if final_norm:
+            self.norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype=policy, name="norm")
+
+    def build(self, x_shape, lengths_shape=None):
+        if self.stem:
+            self.convolutions.build(x_shape)
+        for block in self.blocks:
+            block.build((None, None, self.width))
+        if self.final_norm:
+            self.norm.build((None, None, self.width))
+
+    def call(self, x, lengths, training=False):
+        if self.stem:
+            x, lengths = self.convolutions(x, lengths)
+            x = x + ops.cast(sinusoids(ops.shape(x)[1], self.width), x.dtype)
+        for block in self.blocks:
+            x = block(x, lengths, training=training)
+        if self.final_norm:
+            x = self.norm(x)
+        return mask_padding(x, lengths), lengths
+
+    def compute_output_shape(self, x_shape, lengths_shape=None):
+        return self.convolutions.compute_output_shape(x_shape) if self.stem else (x_shape, (x_shape[0],))
+
+    def get_config(self):
+        names = ("width", "layers", "heads", "hidden", "subsampling", "stem", "final_norm", "dropout")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

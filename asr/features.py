@@ -1,0 +1,159 @@
+"""Log-mel features and SpecAugment as Keras layers: samples [batch, samples] → features [batch, frames, mels]."""
+
+import functools
+
+import keras
+import librosa
+import numpy as np
+from keras import ops
+
+from asr.audio import SAMPLE_RATE
+from asr.encoders.subsampling import mask_padding
+
+N_FFT = 400  # 25 ms window
+HOP_SAMPLES = 160  # 10 ms between frames
+FRAME_SECONDS = HOP_SAMPLES / SAMPLE_RATE
+POWER_FLOOR = 1e-10
+WHISPER_RANGE_LOG10 = 8.0  # Whisper keeps the 80 dB below an utterance's loudest mel
+
+
+@keras.saving.register_keras_serializable("hark")
+class LogMel(keras.layers.Layer):
+    """Log-mel spectrogram of 16 kHz samples, always computed in float32.
+
+    The short-time Fourier transform is a strided convolution with a windowed DFT basis, so that the same layer
+    runs on every backend and exports to ONNX. An utterance of n samples has n // 160 frames, frame t centred on
+    sample 160 t; the sound is mirrored before its start and silent after its end, as in Whisper, whose features
+    (https://github.com/openai/whisper, audio.py) `scale="whisper"` equals.
+
+    Args:
+      mels: number of mel bands (Slaney's scale and norm).
+      scale: "whisper": log10, clamped to 80 dB below the utterance's maximum, then (x + 4) / 4.
+        "natural": natural logarithm of the mel power, floored at 1e-10.
+
+    Call with samples [batch, samples] (zeros after each utterance's end) and lengths [batch] in samples. Returns
+    (features [batch, samples // 160, mels], lengths in frames); features beyond an utterance's end are zero.
+    """
+
+    def __init__(self, mels: int = 80, scale: str = "whisper", **kwargs):
+        kwargs["dtype"] = "float32"
+        super().__init__(**kwargs)
+        if scale not in ("whisper", "natural"):
+            raise ValueError(f"scale is {scale!r}: use 'whisper' or 'natural'")
+        self.mels = mels
+        self.scale = scale
+        self.trainable = False
+
+    def call(self, samples, lengths):
+        samples = ops.cast(samples, "float32")
+        frame_lengths = self.output_lengths(lengths)
+        half = N_FFT // 2
+        start = ops.flip(samples[:, 1 : half + 1], axis=1)
+        padded = ops.concatenate([start, samples, ops.zeros_like(samples[:, :half])], axis=1)
+        spectrum = ops.conv(padded[:, :, None], _dft_basis(), strides=HOP_SAMPLES, padding="valid")
+        spectrum = spectrum[:, : ops.shape(samples)[1] // HOP_SAMPLES]  # as Whisper, drop the last frame
+        real, imaginary = ops.split(spectrum, 2, axis=-1)
+        power = ops.square(real) + ops.square(imaginary)
+        mel = ops.maximum(ops.matmul(power, _mel_basis(self.mels)), POWER_FLOOR)
+        if self.scale == "natural":
+            return mask_padding(ops.log(mel), frame_lengths), frame_lengths
+        log_mel = ops.log(mel) / np.float32(np.log(10))
+        silence = np.float32(np.log10(POWER_FLOOR))
+        # Frames after the end must not count for the maximum: there the window still reaches back into speech.
+        valid = mask_padding(log_mel - silence, frame_lengths) + silence
+        loudest = ops.max(valid, axis=(1, 2), keepdims=True)
+        log_mel = ops.maximum(log_mel, loudest - WHISPER_RANGE_LOG10)
+        return mask_padding((log_mel + 4.0) / 4.0, frame_lengths), frame_lengths
+
+    def output_lengths(self, lengths):
+        """Frames of utterances of `lengths` samples."""
+        return ops.cast(lengths, "int32") // HOP_SAMPLES
+
+    def compute_output_shape(self, samples_shape, lengths_shape=None):
+        batch, samples = samples_shape
+        frames = None if samples is None else samples // HOP_SAMPLES
+        return (batch, frames, self.mels), (batch,)
+
+    def get_config(self):
+        return {**super().get_config(), "mels": self.mels, "scale": self.scale}
+
+
+@functools.cache
+def _dft_basis() -> np.ndarray:
+    """Hann-windowed cosines and sines [N_FFT, 1, 2 × bins], computed in float64."""
+    bins = N_FFT // 2 + 1
+    n = np.arange(N_FFT)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * n / N_FFT)
+    phase = 2 * np.pi * ((n[:, None] * np.arange(bins)) % N_FFT) / N_FFT
+    basis = window[:, None] * np.concatenate([np.cos(phase), np.sin(phase)], axis=1)
+    return basis[:, None, :].astype("float32")
+
+
+@functools.cache
+def _mel_basis(mels: int) -> np.ndarray:
+    """Triangular filters [bins, mels]."""
+    return librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=mels).T.astype("float32")
+
+
+@keras.saving.register_keras_serializable("hark")
+class SpecAugment(keras.layers.Layer):
+    """Masks bands of frequency and stretches of time with zeros while training (Park et al. 2019, SpecAugment).
+
+    Args:
+      frequency_masks: bands masked in an utterance.
+      frequency_width: widest band, in mels; each width is uniform in [0, frequency_width].
+      time_masks: stretches masked in an utterance.
+      time_width: longest stretch, in frames; uniform as above.
+      time_share: no stretch is longer than this share of the utterance.
+      seed: of the layer's own random state.
+
+    Call with features [batch, frames, mels] and lengths [batch] in frames; returns features of the same shape.
+    """
+
+    def __init__(
+        self,
+        frequency_masks=2,
+        frequency_width=27,
+        time_masks=2,
+        time_width=40,
+        time_share=0.2,
+        seed=0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.frequency_masks = frequency_masks
+        self.frequency_width = frequency_width
+        self.time_masks = time_masks
+        self.time_width = time_width
+        self.time_share = time_share
+        self.seed = seed
+        self.random = keras.random.SeedGenerator(seed)
+
+    def call(self, features, lengths, training=False):
+        if not training:
+            return features
+        batch, frames, mels = ops.shape(features)
+        lengths = ops.cast(lengths, "float32")
+        all_mels = ops.full((batch,), mels, dtype="float32")
+        longest = ops.minimum(float(self.time_width), self.time_share * lengths)
+        widest = ops.full((batch,), float(min(self.frequency_width, mels)), dtype="float32")
+        keep_time = self._keep(batch, frames, self.time_masks, longest, lengths)
+        keep_mels = self._keep(batch, mels, self.frequency_masks, widest, all_mels)
+        keep = ops.logical_and(keep_time[:, :, None], keep_mels[:, None, :])
+        return ops.where(keep, features, ops.zeros_like(features))
+
+    def _keep(self, batch, size, masks, widest, extent):
+        """False in `masks` random stretches of at most `widest` [batch] within `extent` [batch]: [batch, size]."""
+        draws = keras.random.uniform((2, masks, batch), seed=self.random, dtype="float32")
+        widths = draws[0] * widest
+        starts = draws[1] * (extent - widths)
+        index = ops.cast(ops.arange(size), "float32")
+        inside = ops.logical_and(index >= starts[..., None], index < (starts + widths)[..., None])
+        return ops.logical_not(ops.any(inside, axis=0))
+
+    def compute_output_shape(self, features_shape, lengths_shape=None):
+        return features_shape
+
+    def get_config(self):
+        names = ("frequency_masks", "frequency_width", "time_masks", "time_width", "time_share", "seed")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

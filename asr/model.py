@@ -1,0 +1,116 @@
+"""CTCModel: samples → log-mel → encoders → a score for every unit at every step."""
+
+import keras
+from keras import ops
+
+from asr.ctc import ctc_loss
+from asr.encoders import build_encoder
+from asr.features import FRAME_SECONDS, LogMel, SpecAugment
+
+
+@keras.saving.register_keras_serializable("hark")
+class CTCModel(keras.Model):
+    """An acoustic model trained with CTC.
+
+    It is given by plain descriptions, which are also what a bundle's model.json holds:
+
+        CTCModel(units=29, features={"mels": 80}, encoders=[{"type": "recurrent", "width": 320, "stack": 4}])
+
+    Args:
+      units: number of output units, the blank (id 0) included.
+      encoders: descriptions of the encoders, from the features up; see `asr.encoders.build_encoder`.
+      features: options of `LogMel`, or None where the inputs are features already.
+      spec_augment: options of `SpecAugment`, or None for no masking; used in training only.
+      dropout: share of the last encoder's outputs dropped while training.
+
+    Setting `cached_encoders` to n makes the model go on from the outputs of its first n encoders: the inputs are then
+    what `encode` returned, computed once. Training on top of frozen encoders does so.
+
+    Call with {"inputs": samples [batch, samples] or features [batch, frames, width], "lengths": [batch]}. Returns
+    {"logits": float32 [batch, steps, units], "lengths": int32 [batch] in steps}.
+    """
+
+    def __init__(self, units, encoders, features=None, spec_augment=None, dropout=0.0, name="ctc", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.units = units
+        self.descriptions = [dict(encoder) for encoder in encoders]
+        self.feature_options = None if features is None else dict(features)
+        self.spec_augment_options = None if spec_augment is None else dict(spec_augment)
+        self.dropout = dropout
+        self.features = None if features is None else LogMel(**features, name="features")
+        self.spec_augment = None if spec_augment is None else SpecAugment(**spec_augment, name="spec_augment")
+        self.encoders = [build_encoder(encoder, f"encoder_{i}") for i, encoder in enumerate(encoders)]
+        self.drop = keras.layers.Dropout(dropout)
+        self.output_layer = keras.layers.Dense(units, dtype="float32", name="output")
+        self.unaligned = keras.metrics.Sum(name="unaligned")
+        self.cached_encoders = 0
+
+    @property
+    def subsampling(self) -> int:
+        """Input frames a step."""
+        factor = 1
+        for encoder in self.encoders:
+            factor *= encoder.subsampling
+        return factor
+
+    @property
+    def step_seconds(self) -> float:
+        """Length of a step, for a model that reads samples."""
+        return FRAME_SECONDS * self.subsampling
+
+    def build(self, input_shape):
+        shape = input_shape["inputs"]
+        if self.features is not None:
+            shape, _ = self.features.compute_output_shape(shape)
+        for encoder in self.encoders:
+            encoder.build(shape)
+            shape, _ = encoder.compute_output_shape(shape)
+        self.output_layer.build(shape)
+
+    def build_for(self, width: int | None = None) -> "CTCModel":
+        """Creates the weights, for samples or for features of a `width`. Returns the model itself."""
+        self.build({"inputs": (None, None) if width is None else (None, None, width), "lengths": (None,)})
+        return self
+
+    def encode(self, inputs, encoders: int):
+        """Outputs [batch, steps, width] of the first `encoders` encoders and their lengths, without augmentation."""
+        x, lengths = inputs["inputs"], inputs["lengths"]
+        if self.features is not None:
+            x, lengths = self.features(x, lengths)
+        for encoder in self.encoders[:encoders]:
+            x, lengths = encoder(x, lengths)
+        return x, lengths
+
+    def call(self, inputs, training=False):
+        x, lengths = inputs["inputs"], inputs["lengths"]
+        if self.features is not None and not self.cached_encoders:
+            x, lengths = self.features(x, lengths)
+        if self.spec_augment is not None:
+            x = self.spec_augment(x, lengths, training=training)
+        for encoder in self.encoders[self.cached_encoders :]:
+            x, lengths = encoder(x, lengths, training=training)
+        x = self.drop(x, training=training)
+        return {"logits": self.output_layer(x), "lengths": ops.cast(lengths, "int32")}
+
+    def log_probs(self, inputs):
+        """As `call`, with the units' log-probabilities in place of the logits."""
+        outputs = self(inputs)
+        return {"log_probs": ops.log_softmax(outputs["logits"], axis=-1), "lengths": outputs["lengths"]}
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Mean CTC loss over the utterances that can be aligned; the others are counted in `unaligned`."""
+        losses = ctc_loss(y_pred["logits"], y_pred["lengths"], y["labels"], y["label_lengths"])
+        aligned = ops.isfinite(losses)
+        self.unaligned.update_state(ops.cast(ops.logical_not(aligned), "float32"))
+        total = ops.sum(ops.where(aligned, losses, ops.zeros_like(losses)))
+        return total / ops.maximum(ops.sum(ops.cast(aligned, losses.dtype)), 1.0)
+
+    def get_config(self):
+        return {
+            "units": self.units,
+            "encoders": self.descriptions,
+            "features": self.feature_options,
+            "spec_augment": self.spec_augment_options,
+            "dropout": self.dropout,
+            "name": self.name,
+        }
