@@ -1,0 +1,177 @@
+"""What happens to sound on its way: speed, noise, rooms, telephones, gain, MP3.
+
+The same functions change training utterances at random (`augment`) and degrade test utterances on purpose
+(`apply_condition`). All of them take and give float32 samples at 16 kHz.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+import scipy.signal
+import soxr
+
+from asr.audio import SAMPLE_RATE, load_audio
+
+TELEPHONE_RATE = 8_000
+TELEPHONE_BAND_HZ = (300, 3_400)
+MU = 255  # of the telephone's companding, ITU-T G.711
+SPEED_RANGE = (0.9, 1.1)
+SNR_RANGE_DB = (5.0, 25.0)
+GAIN_RANGE_DB = (-24.0, 6.0)
+REVERBERATION_RANGE_SECONDS = (0.2, 0.7)  # time in which the room's sound falls by 60 dB
+REVERBERANT_RANGE_DB = (-6.0, 3.0)  # room against direct sound
+
+# What `reverb` of a test condition means: a lively living room.
+CONDITION_REVERBERATION_SECONDS = 0.5
+CONDITION_REVERBERANT_DB = 0.0
+
+CONDITIONS = {
+    "clean": "nothing changed",
+    "noise:DB": "a noise recording mixed in at this signal-to-noise ratio",
+    "reverb": f"a room with {CONDITION_REVERBERATION_SECONDS} s reverberation, as loud as the direct sound",
+    "telephone": "300–3400 Hz at 8 kHz with 8-bit mu-law",
+    "gain:DB": "louder or softer",
+    "speed:FACTOR": "faster or slower, with the pitch",
+    "mp3:KBITS": "through MP3 at this bit rate",
+}
+
+
+def change_speed(samples: np.ndarray, factor: float) -> np.ndarray:
+    """Plays faster (factor > 1) or slower; pitch follows."""
+    return soxr.resample(samples, SAMPLE_RATE * factor, SAMPLE_RATE)
+
+
+def change_gain(samples: np.ndarray, gain_db: float) -> np.ndarray:
+    """Louder or softer; what exceeds full scale is clipped, as a sound card would."""
+    return np.clip(samples * 10 ** (gain_db / 20), -1, 1).astype("float32")
+
+
+def add_noise(
+    samples: np.ndarray, noise: np.ndarray, snr_db: float, random: np.random.Generator
+) -> np.ndarray:
+    """Mixes in a random stretch of `noise`, repeated where too short, at a ratio of mean powers over the utterance."""
+    start = int(random.integers(len(noise)))
+    noise = np.resize(np.roll(noise, -start), len(samples))
+    power, noise_power = np.mean(np.square(samples)), np.mean(np.square(noise))
+    if noise_power == 0:
+        return samples
+    return (samples + noise * np.sqrt(power / noise_power / 10 ** (snr_db / 10))).astype("float32")
+
+
+def add_reverberation(
+    samples: np.ndarray, seconds: float, reverberant_db: float, random: np.random.Generator
+) -> np.ndarray:
+    """Adds a room: noise that decays exponentially, 60 dB in `seconds` (Polack's model of late reverberation).
+
+    Args:
+      reverberant_db: energy of the room's response against the direct sound.
+    """
+    time = np.arange(1, int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    room = random.standard_normal(len(time)) * 10 ** (-3 * time / seconds)
+    room *= np.sqrt(10 ** (reverberant_db / 10) / np.sum(np.square(room)))
+    response = np.concatenate([[1.0], room])
+    wet = scipy.signal.fftconvolve(samples, response)[: len(samples)]
+    loudness = np.sqrt(np.mean(np.square(samples)) / max(np.mean(np.square(wet)), 1e-12))
+    return np.clip(wet * loudness, -1, 1).astype("float32")
+
+
+def telephone(samples: np.ndarray) -> np.ndarray:
+    """300–3400 Hz at 8 kHz with 8-bit mu-law (ITU-T G.711), back at 16 kHz."""
+    narrow = soxr.resample(samples, SAMPLE_RATE, TELEPHONE_RATE)
+    band = scipy.signal.butter(4, TELEPHONE_BAND_HZ, "bandpass", fs=TELEPHONE_RATE, output="sos")
+    narrow = np.clip(scipy.signal.sosfilt(band, narrow), -1, 1)
+    companded = np.sign(narrow) * np.log1p(MU * np.abs(narrow)) / np.log1p(MU)
+    companded = np.round(companded * 127) / 127
+    narrow = np.sign(companded) * np.expm1(np.abs(companded) * np.log1p(MU)) / MU
+    wide = soxr.resample(narrow.astype("float32"), TELEPHONE_RATE, SAMPLE_RATE)
+    return np.resize(np.pad(wide, (0, max(0, len(samples) - len(wide)))), len(samples))
+
+
+def through_mp3(samples: np.ndarray, kilobits: float) -> np.ndarray:
+    """Encodes to MP3 at a constant bit rate and decodes again; the encoder's delay is taken out."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp3") as container:
+        stream = container.add_stream(
+            "libmp3lame", rate=SAMPLE_RATE, layout="mono", bit_rate=int(kilobits * 1000)
+        )
+        frame = av.AudioFrame.from_ndarray(samples[None].astype("float32"), format="fltp", layout="mono")
+        frame.sample_rate = SAMPLE_RATE
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            container.mux(packet)
+    decoded = load_audio(buffer.getvalue())
+    return np.resize(np.pad(decoded, (0, max(0, len(samples) - len(decoded)))), len(samples))
+
+
+def apply_condition(
+    samples: np.ndarray, condition: str, seed: int, noise_files: Sequence[Path]
+) -> np.ndarray:
+    """An utterance under a named test condition (`CONDITIONS`), the same for the same seed.
+
+    Raises ValueError for an unknown condition, and for noise without any recording of noise.
+    """
+    name, value = parse_condition(condition)
+    random = np.random.default_rng(seed)
+    match name:
+        case "clean":
+            return samples
+        case "noise":
+            if not noise_files:
+                raise ValueError(f"{condition}: no recordings of noise; name their manifest")
+            noise = load_audio(noise_files[int(random.integers(len(noise_files)))])
+            return add_noise(samples, noise, value, random)
+        case "reverb":
+            return add_reverberation(
+                samples, CONDITION_REVERBERATION_SECONDS, CONDITION_REVERBERANT_DB, random
+            )
+        case "telephone":
+            return telephone(samples)
+        case "gain":
+            return change_gain(samples, value)
+        case "speed":
+            return change_speed(samples, value)
+        case _:
+            return through_mp3(samples, value)
+
+
+def parse_condition(condition: str) -> tuple[str, float]:
+    """("noise", 10.0) from "noise:10"; the value is 0 where the condition has none. Raises ValueError."""
+    name, _, text = condition.partition(":")
+    known = {key.partition(":")[0]: key for key in CONDITIONS}
+    try:
+        if name not in known or bool(text) != (":" in known[name]):
+            raise ValueError
+        value = float(text or 0)
+        if name in ("speed", "mp3") and not 0 < value < 1000:
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"condition {condition!r} is unknown: use one of {', '.join(CONDITIONS)}") from None
+    return name, value
+
+
+def augment(
+    samples: np.ndarray, random: np.random.Generator, shares: dict[str, float], noises: Sequence[np.ndarray]
+) -> np.ndarray:
+    """A training utterance changed at random.
+
+    Args:
+      samples: float32 [n].
+      random: source of all randomness.
+      shares: probability of each of "speed", "reverb", "noise", "telephone", "gain".
+      noises: recordings to mix in, float32; may be empty where the share of noise is 0.
+    """
+    if random.random() < shares["speed"]:
+        samples = change_speed(samples, SPEED_RANGE[int(random.integers(2))])
+    if random.random() < shares["reverb"]:
+        seconds, wet_db = random.uniform(*REVERBERATION_RANGE_SECONDS), random.uniform(*REVERBERANT_RANGE_DB)
+        samples = add_reverberation(samples, seconds, wet_db, random)
+    if random.random() < shares["noise"]:
+        noise = noises[int(random.integers(len(noises)))]
+        samples = add_noise(samples, noise, random.uniform(*SNR_RANGE_DB), random)
+    if random.random() < shares["telephone"]:
+        samples = telephone(samples)
+    if random.random() < shares["gain"]:
+        samples = change_gain(samples, random.uniform(*GAIN_RANGE_DB))
+    return samples

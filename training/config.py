@@ -1,0 +1,119 @@
+"""The schema of a training run, read from YAML; unknown keys and wrong types are refused."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import pydantic
+import yaml
+
+
+class ConfigError(ValueError):
+    """One line: which file, which key, what is wrong with it."""
+
+
+class _Section(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+PositiveInt = Annotated[int, pydantic.Field(gt=0)]
+Seconds = Annotated[float, pydantic.Field(gt=0)]
+Share = Annotated[float, pydantic.Field(ge=0, le=1)]
+
+
+class Model(_Section):
+    """What `CTCModel` is built from, except the units."""
+
+    encoders: list[dict[str, Any]]
+    features: dict[str, Any] = {}
+    spec_augment: dict[str, Any] | None = None
+    dropout: Share = 0.0
+
+
+class Augmentation(_Section):
+    """Shares of the training utterances that are changed in each way; see training/augmentation.py."""
+
+    speed: Share = 0.0
+    noise: Share = 0.0
+    reverb: Share = 0.0
+    telephone: Share = 0.0
+    gain: Share = 0.0
+
+
+class Data(_Section):
+    """Which speech, in which batches. Paths are relative to the current folder."""
+
+    train: list[Path]
+    dev: list[Path] = []
+    noise: Path | None = (
+        None  # manifest of sounds to mix in; they are also learnt as utterances without words
+    )
+    batch_seconds: Seconds = 120.0  # of padded audio
+    max_seconds: Seconds = 24.0  # longer utterances are left out, and counted
+    augmentation: Augmentation = Augmentation()
+
+
+class Optimizer(_Section):
+    """AdamW with a linear warm-up and a linear fall to zero."""
+
+    learning_rate: Annotated[float, pydantic.Field(gt=0)] = 1e-3
+    multipliers: dict[
+        str, Annotated[float, pydantic.Field(ge=0)]
+    ] = {}  # of the learning rate, e.g. encoder_0: 0.1
+    weight_decay: Annotated[float, pydantic.Field(ge=0)] = 0.01
+    clip_norm: Annotated[float, pydantic.Field(gt=0)] = 1.0
+    warmup_share: Share = 0.05  # of all steps
+
+
+class Run(_Section):
+    """One training run: `python -m training.train CONFIG [key=value ...]`."""
+
+    output: Path  # the run folder
+    model: Model
+    data: Data
+    optimizer: Optimizer = Optimizer()
+    epochs: PositiveInt = 10
+    initialize: Path | None = (
+        None  # a Whisper encoder (.safetensors) or the run folder or bundle of an earlier run
+    )
+    frozen_encoders: Annotated[int, pydantic.Field(ge=0)] = (
+        0  # the first n are not trained; their outputs are cached
+    )
+    cached_copies: PositiveInt = (
+        1  # of each utterance for frozen encoders: the first clean, the others augmented
+    )
+    mixed_precision: bool = False  # bfloat16, for processors and GPUs that have it
+    checkpoint_steps: PositiveInt = 200
+    seed: int = 0
+
+
+def load_config(path: Path | str, overrides: list[str] | None = None) -> Run:
+    """The run that a YAML file describes, with overrides such as "optimizer.learning_rate=1e-4".
+
+    Raises ConfigError for a missing file, bad YAML, unknown keys and values out of range.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        for override in overrides or []:
+            _override(content, override)
+        return Run.model_validate(content)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"{path}: {key}: {first['msg']}") from None
+
+
+def _override(content: dict, override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator:
+        raise ConfigError(f"{override!r}: write key=value, e.g. optimizer.learning_rate=1e-4")
+    *sections, last = key.split(".")
+    for section in sections:
+        content = content.setdefault(section, {})
+        if not isinstance(content, dict):
+            raise ConfigError(f"{override!r}: {section} is no section")
+    content[last] = yaml.safe_load(value)

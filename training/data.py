@@ -1,0 +1,144 @@
+"""From manifests to batches: decoded once, bucketed by length, padded.
+
+Batch i of an epoch is a function of (seed, epoch, i): that makes exact resume, and sharing among workers, simple.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from asr.audio import SAMPLE_RATE, load_audio
+from training.cache import Ragged
+from training.manifest import Entry
+
+INT16_SCALE = 32767
+BUCKET_SECONDS = 1.0  # utterances of equal length up to this share a bucket
+PAD_LABELS = 32  # label batches are padded to a multiple, so that compiled backends see few shapes
+
+
+def decode_audio(
+    entries: Sequence[Entry], folder: Path, progress: Callable[[Iterable], Iterable] = iter
+) -> Ragged:
+    """The sound of all entries as int16 samples, decoded once and kept in `folder`."""
+    key = fingerprint(
+        [(entry.id, str(entry.audio), entry.offset_seconds, entry.duration_seconds) for entry in entries]
+    )
+
+    def decoded() -> Iterator[np.ndarray]:
+        for entry in progress(entries):
+            whole = entry.offset_seconds == 0
+            samples = load_audio(
+                entry.audio,
+                offset_seconds=entry.offset_seconds,
+                duration_seconds=None if whole else entry.duration_seconds,
+            )
+            yield to_int16(samples)
+
+    return Ragged.create(folder, key, decoded())
+
+
+def to_int16(samples: np.ndarray) -> np.ndarray:
+    return np.round(np.clip(samples, -1, 1) * INT16_SCALE).astype("int16")
+
+
+def to_float(samples: np.ndarray) -> np.ndarray:
+    """float32 in [-1, 1] from the int16 samples of `decode_audio`."""
+    return samples.astype("float32") / INT16_SCALE
+
+
+def fingerprint(content) -> str:
+    """Short name of anything that JSON can write."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Batches(keras.utils.PyDataset):
+    """Padded batches for `model.fit` and `model.predict`.
+
+    Each epoch shuffles the utterances within buckets of similar length, cuts the buckets into batches and shuffles
+    those. The number of batches is the same in every epoch.
+
+    Args:
+      lengths: [utterances], of the inputs, in samples or frames.
+      read: (utterance, random generator) → its inputs [length] or [length, width]; may augment.
+      labels: unit ids of each utterance.
+      rate: samples or frames a second.
+      batch_seconds: padded length of a batch; at least one utterance goes into each.
+      seed: of order and augmentation; None keeps the order by length and the same randomness every epoch.
+
+    Yields ({"inputs", "lengths"}, {"labels", "label_lengths"}).
+    """
+
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        read: Callable[[int, np.random.Generator], np.ndarray],
+        labels: Sequence[Sequence[int]],
+        rate: float,
+        batch_seconds: float,
+        seed: int | None = None,
+        workers: int = 1,
+    ):
+        super().__init__(workers=workers, max_queue_size=8)
+        self.read = read
+        self.labels = labels
+        self.seed = seed
+        self.epoch = 0
+        self.first_batch = 0
+        buckets = np.ceil(np.asarray(lengths) / rate / BUCKET_SECONDS).astype(int)
+        self.buckets = [np.flatnonzero(buckets == bucket) for bucket in np.unique(buckets)]
+        self.sizes = [max(1, int(batch_seconds // (max(b, 1) * BUCKET_SECONDS))) for b in np.unique(buckets)]
+        self.plan = self._plan()
+
+    def _plan(self) -> list[np.ndarray]:
+        """The utterances of each batch of this epoch."""
+        random = None if self.seed is None else np.random.default_rng([self.seed, self.epoch])
+        batches = []
+        for bucket, size in zip(self.buckets, self.sizes, strict=True):
+            order = bucket if random is None else random.permutation(bucket)
+            batches += [order[i : i + size] for i in range(0, len(order), size)]
+        if random is not None:
+            batches = [batches[i] for i in random.permutation(len(batches))]
+        return batches
+
+    def __len__(self) -> int:
+        return len(self.plan) - self.first_batch
+
+    def __getitem__(self, index: int):
+        index += self.first_batch
+        utterances = self.plan[index]
+        random = np.random.default_rng([self.seed or 0, self.epoch, index])
+        return pad_batch(
+            [self.read(int(i), random) for i in utterances], [self.labels[i] for i in utterances]
+        )
+
+    def start_at(self, epoch: int, batch: int) -> None:
+        """Goes on with this batch of this epoch, after a resume."""
+        self.epoch = epoch
+        self.first_batch = batch
+        self.plan = self._plan()
+
+    def on_epoch_end(self):
+        self.start_at(self.epoch + 1, 0)
+
+
+def pad_batch(inputs: Sequence[np.ndarray], labels: Sequence[Sequence[int]]):
+    """({"inputs", "lengths"}, {"labels", "label_lengths"}) with zeros at the ends."""
+    lengths = np.array([len(x) for x in inputs], dtype="int32")
+    padded = np.zeros((len(inputs), int(lengths.max()), *inputs[0].shape[1:]), dtype="float32")
+    for row, x in zip(padded, inputs, strict=True):
+        row[: len(x)] = x
+    label_lengths = np.array([len(ids) for ids in labels], dtype="int32")
+    width = -(-max(1, int(label_lengths.max())) // PAD_LABELS) * PAD_LABELS
+    padded_labels = np.zeros((len(labels), width), dtype="int32")
+    for row, ids in zip(padded_labels, labels, strict=True):
+        row[: len(ids)] = ids
+    return {"inputs": padded, "lengths": lengths}, {"labels": padded_labels, "label_lengths": label_lengths}
+
+
+def speech_seconds(lengths: np.ndarray, rate: float = SAMPLE_RATE) -> float:
+    """Total duration of utterances of these lengths."""
+    return float(np.sum(lengths)) / rate
