@@ -9,7 +9,12 @@ import importlib
 __version__ = "0.1.0"
 __all__ = ["Recognizer", "Segment", "Transcript", "Word"]
 
-_HOMES = {"Recognizer": "recognizer", "Segment": "transcript", "Transcript": "transcript", "Word": "transcript"}
+_HOMES = {
+    "Recognizer": "recognizer",
+    "Segment": "transcript",
+    "Transcript": "transcript",
+    "Word": "transcript",
+}
 
 
 def __getattr__(name: str):

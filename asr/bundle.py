@@ -97,8 +97,9 @@ class Bundle:
             value = weights.get(variable_name(variable))
             if value is None or value.shape != tuple(variable.shape):
                 found = "missing" if value is None else f"of shape {value.shape}"
+                expected = tuple(variable.shape)
                 raise BundleError(
-                    f"{path}: {variable_name(variable)} is {found}, not {tuple(variable.shape)}; export the model again"
+                    f"{path}: {variable_name(variable)} is {found}, not {expected}; export the model again"
                 )
             if not np.all(np.isfinite(value)):
                 raise BundleError(

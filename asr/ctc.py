@@ -1,8 +1,8 @@
 """The CTC loss (Graves et al. 2006) with true lengths, fast on every Keras backend.
 
-Forward and backward variables run in one loop over time: the backward recursion is the forward recursion on the
-utterance and its labels read from their ends. With both at hand the gradient is known in closed form (eq. 16 of
-the paper), so nothing is differentiated through the loop.
+Forward and backward variables run in one loop over time: the backward recursion is the forward recursion on
+the utterance and its labels read from their ends. With both at hand the gradient is known in closed form
+(eq. 16 of the paper), so nothing is differentiated through the loop.
 """
 
 import numpy as np
@@ -23,8 +23,8 @@ def ctc_loss(logits, logit_lengths, labels, label_lengths):
       label_lengths: [batch] int, valid labels; 0 means that all steps should be blank.
 
     Returns:
-      [batch], natural logarithm. Utterances that cannot be aligned (`required_steps` > steps) have loss inf and
-      gradient zero: leave them out of the mean.
+      [batch], natural logarithm. Utterances that cannot be aligned (`required_steps` > steps) have loss inf
+      and gradient zero: leave them out of the mean.
     """
     dtype = "float64" if ops.dtype(logits) == "float64" else "float32"
     logits = ops.cast(logits, dtype)
@@ -67,7 +67,7 @@ def _loss_and_gradient(logits, logit_lengths, labels, label_lengths):
     path = ops.stack([ops.full_like(labels, BLANK_ID), labels], axis=2)
     path = ops.pad(ops.reshape(path, (batch, states - 1)), [[0, 0], [0, 1]], constant_values=BLANK_ID)
 
-    # Emissions [steps, batch, states]; rows of one flat table, since gathering along an axis is slow on a CPU.
+    # Emissions [steps, batch, states]; rows of one flat table: gathering along an axis is slow on a CPU.
     table = ops.reshape(ops.transpose(log_probs, (0, 2, 1)), (batch * units, steps))
     emission = ops.take(table, path + units * ops.arange(batch, dtype="int32")[:, None], axis=0)
     emission = ops.transpose(ops.where(in_labels[:, :, None], emission, LOG_ZERO), (2, 0, 1))
@@ -81,7 +81,7 @@ def _loss_and_gradient(logits, logit_lengths, labels, label_lengths):
     )
     alpha, beta = variables[:, :batch], ops.flip(variables[:, batch:], axis=(0, 2))
 
-    # Paths may end in the last blank or in the label before it. Past its end an utterance's alpha stands still.
+    # Paths may end in the last blank or in the label before it. Past an utterance's end alpha stands still.
     from_end = state_lengths[:, None] - 1 - ops.arange(states)[None, :]
     at_end = ops.logical_and(from_end >= 0, from_end < 2)
     end = ops.logsumexp(ops.where(at_end, alpha[-1], LOG_ZERO), axis=1)
@@ -98,7 +98,7 @@ def _loss_and_gradient(logits, logit_lengths, labels, label_lengths):
 
 
 def _forward_variables(emission, valid, path, start):
-    """Log-probability of all paths up to each step that end in each state, scaled so that each step's largest is 0.
+    """Log-probability of all paths to each step and state, scaled so that each step's largest is 0.
 
     Args:
       emission: [steps, batch, states] log-probability of each state's unit at each step.
@@ -129,8 +129,8 @@ def _forward_variables(emission, valid, path, start):
         return (alpha, scale), (alpha, scale)
 
     before = ops.cast(before, emission.dtype)
-    # One index is scanned, and shapes are restored: Keras' scan on TensorFlow takes several sequences only where
-    # their length is static, and forgets the rank of its results where it is not.
+    # One index is scanned, and shapes are restored: Keras' scan on TensorFlow takes several sequences only
+    # where their length is static, and forgets the rank of its results where it is not.
     steps = ops.arange(ops.shape(emission)[0])
     _, (variables, scales) = ops.scan(step, (before, before[:, :1]), steps)
     return ops.reshape(variables, ops.shape(emission)), ops.reshape(scales, ops.shape(emission)[:2])

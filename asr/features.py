@@ -1,4 +1,4 @@
-"""Log-mel features and SpecAugment as Keras layers: samples [batch, samples] → features [batch, frames, mels]."""
+"""Log-mel features and SpecAugment as Keras layers: [batch, samples] → [batch, frames, mels]."""
 
 import functools
 
@@ -21,18 +21,19 @@ WHISPER_RANGE_LOG10 = 8.0  # Whisper keeps the 80 dB below an utterance's loudes
 class LogMel(keras.layers.Layer):
     """Log-mel spectrogram of 16 kHz samples, always computed in float32.
 
-    The short-time Fourier transform is a strided convolution with a windowed DFT basis, so that the same layer
-    runs on every backend and exports to ONNX. An utterance of n samples has n // 160 frames, frame t centred on
-    sample 160 t; the sound is mirrored before its start and silent after its end, as in Whisper, whose features
-    (https://github.com/openai/whisper, audio.py) `scale="whisper"` equals.
+    The short-time Fourier transform is a strided convolution with a windowed DFT basis, so that the same
+    layer runs on every backend and exports to ONNX. An utterance of n samples has n // 160 frames, frame t
+    centred on sample 160 t; the sound is mirrored before its start and silent after its end, as in Whisper,
+    whose features (https://github.com/openai/whisper, audio.py) `scale="whisper"` equals.
 
     Args:
       mels: number of mel bands (Slaney's scale and norm).
       scale: "whisper": log10, clamped to 80 dB below the utterance's maximum, then (x + 4) / 4.
         "natural": natural logarithm of the mel power, floored at 1e-10.
 
-    Call with samples [batch, samples] (zeros after each utterance's end) and lengths [batch] in samples. Returns
-    (features [batch, samples // 160, mels], lengths in frames); features beyond an utterance's end are zero.
+    Call with samples [batch, samples] (zeros after each utterance's end) and lengths [batch] in samples.
+    Returns (features [batch, samples // 160, mels], lengths in frames); features beyond an utterance's end
+    are zero.
     """
 
     def __init__(self, mels: int = 80, scale: str = "whisper", **kwargs):
@@ -59,7 +60,7 @@ class LogMel(keras.layers.Layer):
             return mask_padding(ops.log(mel), frame_lengths), frame_lengths
         log_mel = ops.log(mel) / np.float32(np.log(10))
         silence = np.float32(np.log10(POWER_FLOOR))
-        # Frames after the end must not count for the maximum: there the window still reaches back into speech.
+        # Frames after the end must not count for the maximum: there the window still reaches into speech.
         valid = mask_padding(log_mel - silence, frame_lengths) + silence
         loudest = ops.max(valid, axis=(1, 2), keepdims=True)
         log_mel = ops.maximum(log_mel, loudest - WHISPER_RANGE_LOG10)
@@ -97,7 +98,7 @@ def _mel_basis(mels: int) -> np.ndarray:
 
 @keras.saving.register_keras_serializable("hark")
 class SpecAugment(keras.layers.Layer):
-    """Masks bands of frequency and stretches of time with zeros while training (Park et al. 2019, SpecAugment).
+    """Zeros bands of frequency and stretches of time while training (SpecAugment, Park et al. 2019).
 
     Args:
       frequency_masks: bands masked in an utterance.
@@ -107,7 +108,7 @@ class SpecAugment(keras.layers.Layer):
       time_share: no stretch is longer than this share of the utterance.
       seed: of the layer's own random state.
 
-    Call with features [batch, frames, mels] and lengths [batch] in frames; returns features of the same shape.
+    Call with features [batch, frames, mels] and lengths [batch] in frames; returns features of equal shape.
     """
 
     def __init__(
@@ -143,7 +144,7 @@ class SpecAugment(keras.layers.Layer):
         return ops.where(keep, features, ops.zeros_like(features))
 
     def _keep(self, batch, size, masks, widest, extent):
-        """False in `masks` random stretches of at most `widest` [batch] within `extent` [batch]: [batch, size]."""
+        """[batch, size], False in `masks` random stretches of up to `widest` [batch] in `extent` [batch]."""
         draws = keras.random.uniform((2, masks, batch), seed=self.random, dtype="float32")
         widths = draws[0] * widest
         starts = draws[1] * (extent - widths)

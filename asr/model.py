@@ -23,11 +23,11 @@ class CTCModel(keras.Model):
       spec_augment: options of `SpecAugment`, or None for no masking; used in training only.
       dropout: share of the last encoder's outputs dropped while training.
 
-    Setting `cached_encoders` to n makes the model go on from the outputs of its first n encoders: the inputs are then
-    what `encode` returned, computed once. Training on top of frozen encoders does so.
+    Setting `cached_encoders` to n makes the model go on from the outputs of its first n encoders: the inputs
+    are then what `encode` returned, computed once. Training on top of frozen encoders does so.
 
-    Call with {"inputs": samples [batch, samples] or features [batch, frames, width], "lengths": [batch]}. Returns
-    {"logits": float32 [batch, steps, units], "lengths": int32 [batch] in steps}.
+    Call with {"inputs": samples [batch, samples] or features [batch, frames, width], "lengths": [batch]}.
+    Returns {"logits": float32 [batch, steps, units], "lengths": int32 [batch] in steps}.
     """
 
     def __init__(self, units, encoders, features=None, spec_augment=None, dropout=0.0, name="ctc", **kwargs):
@@ -73,7 +73,7 @@ class CTCModel(keras.Model):
         return self
 
     def encode(self, inputs, encoders: int):
-        """Outputs [batch, steps, width] of the first `encoders` encoders and their lengths, without augmentation."""
+        """Outputs [batch, steps, width] of the first `encoders` encoders and their lengths, not augmented."""
         x, lengths = inputs["inputs"], inputs["lengths"]
         if self.features is not None:
             x, lengths = self.features(x, lengths)

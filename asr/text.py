@@ -12,7 +12,7 @@ _SPACE_LINE = "<space>"  # a line holding one blank would not survive editors th
 
 
 def normalize(text: str) -> str:
-    """Lower-case letters a–z, apostrophes and single spaces; accents are folded, everything else separates words.
+    """Lower-case letters a–z, apostrophes and single spaces; accents are folded, all else separates words.
 
     An apostrophe stays only where it touches a letter ("don't", "dogs'"), so a quote standing alone goes.
     """

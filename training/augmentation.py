@@ -52,7 +52,7 @@ def change_gain(samples: np.ndarray, gain_db: float) -> np.ndarray:
 def add_noise(
     samples: np.ndarray, noise: np.ndarray, snr_db: float, random: np.random.Generator
 ) -> np.ndarray:
-    """Mixes in a random stretch of `noise`, repeated where too short, at a ratio of mean powers over the utterance."""
+    """Mixes in a random stretch of `noise`, repeated where too short, at this ratio of mean powers."""
     start = int(random.integers(len(noise)))
     noise = np.resize(np.roll(noise, -start), len(samples))
     power, noise_power = np.mean(np.square(samples)), np.mean(np.square(noise))
@@ -64,7 +64,7 @@ def add_noise(
 def add_reverberation(
     samples: np.ndarray, seconds: float, reverberant_db: float, random: np.random.Generator
 ) -> np.ndarray:
-    """Adds a room: noise that decays exponentially, 60 dB in `seconds` (Polack's model of late reverberation).
+    """Adds a room: noise that decays by 60 dB in `seconds` (Polack's model of late reverberation).
 
     Args:
       reverberant_db: energy of the room's response against the direct sound.

@@ -10,8 +10,8 @@ import numpy as np
 class Ragged:
     """A folder that holds arrays of different first dimensions one behind another, mapped into memory.
 
-    `ragged[i]` is a read-only view of array i. `key` says what the arrays are, so that a cache of something else
-    is not taken for this one.
+    `ragged[i]` is a read-only view of array i. `key` says what the arrays are, so that a cache of something
+    else is not taken for this one.
     """
 
     def __init__(self, folder: Path):

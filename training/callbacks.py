@@ -1,4 +1,4 @@
-"""What `fit` does besides fitting: exact resume, word error rate on dev sets, logs, a stop at the first NaN."""
+"""What `fit` does besides fitting: exact resume, WER on dev sets, logs, a stop at the first NaN."""
 
 import json
 import math
@@ -48,8 +48,8 @@ def state_of(model: keras.Model) -> list:
 class ExactResume(keras.callbacks.Callback):
     """Saves the whole state every `steps` batches and at the end of each epoch.
 
-    A run that goes on from there ends with the same weights as one that was never stopped: batches are a function
-    of (seed, epoch, batch), and the optimizer, the random states and the running means are in the file.
+    A run that goes on from there ends with the same weights as one that was never stopped: batches are a
+    function of (seed, epoch, batch), and the optimizer, the random states and the running means are saved.
     """
 
     def __init__(self, path: Path, steps: int, first_batch: int = 0):

@@ -44,9 +44,8 @@ class Data(_Section):
 
     train: list[Path]
     dev: list[Path] = []
-    noise: Path | None = (
-        None  # manifest of sounds to mix in; they are also learnt as utterances without words
-    )
+    # A manifest of sounds to mix in; they are also learnt as utterances without words.
+    noise: Path | None = None
     batch_seconds: Seconds = 120.0  # of padded audio
     max_seconds: Seconds = 24.0  # longer utterances are left out, and counted
     augmentation: Augmentation = Augmentation()
@@ -56,9 +55,8 @@ class Optimizer(_Section):
     """AdamW with a linear warm-up and a linear fall to zero."""
 
     learning_rate: Annotated[float, pydantic.Field(gt=0)] = 1e-3
-    multipliers: dict[
-        str, Annotated[float, pydantic.Field(ge=0)]
-    ] = {}  # of the learning rate, e.g. encoder_0: 0.1
+    # Of the learning rate, by a part of the model, e.g. encoder_0: 0.1.
+    multipliers: dict[str, Annotated[float, pydantic.Field(ge=0)]] = {}
     weight_decay: Annotated[float, pydantic.Field(ge=0)] = 0.01
     clip_norm: Annotated[float, pydantic.Field(gt=0)] = 1.0
     warmup_share: Share = 0.05  # of all steps
@@ -72,15 +70,12 @@ class Run(_Section):
     data: Data
     optimizer: Optimizer = Optimizer()
     epochs: PositiveInt = 10
-    initialize: Path | None = (
-        None  # a Whisper encoder (.safetensors) or the run folder or bundle of an earlier run
-    )
-    frozen_encoders: Annotated[int, pydantic.Field(ge=0)] = (
-        0  # the first n are not trained; their outputs are cached
-    )
-    cached_copies: PositiveInt = (
-        1  # of each utterance for frozen encoders: the first clean, the others augmented
-    )
+    # A Whisper encoder (.safetensors), or the run folder or bundle of an earlier run.
+    initialize: Path | None = None
+    # The first n encoders are not trained; their outputs are cached.
+    frozen_encoders: Annotated[int, pydantic.Field(ge=0)] = 0
+    # Of each utterance through the frozen encoders: the first clean, the others augmented.
+    cached_copies: PositiveInt = 1
     mixed_precision: bool = False  # bfloat16, for processors and GPUs that have it
     checkpoint_steps: PositiveInt = 200
     seed: int = 0

@@ -1,6 +1,6 @@
 """From manifests to batches: decoded once, bucketed by length, padded.
 
-Batch i of an epoch is a function of (seed, epoch, i): that makes exact resume, and sharing among workers, simple.
+Batch i of an epoch is a function of (seed, epoch, i): that makes exact resume and sharding simple.
 """
 
 import hashlib
@@ -58,8 +58,8 @@ def fingerprint(content) -> str:
 class Batches(keras.utils.PyDataset):
     """Padded batches for `model.fit` and `model.predict`.
 
-    Each epoch shuffles the utterances within buckets of similar length, cuts the buckets into batches and shuffles
-    those. The number of batches is the same in every epoch.
+    Each epoch shuffles the utterances within buckets of similar length, cuts the buckets into batches and
+    shuffles those. The number of batches is the same in every epoch.
 
     Args:
       lengths: [utterances], of the inputs, in samples or frames.

@@ -1,8 +1,8 @@
 """Weights of Whisper's encoder, from whatever file they lie in: python -m training.import_whisper FILE OUTPUT
 
-Reads OpenAI's .pt, Hugging Face's .safetensors and CTranslate2's model.bin, and writes safetensors with the names
-of our `TransformerEncoder`. Nothing in a file is executed: a .pt is a zip of plain arrays and a pickled index, of
-which only the few instructions that describe tensors are obeyed.
+Reads OpenAI's .pt, Hugging Face's .safetensors and CTranslate2's model.bin, and writes safetensors with the
+names of our `TransformerEncoder`. Nothing in a file is executed: a .pt is a zip of plain arrays and a pickled
+index, of which only the few instructions that describe tensors are obeyed.
 """
 
 import argparse
@@ -41,7 +41,7 @@ class WeightsError(ValueError):
 
 
 def read_whisper(path: Path | str) -> dict[str, np.ndarray]:
-    """The encoder's weights, float32, under the variable paths of `TransformerEncoder` (without its own name).
+    """The encoder's float32 weights under the variable paths of `TransformerEncoder`, less its own name.
 
     Raises WeightsError where the file is no Whisper model in one of the three formats.
     """
@@ -64,7 +64,7 @@ def dimensions(weights: dict[str, np.ndarray]) -> dict:
 
 
 def assign_whisper(model, weights: dict[str, np.ndarray]) -> None:
-    """Sets the Transformer encoders of a `CTCModel`, block after block, also where they are split into several."""
+    """Sets the Transformer encoders of a `CTCModel`, block after block, also where they share it out."""
     block = 0
     for encoder in model.encoders:
         if not isinstance(encoder, TransformerEncoder):
@@ -115,7 +115,7 @@ def _rename(theirs: dict[str, np.ndarray], prefix: str, blocks: str, dialect: in
 
 
 def _read_ctranslate2(path: Path) -> dict[str, np.ndarray]:
-    """Variables of a CTranslate2 binary (format 6): names, shapes and little-endian arrays one after another."""
+    """Variables of a CTranslate2 binary (format 6): names, shapes and little-endian arrays in turn."""
     types = (np.float32, np.int8, np.int16, np.int32, np.float16)
     data = memoryview(path.read_bytes())
     position = 0

@@ -178,7 +178,7 @@ def describe_run(run: Run) -> None:
 
 
 def initialize(model: CTCModel, source: Path) -> None:
-    """Weights of a Whisper encoder, or all weights whose names and shapes fit, of an earlier run or a bundle."""
+    """Weights of a Whisper encoder, or all that fit by name and shape, of an earlier run or a bundle."""
     if source.suffix == ".safetensors":
         assign_whisper(model, load_file(source))
         return

@@ -10,7 +10,10 @@ ENCODERS = {"recurrent": RecurrentEncoder, "transformer": TransformerEncoder}
 
 
 def build_encoder(description: dict, name: str):
-    """An encoder from its description, e.g. {"type": "recurrent", "width": 320}; unknown words raise ValueError."""
+    """An encoder from its description, e.g. {"type": "recurrent", "width": 320}.
+
+    Raises ValueError for an unknown type or option.
+    """
     options = dict(description)
     kind = options.pop("type", None)
     if kind not in ENCODERS:

@@ -1,8 +1,8 @@
 """The LSTM recurrence over time, with its gradient in closed form.
 
-Automatic differentiation of a loop adds to the gradient of every weight at every step: megabytes of traffic a step,
-which made training on a CPU ten times slower at batch 16. Here the input projection stands before the loop, the loop
-carries only h and c, and the gradient of the recurrent weights is one matrix product after the loop.
+Automatic differentiation of a loop adds to the gradient of every weight at every step: megabytes of traffic a
+step, which made training on a CPU ten times slower at batch 16. Here the input projection stands before the
+loop, the loop carries only h and c, and the gradient of the recurrent weights is one matrix product after it.
 """
 
 from keras import ops
@@ -55,8 +55,8 @@ def _forward(projected, recurrent_kernel):
 def _scan(step, start, steps, reverse=False):
     """What each step adds to each part of the carry: tuple of [steps, directions, batch, …].
 
-    Only the index is scanned and shapes are restored: Keras' scan on TensorFlow takes several sequences only where
-    their length is static, and forgets the rank of its results where it is not.
+    Only the index is scanned and shapes are restored: Keras' scan on TensorFlow takes several sequences only
+    where their length is static, and forgets the rank of its results where it is not.
     """
     _, results = ops.scan(step, start, ops.arange(steps), reverse=reverse)
     return tuple(ops.reshape(r, (steps, *ops.shape(x))) for r, x in zip(results, start, strict=True))

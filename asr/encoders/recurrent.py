@@ -40,10 +40,10 @@ def _run_lstms(layers, inputs):
 class RecurrentEncoder(keras.layers.Layer):
     """Stacked, optionally bidirectional recurrences.
 
-    The weights are those of stock Keras layers, which run without a mask: padding stands at the end, where a forward
-    recurrence meets it last, and the backward recurrence reads each utterance reversed within its own length. So
-    padding changes nothing and the loop carries no mask. On a CPU the LSTM's two directions share one loop
-    (`asr.encoders.recurrence`); on a GPU the stock layers run, which may then use cuDNN.
+    The weights are those of stock Keras layers, which run without a mask: padding stands at the end, where a
+    forward recurrence meets it last, and the backward recurrence reads each utterance reversed within its own
+    length. So padding changes nothing and the loop carries no mask. On a CPU the LSTM's two directions share
+    one loop (`asr.encoders.recurrence`); on a GPU the stock layers run, which may then use cuDNN.
 
     Args:
       width: cells in each direction.
@@ -53,7 +53,8 @@ class RecurrentEncoder(keras.layers.Layer):
       stack: join this many neighbouring steps first (1, 2, 4 or 8).
       dropout: share of each layer's inputs dropped while training.
 
-    Call with x [batch, steps, features] and lengths [batch]; returns ([batch, steps', width or 2 × width], lengths').
+    Call with x [batch, steps, features] and lengths [batch]; returns x [batch, steps', width or 2 × width]
+    and lengths in steps'.
     """
 
     def __init__(

@@ -34,13 +34,13 @@ def _halvings(factor: int) -> int:
 class ConvSubsampling(keras.layers.Layer):
     """A stem of convolutions of width 3, the first at full rate and each further one with stride 2.
 
-    With factor 2 and the exact GELU this is the stem of Whisper's encoder (Radford et al. 2022, arXiv:2212.04356).
+    With factor 2 and the exact GELU this is the stem of Whisper's encoder (arXiv:2212.04356).
 
     Args:
       width: channels of every convolution.
       factor: 1, 2, 4 or 8.
 
-    Call with x [batch, frames, features] and lengths [batch]; returns ([batch, steps, width], lengths in steps).
+    Call with x [batch, frames, features] and lengths [batch]; returns x [batch, steps, width], lengths in steps.
     """
 
     def __init__(self, width: int, factor: int = 4, **kwargs):

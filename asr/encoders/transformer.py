@@ -110,9 +110,9 @@ class TransformerBlock(keras.layers.Layer):
 class TransformerEncoder(keras.layers.Layer):
     """Convolutional stem with sinusoidal positions, pre-norm blocks, a last LayerNorm.
 
-    `TransformerEncoder(width=384, layers=4, heads=6, subsampling=2)` is the encoder of Whisper tiny, and with its
-    weights (training/import_whisper.py) gives its numbers. It works on the true length of each utterance where the
-    original pads to 30 s; Whisper's weights know positions up to 30 s only.
+    `TransformerEncoder(width=384, layers=4, heads=6, subsampling=2)` is the encoder of Whisper tiny, and with
+    its weights (training/import_whisper.py) gives its numbers. It works on the true length of each utterance
+    where the original pads to 30 s; Whisper's weights know positions up to 30 s only.
 
     Args:
       width: of the residual stream.
@@ -124,7 +124,7 @@ class TransformerEncoder(keras.layers.Layer):
       final_norm: False where another encoder goes on from this one.
       dropout: share of each block's two outputs dropped while training.
 
-    Call with x [batch, frames, features] and lengths [batch]; returns ([batch, steps, width], lengths in steps).
+    Call with x [batch, frames, features] and lengths [batch]; returns x [batch, steps, width], lengths in steps.
     """
 
     def __init__(
