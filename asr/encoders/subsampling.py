@@ -3,6 +3,8 @@
 Every layer here halves with (length + 1) // 2: a last lone frame is kept.
 """
 
+import math
+
 import keras
 from keras import ops
 
@@ -22,6 +24,11 @@ def valid_steps(steps: int, lengths):
 def mask_padding(x, lengths):
     """x [batch, steps, width] with zeros beyond each utterance's end, whatever stood there."""
     return ops.where(valid_steps(ops.shape(x)[1], lengths)[:, :, None], x, ops.zeros_like(x))
+
+
+def gelu(x):
+    """The exact GELU (Hendrycks & Gimpel 2016); Keras' own uses an operator that ONNX lacks."""
+    return 0.5 * x * (1.0 + ops.erf(x / math.sqrt(2)))
 
 
 def _halvings(factor: int) -> int:
@@ -66,7 +73,7 @@ class ConvSubsampling(keras.layers.Layer):
             x = mask_padding(x, lengths)
             # Padded by hand: "same" would pad an odd and an even batch differently.
             x = convolution(ops.pad(x, [[0, 0], [1, 1], [0, 0]]))
-            x = ops.gelu(x, approximate=False)
+            x = gelu(x)
             if i > 0:
                 lengths = halved(lengths)
         return mask_padding(x, lengths), lengths

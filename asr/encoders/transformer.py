@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from asr.encoders.subsampling import ConvSubsampling, mask_padding, valid_steps
+from asr.encoders.subsampling import ConvSubsampling, gelu, mask_padding, valid_steps
 
 LONGEST_PERIOD_STEPS = 10_000
 
@@ -95,7 +95,7 @@ class TransformerBlock(keras.layers.Layer):
 
     def call(self, x, lengths, training=False):
         x = x + self.drop(self.attention(self.attention_norm(x), lengths), training=training)
-        y = ops.gelu(self.expand(self.feed_forward_norm(x)), approximate=False)
+        y = gelu(self.expand(self.feed_forward_norm(x)))
         return x + self.drop(self.contract(y), training=training)
 
     def compute_output_shape(self, x_shape, lengths_shape=None):

@@ -1,0 +1,93 @@
+"""Log-probs from a bundle: by ONNX Runtime from the exported graph, or by Keras from the weights."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from asr.bundle import Bundle, BundleError
+
+SHORTEST_SAMPLES = 400  # one window; shorter sound is padded with silence
+GRAPH = "engine.onnx"
+
+
+class Engine:
+    """The acoustic model, ready to run.
+
+    Args:
+      run: (samples [batch, samples], lengths [batch]) → (log-probs [batch, steps, units], steps [batch]).
+    """
+
+    def __init__(self, run):
+        self._run = run
+
+    @classmethod
+    def load(
+        cls, bundle: Bundle, threads: int | None = None, backend: Literal["onnx", "keras"] | None = None
+    ) -> "Engine":
+        """The engine of a bundle.
+
+        Args:
+          threads: that one computation may use, for ONNX Runtime; None leaves the choice to it.
+          backend: None takes the exported graph where the bundle has one, else Keras.
+
+        Raises BundleError where the graph or the weights cannot be used.
+        """
+        if backend is None:
+            backend = "onnx" if (bundle.directory / GRAPH).exists() else "keras"
+        return cls(_onnx_runner(bundle, threads) if backend == "onnx" else _keras_runner(bundle))
+
+    def log_probs(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Log-probabilities of every unit at every step: float32 [steps, units] for each utterance.
+
+        Args:
+          batch: float32 samples at 16 kHz, each [n]; up to 30 s with an encoder from Whisper.
+        """
+        lengths = np.array([max(len(samples), SHORTEST_SAMPLES) for samples in batch], dtype="int32")
+        padded = np.zeros((len(batch), int(lengths.max())), dtype="float32")
+        for row, samples in zip(padded, batch, strict=True):
+            row[: len(samples)] = samples
+        log_probs, steps = self._run(padded, lengths)
+        return [rows[:valid] for rows, valid in zip(log_probs, steps, strict=True)]
+
+
+def _onnx_runner(bundle: Bundle, threads: int | None):
+    import onnxruntime
+
+    path = bundle.directory / GRAPH
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = 3
+    # Idle threads that spin cost half again the processor time where two utterances are computed at once.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's own errors share no base class
+        raise BundleError(f"{path}: {str(error).splitlines()[0]}; run python -m training.export again") from None
+    if {i.name for i in session.get_inputs()} != {"inputs", "lengths"}:
+        raise BundleError(f"{path}: is no graph of ours; run python -m training.export again")
+
+    def run(samples, lengths):
+        return session.run(["log_probs", "steps"], {"inputs": samples, "lengths": lengths})
+
+    return run
+
+
+def _keras_runner(bundle: Bundle):
+    import keras
+
+    model = bundle.build_model()
+
+    class LogProbs(keras.Model):
+        """Compiles the road from samples to log-probs as one graph."""
+
+        def call(self, inputs):
+            outputs = model.log_probs(inputs)
+            return outputs["log_probs"], outputs["lengths"]
+
+    compiled = LogProbs()
+
+    def run(samples, lengths):
+        return compiled.predict_on_batch({"inputs": samples, "lengths": lengths})
+
+    return run

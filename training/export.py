@@ -1,0 +1,153 @@
+"""Write a bundle's engine.onnx, samples → log-probs: python -m training.export BUNDLE [--int8]
+
+The graph is traced by TensorFlow and converted by tf2onnx. A loop over time would become a slow ONNX loop, so the
+LSTMs are traced as TensorFlow's BlockLSTMV2, an operator of equal meaning, which is then written as ONNX's own LSTM.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ["KERAS_BACKEND"] = "tensorflow"  # only TensorFlow's graphs can be converted
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import onnx
+import tensorflow as tf
+import tf2onnx
+from onnxruntime.quantization import QuantType, quantize_dynamic
+
+from asr.bundle import Bundle, BundleError
+from asr.encoders import recurrent
+from asr.engine import GRAPH
+
+OPSET = 17
+KERAS_GATES = ("input", "forget", "cell", "output")
+ONNX_GATES = ("input", "output", "forget", "cell")
+
+
+def export(bundle: Bundle, int8: bool = False) -> Path:
+    """Writes the graph into the bundle and returns its path.
+
+    Args:
+      int8: weights of matrix products and LSTMs in 8 bits (activations are quantised as they come), a quarter of
+        the size; else float32.
+    """
+    model = bundle.build_model()
+
+    def run(inputs, lengths):
+        outputs = model.log_probs({"inputs": inputs, "lengths": lengths})
+        return {"log_probs": outputs["log_probs"], "steps": outputs["lengths"]}
+
+    signature = [tf.TensorSpec((None, None), tf.float32, "inputs"), tf.TensorSpec((None,), tf.int32, "lengths")]
+    with _lstms_as_one_operator():
+        graph, _ = tf2onnx.convert.from_function(
+            tf.function(run, input_signature=signature),
+            input_signature=signature,
+            opset=OPSET,
+            custom_op_handlers={"BlockLSTMV2": (_write_lstm, [])},
+        )
+    path = bundle.directory / GRAPH
+    if not int8:
+        onnx.save(graph, path)
+        return path
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / GRAPH
+        onnx.save(graph, whole)
+        quantize_dynamic(
+            whole,
+            path,
+            op_types_to_quantize=["MatMul", "LSTM"],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=_feature_nodes(graph),
+        )
+    return path
+
+
+def _feature_nodes(graph: onnx.ModelProto) -> list[str]:
+    """Matrix products of the log-mel: these stay in float32."""
+    return [node.name for node in graph.graph.node if "/features/" in node.name]
+
+
+@contextlib.contextmanager
+def _lstms_as_one_operator():
+    """While tracing, each LSTM becomes a single operator."""
+    original = recurrent._run_lstms
+    recurrent._run_lstms = lambda layers, inputs: [_trace_lstm(*pair) for pair in zip(layers, inputs, strict=True)]
+    try:
+        yield
+    finally:
+        recurrent._run_lstms = original
+
+
+def _trace_lstm(layer, x):
+    """x [batch, steps, features] through a Keras LSTM, as BlockLSTMV2: [batch, steps, width]."""
+    x = tf.transpose(x, (1, 0, 2))
+    batch, width = tf.shape(x)[1], layer.units
+    zeros = tf.zeros((batch, width))
+    weights = tf.concat([layer.cell.kernel.value, layer.cell.recurrent_kernel.value], axis=0)
+    peephole = tf.zeros((width,))
+    operator = tf.raw_ops.BlockLSTMV2(
+        seq_len_max=tf.cast(tf.shape(x)[0], tf.int64),
+        x=x,
+        cs_prev=zeros,
+        h_prev=zeros,
+        w=weights,
+        wci=peephole,
+        wcf=peephole,
+        wco=peephole,
+        b=layer.cell.bias.value,
+        cell_clip=-1,
+        use_peephole=False,
+    )
+    return tf.transpose(operator.h, (1, 0, 2))
+
+
+def _write_lstm(context, node, name, _):
+    """tf2onnx's handler: BlockLSTMV2 (with Keras' order of gates, see `_trace_lstm`) → Squeeze(LSTM)."""
+    weights = node.inputs[4].get_tensor_value(as_list=False)  # [features + width, 4 × width]
+    bias = node.inputs[8].get_tensor_value(as_list=False)
+    width = weights.shape[1] // 4
+
+    def reordered(gates):  # [..., 4 × width] in Keras' order → [1, 4 × width, ...] in ONNX's
+        parts = dict(zip(KERAS_GATES, np.split(gates, 4, axis=-1), strict=True))
+        return np.concatenate([parts[gate] for gate in ONNX_GATES], axis=-1).T[None].astype("float32")
+
+    constants = {
+        "W": reordered(weights[:-width]),
+        "R": reordered(weights[-width:]),
+        "B": np.concatenate([reordered(bias), np.zeros((1, 4 * width), "float32")], axis=1),
+        "axes": np.array([1], dtype="int64"),
+    }
+    names = {key: context.make_const(f"{name}_{key}", value).output[0] for key, value in constants.items()}
+    x, output = node.input[1], node.output[6]
+    users = context.find_output_consumers(output)
+    lstm = context.make_node(
+        "LSTM", [x, names["W"], names["R"], names["B"]], attr={"hidden_size": width}, name=f"{name}_lstm"
+    )
+    squeezed = context.make_node("Squeeze", [lstm.output[0], names["axes"]], name=f"{name}_squeeze")
+    for user in users:
+        context.replace_input(user, output, squeezed.output[0])
+    context.remove_node(node.name)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m training.export", description=__doc__.split("\n")[0])
+    parser.add_argument("bundle", help="name or folder of a bundle")
+    parser.add_argument("--int8", action="store_true", help="8-bit weights: a quarter of the size, faster")
+    options = parser.parse_args(arguments)
+    try:
+        path = export(Bundle.load(options.bundle), options.int8)
+    except BundleError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
