@@ -78,7 +78,7 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], visits: Visits) -> Non
     at_work = {again: gr.update(visible=False), stop: gr.update(visible=True)}
     at_rest = {again: gr.update(visible=True), stop: gr.update(visible=False)}
     done = {**at_rest, again: gr.update(visible=choices)}  # without a choice it would only say the same again
-    empty = {sound: gr.update(subtitles=[]), status: "", text: "", picture: ""}
+    empty = {sound: gr.update(subtitles=None), status: "", text: "", picture: ""}
 
     def begin(path: str, request: gr.Request) -> Update:
         """Answers at once, while the recording may have to wait for others."""
