@@ -65,8 +65,8 @@ class BeamDecoder:
         beta: float = 1.0,
         unknown_penalty: float = 1.0,
         hotword_weight: float = 1.0,
-        score_margin: float = 14.0,
-        least_unit_log_prob: float = -8.0,
+        score_margin: float = 10.0,
+        least_unit_log_prob: float = -6.0,
         scorers: Sequence[Scorer] = (),
     ):
         if beam < 1:
@@ -142,7 +142,7 @@ class BeamDecoder:
             yield from prefix_search.search(log_probs, self.units, self.scorers, self.pruning)
             return
         scores, ids, begin = compiled_search.search(
-            log_probs, *self._unit_text, self._language, *self.pruning
+            log_probs, self._unit_text, self._language, *self.pruning
         )
         for score, (first, last) in zip(scores.tolist(), pairwise(begin.tolist()), strict=True):
             yield score, tuple(ids[first:last].tolist())
@@ -166,6 +166,7 @@ class BeamDecoder:
             hot_next=self._automaton.next,
             hot_credit=self._automaton.credit,
             hot_reward=self._automaton.reward,
+            hot_most_credit=float(self._automaton.credit.max()),
         )
 
     def _unknown_cost(self, letters: str, finished: bool) -> float:

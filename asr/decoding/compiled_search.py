@@ -17,6 +17,7 @@ from asr.decoding.ngram import narrowed, ngram_log_prob, word_length
 
 BOUNDARY = 32  # the byte of a space
 INITIAL_NODES = 1 << 14
+EPSILON = 1e-9  # beyond what rounding does to a score
 
 NODE = np.dtype(
     [
@@ -32,6 +33,7 @@ NODE = np.dtype(
         ("letters", np.int32),  # bytes of the unfinished word
         ("hot", np.int32),  # state of the hot words' automaton
         ("settled", np.float64),  # worth of the finished words
+        ("unfinished", np.float64),  # worth of the unfinished word
         ("rewards", np.float64),  # of finished hot words
         ("language", np.float64),  # worth of all the text so far
     ],
@@ -51,107 +53,161 @@ class Language(NamedTuple):
     hot_next: np.ndarray
     hot_credit: np.ndarray
     hot_reward: np.ndarray
+    hot_most_credit: float  # the highest one
+
+
+class Prefixes(NamedTuple):
+    """Prefixes of one step, as arrays: their nodes, and logarithms of the probability of their paths.
+
+    `blank` is that of the paths that end in a blank, `unit` of those that end in the prefix's last unit,
+    `sound` of both; `score` is sound and language together.
+    """
+
+    node: np.ndarray
+    blank: np.ndarray
+    unit: np.ndarray
+    sound: np.ndarray
+    score: np.ndarray
 
 
 @compiled
-def search(log_probs, unit_bytes, unit_begin, language, beam, score_margin, least_unit_log_prob):
+def search(log_probs, unit_text, language, beam, score_margin, least_unit_log_prob):
     """Scores [n] (best first), units of all results one after the other, and where each begins [n + 1].
 
     Args:
       log_probs: float32 [steps, units].
-      unit_bytes, unit_begin: the units' UTF-8 text, one after the other, and where each begins [units + 1].
+      unit_text: the units' UTF-8 bytes, one after the other, and where each begins [units + 1].
       language: `Language`.
       beam, score_margin, least_unit_log_prob: `Pruning`.
     """
     steps, size = log_probs.shape
     most = beam * size  # candidates of a step: each prefix as it is or with one unit more
     nodes = np.empty(max(INITIAL_NODES, 2 * most), NODE)
-    history = np.empty(max(1, language.tables.order - 1), np.int64)
     _set_root(nodes, language)
     count = 1
-
-    entry_node = np.zeros(beam, np.int64)
-    entry_blank = np.zeros(beam)
-    entry_unit = np.full(beam, -np.inf)
-    entry_sound = np.zeros(beam)
+    history = np.empty(max(1, language.tables.order - 1), np.int64)
+    kept, candidates = _prefixes(beam), _prefixes(most)
+    kept.node[0], kept.blank[0], kept.unit[0], kept.sound[0], kept.score[0] = 0, 0.0, -np.inf, 0.0, 0.0
     entries = 1
-    node_of = np.empty(most, np.int64)
-    blank = np.empty(most)
-    unit_end = np.empty(most)
-    score = np.empty(most)
     likely = np.empty(size, np.int64)
+    ends_word = np.zeros(size, np.bool_)
+    for unit in range(1, size):
+        ends_word[unit] = unit_text[0][unit_text[1][unit]] == BOUNDARY
+    active_child = np.empty((beam, size), np.int64)
 
     for step in range(steps):
+        row = log_probs[step]
         if count + most > len(nodes):
-            count, nodes = _drop_unreachable(nodes, count, entry_node[:entries], most)
-        best_unit = np.float64(log_probs[step].max())
+            count, nodes = _drop_unreachable(nodes, count, kept.node[:entries], most)
+        best_unit = np.float64(row.max())
         threshold = min(least_unit_log_prob, best_unit)
         likely_count = 0
         for unit in range(1, size):
-            if log_probs[step, unit] >= threshold:
+            if row[unit] >= threshold:
                 likely[likely_count] = unit
                 likely_count += 1
-        limit = entry_sound[0] + nodes[entry_node[0]].language + best_unit - score_margin
 
+        floor = np.inf
         for i in range(entries):  # the same text as before
-            node = entry_node[i]
-            node_of[i] = node
-            blank[i] = entry_sound[i] + log_probs[step, 0]
-            unit_end[i] = entry_unit[i] + log_probs[step, nodes[node].unit]
-        candidates = entries
+            node = kept.node[i]
+            candidates.node[i] = node
+            candidates.blank[i] = kept.sound[i] + row[0]
+            candidates.unit[i] = kept.unit[i] + row[nodes[node].unit]
+            floor = min(floor, log_add(candidates.blank[i], candidates.unit[i]) + nodes[node].language)
+        # If these alone fill the beam, nothing below the last of them can get into it.
+        floor = floor - EPSILON if entries == beam else -np.inf
+        limit = kept.score[0] + best_unit - score_margin
+        _find_active_children(nodes, kept.node[:entries], active_child)
+
+        size_now = entries
         for i in range(entries):  # one unit more
-            node = entry_node[i]
+            node = kept.node[i]
+            worth = nodes[node].language
+            most_gain = _most_gain(nodes, node, language)
             for j in range(likely_count):
                 unit = likely[j]
-                before = entry_blank[i] if nodes[node].unit == unit else entry_sound[i]
-                arrival = before + log_probs[step, unit]
-                if arrival + nodes[node].language < limit or arrival == -np.inf:
+                before = kept.blank[i] if nodes[node].unit == unit else kept.sound[i]
+                arrival = before + row[unit]
+                if arrival + worth < limit or arrival == -np.inf:
+                    continue
+                place = active_child[i, unit]
+                if place >= 0:
+                    candidates.unit[place] = log_add(candidates.unit[place], arrival)
+                    continue
+                if arrival + worth + most_gain < floor and not ends_word[unit]:
                     continue
                 child = np.int64(nodes[node].child)
                 while child >= 0 and nodes[child].unit != unit:
                     child = np.int64(nodes[child].sibling)
                 if child < 0:
                     child = count
-                    text = unit_bytes[unit_begin[unit] : unit_begin[unit + 1]]
-                    _append(nodes, child, node, unit, text, language, history)
                     count += 1
-                place = nodes[child].entry
-                if place >= 0:
-                    unit_end[place] = log_add(unit_end[place], arrival)
-                else:
-                    node_of[candidates] = child
-                    blank[candidates] = -np.inf
-                    unit_end[candidates] = arrival
-                    candidates += 1
-
+                    text = unit_text[0][unit_text[1][unit] : unit_text[1][unit + 1]]
+                    _append(nodes, child, node, unit, text, language, history)
+                if arrival + nodes[child].language >= floor:
+                    candidates.node[size_now] = child
+                    candidates.blank[size_now] = -np.inf
+                    candidates.unit[size_now] = arrival
+                    size_now += 1
         for i in range(entries):
-            nodes[entry_node[i]].entry = -1
-        best = -np.inf
-        for i in range(candidates):
-            score[i] = log_add(blank[i], unit_end[i]) + nodes[node_of[i]].language
-            best = max(best, score[i])
-        kept = 0
-        within = np.empty(candidates, np.int64)
-        for i in range(candidates):
-            if score[i] >= best - score_margin:
-                within[kept] = i
-                kept += 1
-        within = within[:kept]
-        ranked = within[np.argsort(-score[within], kind="mergesort")]
-        entries = min(beam, kept)
-        for i in range(entries):
-            candidate = ranked[i]
-            entry_node[i] = node_of[candidate]
-            entry_blank[i] = blank[candidate]
-            entry_unit[i] = unit_end[candidate]
-            entry_sound[i] = log_add(blank[candidate], unit_end[candidate])
-            nodes[entry_node[i]].entry = i
+            nodes[kept.node[i]].entry = -1
+        entries = _select(nodes, candidates, size_now, kept, score_margin)
 
     finals = np.empty(entries)
     for i in range(entries):
-        finals[i] = entry_sound[i] + _final_worth(nodes, entry_node[i], language, history)
+        finals[i] = kept.sound[i] + _final_worth(nodes, kept.node[i], language, history)
     ranked = np.argsort(-finals, kind="mergesort")
-    return finals[ranked], *_spelled(nodes, entry_node[ranked])
+    return finals[ranked], *_spelled(nodes, kept.node[ranked])
+
+
+@compiled
+def _prefixes(size):
+    return Prefixes(np.empty(size, np.int64), np.empty(size), np.empty(size), np.empty(size), np.empty(size))
+
+
+@compiled
+def _find_active_children(nodes, entry_nodes, active_child):
+    """active_child[i, unit]: the place in the beam of entry i with one unit more, -1 if it is not there."""
+    active_child[: len(entry_nodes)] = -1
+    for i in range(len(entry_nodes)):
+        node = entry_nodes[i]
+        if node > 0:
+            parent = nodes[nodes[node].parent].entry
+            if parent >= 0:
+                active_child[parent, nodes[node].unit] = i
+
+
+@compiled
+def _most_gain(nodes, node, language):
+    """By how much, at most, the worth of a prefix rises with a unit that ends no word."""
+    here = nodes[node]
+    gain = language.hot_most_credit - language.hot_credit[here.hot]
+    if language.has_words:
+        # The fewer words begin so, the less it is worth; unless as an unknown word it is worth more.
+        gain += max(0.0, _unknown_worth(here.letters + 1, language) - here.unfinished)
+    return gain
+
+
+@compiled
+def _select(nodes, candidates, size, kept, score_margin):
+    """Moves the best candidates to `kept`, best first; returns how many."""
+    best = -np.inf
+    for i in range(size):
+        candidates.sound[i] = log_add(candidates.blank[i], candidates.unit[i])
+        candidates.score[i] = candidates.sound[i] + nodes[candidates.node[i]].language
+        best = max(best, candidates.score[i])
+    within = np.flatnonzero(candidates.score[:size] >= best - score_margin)
+    ranked = within[np.argsort(-candidates.score[within], kind="mergesort")]
+    entries = min(len(kept.node), len(ranked))
+    for i in range(entries):
+        candidate = ranked[i]
+        kept.node[i] = candidates.node[candidate]
+        kept.blank[i] = candidates.blank[candidate]
+        kept.unit[i] = candidates.unit[candidate]
+        kept.sound[i] = candidates.sound[candidate]
+        kept.score[i] = candidates.score[candidate]
+        nodes[kept.node[i]].entry = i
+    return entries
 
 
 @compiled
@@ -172,7 +228,7 @@ def _set_root(nodes, language):
     root.word_node = 0
     root.first, root.last, root.letters = 0, len(language.mass) - 1, 0
     root.hot = 0
-    root.settled = root.rewards = root.language = 0.0
+    root.settled = root.unfinished = root.rewards = root.language = 0.0
 
 
 @compiled
@@ -197,8 +253,8 @@ def _append(nodes, child, parent, unit, text, language, history):
                 new.word = word
                 new.settled += worth
                 new.first, new.last, new.letters = 0, len(language.mass) - 1, 0
-    worth = new.settled + _unfinished_worth(nodes, child, language)
-    new.language = worth + (new.rewards + language.hot_credit[new.hot])
+    new.unfinished = _unfinished_worth(nodes, child, language)
+    new.language = new.settled + new.unfinished + (new.rewards + language.hot_credit[new.hot])
 
 
 @compiled
@@ -237,8 +293,14 @@ def _unfinished_worth(nodes, node, language):
     mass = language.mass[here.last] - language.mass[here.first]
     if mass > 0:
         return language.alpha * math.log(mass)
+    return _unknown_worth(here.letters, language)
+
+
+@compiled
+def _unknown_worth(letters, language):
+    """Worth of an unfinished word of so many letters that no known word begins with."""
     unknown = language.tables.unigram_log_probs[language.tables.unknown_id]
-    return language.alpha * unknown - language.unknown_penalty * here.letters
+    return language.alpha * unknown - language.unknown_penalty * letters
 
 
 @compiled
