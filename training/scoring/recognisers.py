@@ -30,15 +30,10 @@ _ROOT = Path(__file__).parents[2]
 
 def _hark(model: str, threads: int, decoder: str) -> Transcribe:
     from asr import Recognizer
-    from training.scoring.systems import transcribe_utterances
+    from training.scoring.systems import utterance_transcriber
 
-    recognizer = Recognizer.load(model, threads=threads)
-
-    def transcribe(samples: np.ndarray) -> str:
-        [words] = transcribe_utterances(recognizer, [samples], decoder or None)
-        return " ".join(word.text for word in words)
-
-    return transcribe
+    transcribe = utterance_transcriber(Recognizer.load(model, threads=threads), decoder or None)
+    return lambda samples: " ".join(word.text for word in transcribe([samples])[0])
 
 
 def _faster_whisper(model: str, threads: int, beam: str) -> Transcribe:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from asr.audio import SAMPLE_RATE, AudioError
-from asr.decoding.greedy import words_of
 from asr.recognizer import Recognizer
 from asr.transcript import Word
 from training.augmentation import apply_condition
@@ -65,6 +64,7 @@ def hear(
       seed: of the degradation.
       progress: wraps the batches; shows how far it is.
     """
+    transcribe = utterance_transcriber(recognizer, decoder)
     hearing = Hearing()
     by_length = sorted(references, key=lambda one: (one.duration_seconds or 0.0, one.id))
     batches = [by_length[start : start + _BATCH] for start in range(0, len(by_length), _BATCH)]
@@ -75,7 +75,7 @@ def hear(
         ]
         hearing.speech_seconds += sum(len(samples) for _, samples in read) / SAMPLE_RATE
         began = time.perf_counter()
-        words = transcribe_utterances(recognizer, [samples for _, samples in read], decoder)
+        words = transcribe([samples for _, samples in read])
         hearing.compute_seconds += time.perf_counter() - began
         for (one, _), spoken in zip(read, words, strict=True):
             timed = tuple(TimedWord(word.text, word.start, word.end, word.confidence) for word in spoken)
@@ -83,25 +83,27 @@ def hear(
     return hearing
 
 
-def transcribe_utterances(
-    recognizer: Recognizer, utterances: Sequence[np.ndarray], decoder: str | None = None
-) -> list[list[Word]]:
-    """The words of each utterance, float32 [samples]; those up to WINDOW_SECONDS in one batch."""
-    decode = recognizer._decode(decoder, ())
-    whole = [row for row, samples in enumerate(utterances) if len(samples) <= WINDOW_SECONDS * SAMPLE_RATE]
-    log_probs = {}
-    if whole:
-        log_probs = dict(
-            zip(whole, recognizer.engine.log_probs([utterances[row] for row in whole]), strict=True)
-        )
-    step_seconds = recognizer.bundle.step_seconds
-    confidence = recognizer.bundle.config.get("confidence")
-    return [
-        words_of(decode(log_probs[row]), log_probs[row], recognizer.units, step_seconds, confidence)
-        if row in log_probs
-        else list(recognizer.transcribe((samples, SAMPLE_RATE), decoder=decoder).words)
-        for row, samples in enumerate(utterances)
-    ]
+def utterance_transcriber(
+    recognizer: Recognizer, decoder: str | None = None
+) -> Callable[[Sequence[np.ndarray]], list[list[Word]]]:
+    """A function from utterances, float32 [samples] each, to the words of each; a language model is read once.
+
+    Utterances up to WINDOW_SECONDS go through the model in one batch.
+    """
+    decode = recognizer.decoder(decoder)
+
+    def transcribe(utterances: Sequence[np.ndarray]) -> list[list[Word]]:
+        rows = [row for row, samples in enumerate(utterances) if len(samples) <= WINDOW_SECONDS * SAMPLE_RATE]
+        whole = recognizer.engine.log_probs([utterances[row] for row in rows]) if rows else []
+        log_probs = dict(zip(rows, whole, strict=True))
+        return [
+            decode(log_probs[row])
+            if row in log_probs
+            else list(recognizer.transcribe((samples, SAMPLE_RATE), decoder=decoder).words)
+            for row, samples in enumerate(utterances)
+        ]
+
+    return transcribe
 
 
 def _read(references: Sequence[Reference], hearing: Hearing) -> Iterator[tuple[Reference, np.ndarray]]:
