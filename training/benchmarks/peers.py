@@ -105,7 +105,7 @@ def table(results: dict[str, Any], speed: Sequence[dict[str, Any]]) -> str:
         if difference:
             low, high = difference["interval"]
             turned = [None, None] if low is None else [0.0 - high, 0.0 - low]
-            cells += [percent(-difference["difference"]), interval_text(turned)]
+            cells += [percent(0.0 - difference["difference"]), interval_text(turned)]
             cells += [p_text(difference["bootstrap_p"]), p_text(difference["mapsswe"]["p"])]
         else:
             cells += [""] * 4

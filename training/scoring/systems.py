@@ -86,7 +86,7 @@ def hear(
 def utterance_transcriber(
     recognizer: Recognizer, decoder: str | None = None
 ) -> Callable[[Sequence[np.ndarray]], list[list[Word]]]:
-    """A function from utterances, float32 [samples] each, to the words of each; a language model is read once.
+    """A function from utterances, float32 [samples] each, to the words of each; reads a language model once.
 
     Utterances up to WINDOW_SECONDS go through the model in one batch.
     """
