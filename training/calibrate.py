@@ -1,7 +1,7 @@
 """Fit how far a model's word confidence can be trusted: python -m training.calibrate MANIFEST... --model DIR
 
-Hears the manifests greedily, looks which words are right, and writes the `confidence` of model.json: the scale and
-offset on the logit of a word's raw confidence that make its likelihood largest (Platt 1999).
+Hears the manifests greedily, looks which words are right, and writes the `confidence` of model.json: the
+scale and offset on the logit of a word's raw confidence that make its likelihood largest (Platt 1999).
 """
 
 import argparse
@@ -26,7 +26,7 @@ from training.scoring.transcripts import read_references
 
 
 def fit(raw: np.ndarray, is_right: np.ndarray) -> dict[str, float]:
-    """Scale and offset from raw confidences [words] in [0, 1] and whether each word is right, [words] bool."""
+    """Scale and offset, from raw confidences [words] in [0, 1] and whether each word is right."""
     logits = confidence_logit(raw)
 
     def negative_log_likelihood(parameters):
@@ -38,7 +38,7 @@ def fit(raw: np.ndarray, is_right: np.ndarray) -> dict[str, float]:
 
 
 def judged_words(recognizer: Recognizer, manifests: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
-    """Confidence of every word heard in the manifests, and whether it is right: float [words], bool [words]."""
+    """Confidence [words] of all that was heard in the manifests, and whether it is right [words]."""
     references = [reference for manifest in manifests for reference in read_references(manifest)]
     heard = hear(recognizer, references, decoder="greedy", progress=progress("hearing")).heard
     references = [reference for reference in references if reference.id in heard]

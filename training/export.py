@@ -1,8 +1,8 @@
 """Write a bundle's engine.onnx, samples → log-probs: python -m training.export BUNDLE [--int8]
 
-The graph is traced by TensorFlow and converted by tf2onnx. A loop over time would become a slow ONNX loop, so
-the LSTMs are traced as TensorFlow's BlockLSTMV2, an operator of equal meaning, which is then written as ONNX's
-own LSTM.
+The graph is traced by TensorFlow and converted by tf2onnx. A loop over time would become a slow ONNX
+loop, so the LSTMs are traced as TensorFlow's BlockLSTMV2, an operator of equal meaning, which is then written
+as ONNX's own LSTM.
 """
 
 import argparse
@@ -34,8 +34,8 @@ def export(bundle: Bundle, int8: bool = False) -> Path:
     """Writes the graph into the bundle and returns its path.
 
     Args:
-      int8: weights of matrix products and LSTMs in 8 bits (activations are quantised as they come), a third of
-        the size; else float32. The log-mel stays in float32 in any case: 8 bits cannot hold its range.
+      int8: weights of matrix products and LSTMs in 8 bits (activations are quantised as they come), a third
+        of the size; else float32. The log-mel stays in float32 in any case: 8 bits cannot hold its range.
     """
     model = bundle.build_model()
 
