@@ -47,7 +47,7 @@ class ConvSubsampling(keras.layers.Layer):
       width: channels of every convolution.
       factor: 1, 2, 4 or 8.
 
-    Call with x [batch, frames, features] and lengths [batch]; returns x [batch, steps, width], lengths in steps.
+    Call with x [batch, frames, features] and lengths [batch]; returns x [batch, steps, width] and lengths.
     """
 
     def __init__(self, width: int, factor: int = 4, **kwargs):

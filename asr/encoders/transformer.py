@@ -124,7 +124,7 @@ class TransformerEncoder(keras.layers.Layer):
       final_norm: False where another encoder goes on from this one.
       dropout: share of each block's two outputs dropped while training.
 
-    Call with x [batch, frames, features] and lengths [batch]; returns x [batch, steps, width], lengths in steps.
+    Call with x [batch, frames, features] and lengths [batch]; returns x [batch, steps, width] and lengths.
     """
 
     def __init__(
