@@ -49,8 +49,8 @@ class LogMel(keras.layers.Layer):
         samples = ops.cast(samples, "float32")
         frame_lengths = self.output_lengths(lengths)
         half = N_FFT // 2
-        start = ops.flip(samples[:, 1 : half + 1], axis=1)
-        padded = ops.concatenate([start, samples, ops.zeros_like(samples[:, :half])], axis=1)
+        ended = ops.pad(samples, [[0, 0], [0, half]])  # first, so that a short batch has enough to mirror
+        padded = ops.concatenate([ops.flip(ended[:, 1 : half + 1], axis=1), ended], axis=1)
         spectrum = ops.conv(padded[:, :, None], _dft_basis(), strides=HOP_SAMPLES, padding="valid")
         spectrum = spectrum[:, : ops.shape(samples)[1] // HOP_SAMPLES]  # as Whisper, drop the last frame
         real, imaginary = ops.split(spectrum, 2, axis=-1)
@@ -62,7 +62,7 @@ class LogMel(keras.layers.Layer):
         silence = np.float32(np.log10(POWER_FLOOR))
         # Frames after the end must not count for the maximum: there the window still reaches into speech.
         valid = mask_padding(log_mel - silence, frame_lengths) + silence
-        loudest = ops.max(valid, axis=(1, 2), keepdims=True)
+        loudest = ops.max(valid, axis=(1, 2), keepdims=True, initial=silence)
         log_mel = ops.maximum(log_mel, loudest - WHISPER_RANGE_LOG10)
         return mask_padding((log_mel + 4.0) / 4.0, frame_lengths), frame_lengths
 

@@ -1,0 +1,145 @@
+"""asr/features.py against librosa, on a voice that is synthesised here."""
+
+import keras
+import librosa
+import numpy as np
+import pytest
+from keras import ops
+
+from asr.audio import SAMPLE_RATE
+from asr.features import HOP_SAMPLES, N_FFT, LogMel, SpecAugment
+
+TOLERANCE = 1e-4
+FORMANTS_HZ = (700, 1200, 2600)
+
+
+def voice(seconds: float, seed: int = 0) -> np.ndarray:
+    """Harmonics of a gliding pitch under formants, with pauses and a little breath: float32 [samples]."""
+    random = np.random.default_rng(seed)
+    time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    pitch_hz = 120 + 20 * np.sin(2 * np.pi * 0.8 * time + seed)
+    phase = 2 * np.pi * np.cumsum(pitch_hz) / SAMPLE_RATE
+    sound = 0.002 * random.standard_normal(len(time))
+    syllables = np.clip(np.sin(2 * np.pi * 2.5 * time), 0, 1)
+    for harmonic in range(1, 40):
+        level = sum(1 / (1 + ((harmonic * 120 - formant) / 100) ** 2) for formant in FORMANTS_HZ)
+        sound += 0.1 * level * syllables * np.sin(harmonic * phase)
+    return sound.astype("float32")
+
+
+def librosa_features(samples: np.ndarray, mels: int, scale: str) -> np.ndarray:
+    half = N_FFT // 2
+    padded = np.pad(np.pad(samples, (half, 0), mode="reflect"), (0, half))
+    mel = librosa.feature.melspectrogram(
+        y=padded, sr=SAMPLE_RATE, n_fft=N_FFT, hop_length=HOP_SAMPLES, n_mels=mels, center=False
+    )
+    mel = np.maximum(mel[:, : len(samples) // HOP_SAMPLES], 1e-10).T
+    if scale == "natural":
+        return np.log(mel)
+    log_mel = np.log10(mel)
+    return (np.maximum(log_mel, log_mel.max() - 8.0) + 4.0) / 4.0
+
+
+def features_of(layer, sounds, padding=0):
+    lengths = np.int32([len(sound) for sound in sounds])
+    samples = np.zeros((len(sounds), lengths.max() + padding), "float32")
+    for row, sound in zip(samples, sounds, strict=True):
+        row[: len(sound)] = sound
+    features, frames = layer(samples, lengths)
+    return ops.convert_to_numpy(features), ops.convert_to_numpy(frames)
+
+
+@pytest.mark.parametrize("scale", ["whisper", "natural"])
+@pytest.mark.parametrize("mels", [80, 40])
+def test_equals_librosa(scale, mels):
+    sound = voice(1.3)
+    features, frames = features_of(LogMel(mels, scale), [sound])
+    assert frames[0] == len(sound) // HOP_SAMPLES
+    expected = librosa_features(sound, mels, scale)
+    # Where a band holds almost nothing, float32's rounding of the loud ones shows.
+    audible = expected > expected.max() - (2.0 if scale == "whisper" else np.log(1e8))
+    assert audible.mean() > 0.9
+    np.testing.assert_allclose(features[0][audible], expected[audible], atol=TOLERANCE, rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("scale", ["whisper", "natural"])
+def test_padding_changes_nothing(scale):
+    layer = LogMel(scale=scale)
+    sounds = [voice(0.8), 0.01 * voice(0.31, seed=1), voice(1, seed=2)[:180], voice(1, seed=3)[:1601]]
+    together, frames = features_of(layer, sounds, padding=777)
+    for i, sound in enumerate(sounds):
+        alone, alone_frames = features_of(layer, [sound])
+        assert frames[i] == alone_frames[0] == len(sound) // HOP_SAMPLES
+        np.testing.assert_allclose(together[i, : frames[i]], alone[0], atol=TOLERANCE)
+        assert not np.any(together[i, frames[i] :])
+
+
+def test_less_than_a_frame_and_silence():
+    features, frames = features_of(LogMel(), [np.zeros(1, "float32")])
+    assert features.shape == (1, 0, 80)
+    assert frames[0] == 0
+    features, _ = features_of(LogMel(), [np.zeros(3200, "float32")])
+    np.testing.assert_allclose(features, (np.log10(1e-10) + 4) / 4, atol=1e-6)
+
+
+def test_float32_under_mixed_precision():
+    sound = voice(0.5)
+    expected, _ = features_of(LogMel(), [sound])
+    before = keras.mixed_precision.dtype_policy()
+    keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
+    try:
+        layer = LogMel()
+    finally:
+        keras.mixed_precision.set_dtype_policy(before)
+    features, _ = features_of(layer, [sound])
+    assert features.dtype == np.float32
+    np.testing.assert_array_equal(features, expected)
+
+
+def test_configuration_and_shapes():
+    layer = LogMel(mels=24, scale="natural")
+    again = LogMel.from_config(layer.get_config())
+    sound = voice(0.2)
+    np.testing.assert_array_equal(features_of(again, [sound])[0], features_of(layer, [sound])[0])
+    assert layer.compute_output_shape((3, 3210)) == ((3, 20, 24), (3,))
+    assert not layer.weights
+    with pytest.raises(ValueError, match="scale is 'db': use 'whisper' or 'natural'"):
+        LogMel(scale="db")
+
+
+def longest_run(flags) -> int:
+    runs = np.flatnonzero(np.diff(np.concatenate([[0], np.int8(flags), [0]])))
+    return int(max(runs[1::2] - runs[::2], default=0))
+
+
+def test_masks_only_while_training():
+    features = np.ones((2, 50, 16), "float32")
+    layer = SpecAugment()
+    np.testing.assert_array_equal(layer(features, np.int32([50, 30])), features)
+    assert np.any(ops.convert_to_numpy(layer(features, np.int32([50, 30]), training=True)) == 0)
+
+
+def test_masks_are_bounded():
+    layer = SpecAugment(
+        frequency_masks=1, frequency_width=5, time_masks=1, time_width=12, time_share=0.2, seed=1
+    )
+    lengths = np.int32([100, 40] * 100)
+    y = ops.convert_to_numpy(layer(np.ones((200, 100, 16), "float32"), lengths, training=True))
+    masked_steps, masked_mels = np.all(y == 0, axis=2), np.all(y == 0, axis=1)
+    np.testing.assert_array_equal(y == 0, masked_steps[:, :, None] | masked_mels[:, None, :])
+    for i, length in enumerate(lengths):
+        widest = min(12, 0.2 * length)
+        assert longest_run(masked_steps[i]) <= np.ceil(widest)
+        assert not np.any(masked_steps[i, length:])
+        assert longest_run(masked_mels[i]) <= 5
+    assert {longest_run(row) for row in masked_mels} == {0, 1, 2, 3, 4, 5}
+    assert max(longest_run(row) for row in masked_steps[::2]) >= 11
+    assert len(np.unique(masked_steps, axis=0)) > 100  # each utterance has its own
+
+
+def test_masks_follow_the_seed():
+    features, lengths = np.ones((4, 60, 16), "float32"), np.int32([60] * 4)
+    first, second = SpecAugment(seed=3), SpecAugment.from_config(SpecAugment(seed=3).get_config())
+    one = ops.convert_to_numpy(first(features, lengths, training=True))
+    np.testing.assert_array_equal(second(features, lengths, training=True), one)
+    assert np.any(ops.convert_to_numpy(first(features, lengths, training=True)) != one)
