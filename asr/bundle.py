@@ -115,7 +115,22 @@ def available_bundles() -> list[Bundle]:
 
 
 def save_bundle(directory: Path, model: "CTCModel", units: Units, language: str = "en") -> Path:
-    """Writes model.json, units.txt and float16 weights; returns the folder."""
+    """Writes model.json, units.txt and float16 weights; returns the folder.
+
+    Raises BundleError, before it writes anything, where a weight is not finite in float16.
+    """
+    weights = {}
+    for variable in model.weights:
+        if "seed_generator" in variable.path:
+            continue
+        with np.errstate(over="ignore"):
+            value = variable.numpy().astype("float16")
+        name = variable_name(variable)
+        if not np.all(np.isfinite(value)):
+            raise BundleError(
+                f"{directory}: {name} is not finite in float16; train from an earlier checkpoint"
+            )
+        weights[name] = value
     directory.mkdir(parents=True, exist_ok=True)
     config = {
         "format_version": FORMAT_VERSION,
@@ -126,11 +141,6 @@ def save_bundle(directory: Path, model: "CTCModel", units: Units, language: str 
     }
     (directory / "model.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     units.save(directory / "units.txt")
-    weights = {
-        variable_name(v): np.array(v, dtype="float16")
-        for v in model.weights
-        if "seed_generator" not in v.path
-    }
     save_file(weights, weights_path(directory))
     return directory
 
