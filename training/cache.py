@@ -19,7 +19,10 @@ class Ragged:
         self.key = index["key"]
         self.offsets = np.load(folder / "offsets.npy")
         shape = (int(self.offsets[-1]), *index["shape"])
-        self.data = np.memmap(folder / "data.bin", dtype=index["dtype"], mode="r", shape=shape)
+        if shape[0]:
+            self.data = np.memmap(folder / "data.bin", dtype=index["dtype"], mode="r", shape=shape)
+        else:  # an empty file cannot be mapped
+            self.data = np.zeros(shape, index["dtype"])
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -89,6 +89,8 @@ def load_config(path: Path | str, overrides: list[str] | None = None) -> Run:
     path = Path(path)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        if not isinstance(content, dict):
+            raise ConfigError(f"{path}: a config is a mapping of keys to values")
         for override in overrides or []:
             _override(content, override)
         return Run.model_validate(content)
@@ -111,4 +113,7 @@ def _override(content: dict, override: str) -> None:
         content = content.setdefault(section, {})
         if not isinstance(content, dict):
             raise ConfigError(f"{override!r}: {section} is no section")
-    content[last] = yaml.safe_load(value)
+    try:
+        content[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{override!r}: not YAML: {' '.join(str(error).split())}") from None

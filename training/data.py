@@ -67,7 +67,7 @@ class Batches(keras.utils.PyDataset):
       labels: unit ids of each utterance.
       rate: samples or frames a second.
       batch_seconds: padded length of a batch; at least one utterance goes into each.
-      seed: of order and augmentation; None keeps the order by length and the same randomness every epoch.
+      seed: of order and augmentation; None keeps one order, from short to long buckets, and one randomness.
 
     Yields ({"inputs", "lengths"}, {"labels", "label_lengths"}).
     """

@@ -1,0 +1,98 @@
+"""training/config.py: what a YAML file may say, and how wrong ones are refused."""
+
+from pathlib import Path
+
+import pytest
+
+from training.config import ConfigError, load_config
+
+CONFIGS = Path(__file__).parents[2] / "training" / "configs"
+
+SMALLEST = """
+output: runs/tiny
+model: {encoders: [{type: recurrent, width: 8}]}
+data: {train: [train.jsonl]}
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(SMALLEST)
+    return path
+
+
+def refusal(*arguments) -> str:
+    with pytest.raises(ConfigError) as error:
+        load_config(*arguments)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_configs_are_valid(path):
+    assert load_config(path).model.encoders
+
+
+def test_defaults(config):
+    run = load_config(config)
+    assert run.output == Path("runs/tiny")
+    assert run.data.train == [Path("train.jsonl")]
+    assert run.optimizer.multipliers == {}
+    assert run.data.augmentation.noise == 0
+
+
+def test_overrides(config):
+    run = load_config(
+        config,
+        ["optimizer.learning_rate=1e-4", "data.augmentation.noise=0.5", "epochs=3", "data.train=[a, b]"],
+    )
+    assert run.optimizer.learning_rate == 1e-4
+    assert run.data.augmentation.noise == 0.5
+    assert run.epochs == 3
+    assert run.data.train == [Path("a"), Path("b")]
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("epoch=3", "epoch: Extra inputs"),
+        ("optimizer.lr=1", "optimizer.lr: Extra inputs"),
+        ("epochs=0", "epochs: Input should be greater than 0"),
+        ("epochs=many", "epochs: Input should be a valid integer"),
+        ("data.augmentation.noise=1.5", "data.augmentation.noise: Input should be less than"),
+        ("optimizer.multipliers={encoder_0: -1}", "optimizer.multipliers.encoder_0"),
+        ("epochs", "write key=value"),
+        ("epochs.first=1", "epochs is no section"),
+        ("epochs=[", "epochs=[': not YAML"),
+    ],
+)
+def test_wrong_overrides(config, override, key):
+    config.write_text(SMALLEST + "epochs: 2\n")
+    assert key in refusal(config, [override])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "output: Field required"),
+        ("output: [", "not YAML"),
+        ("just words", "a config is a mapping"),
+        (SMALLEST + "seeds: 1", "seeds: Extra inputs"),
+        (SMALLEST + "seed: !!python/object/apply:os.getpid []", "not YAML"),
+    ],
+)
+def test_wrong_files(config, content, message):
+    config.write_text(content)
+    message_shown = refusal(config)
+    assert message_shown.startswith(f"{config}: ")
+    assert message in message_shown
+
+
+def test_missing_file(tmp_path):
+    assert "No such file" in refusal(tmp_path / "none.yaml")
+
+
+def test_a_run_cannot_be_changed_afterwards(config):
+    with pytest.raises(ValueError, match="frozen"):
+        load_config(config).epochs = 5

@@ -1,0 +1,148 @@
+"""training/data.py and cache.py: batches follow from (seed, epoch, batch); nothing is lost or doubled."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.audio import SAMPLE_RATE
+from training.cache import Ragged
+from training.data import INT16_SCALE, PAD_LABELS, Batches, decode_audio, pad_batch, to_float, to_int16
+from training.manifest import read_manifest
+
+RATE = 10.0  # frames a second
+
+
+def make_batches(lengths, seed=1, batch_seconds=6.0, **options) -> Batches:
+    """Each utterance i holds its own number, plus randomness in the second column."""
+
+    def read(i, random):
+        return np.stack([np.full(lengths[i], i), random.random(lengths[i])], axis=1).astype("float32")
+
+    labels = [[1 + i % 5] * (i % 3) for i in range(len(lengths))]
+    return Batches(np.array(lengths), read, labels, RATE, batch_seconds, seed=seed, **options)
+
+
+def numbers(batch) -> list[int]:
+    return [int(row[0, 0]) for row in batch[0]["inputs"]]
+
+
+LENGTHS = [int(n) for n in np.random.default_rng(0).integers(1, 60, 50)]
+
+
+def test_every_utterance_once_an_epoch_in_another_order():
+    batches = make_batches(LENGTHS)
+    orders = []
+    for _ in range(3):
+        orders.append([i for b in range(len(batches)) for i in numbers(batches[b])])
+        batches.on_epoch_end()
+    for order in orders:
+        assert sorted(order) == list(range(50))
+    assert orders[0] != orders[1] != orders[2]
+
+
+def test_batches_are_a_function_of_seed_epoch_and_number():
+    batches = make_batches(LENGTHS)
+    batches.on_epoch_end()
+    expected = [batches[i] for i in range(len(batches))]
+    again = make_batches(LENGTHS)
+    again.start_at(epoch=1, batch=4)
+    assert len(again) == len(expected) - 4
+    for i in reversed(range(len(again))):  # in any order of asking
+        for mine, theirs in zip(again[i], expected[i + 4], strict=True):
+            for name in mine:
+                np.testing.assert_array_equal(mine[name], theirs[name])
+    again.on_epoch_end()
+    assert (again.epoch, len(again)) == (2, len(expected))
+    other = make_batches(LENGTHS, seed=2)
+    assert [numbers(other[i]) for i in range(len(other))] != [numbers(b) for b in expected]
+
+
+def test_without_seed_the_order_is_fixed():
+    batches = make_batches(LENGTHS, seed=None)
+    first = [batches[i] for i in range(len(batches))]
+    batches.on_epoch_end()
+    second = [batches[i] for i in range(len(batches))]
+    assert [numbers(b) for b in first] == [numbers(b) for b in second]
+    seconds = [int(np.ceil(max(b[0]["lengths"]) / RATE)) for b in first]
+    assert seconds == sorted(seconds)
+
+
+@settings(max_examples=50, deadline=None)
+@given(lengths=st.lists(st.integers(1, 80), min_size=1, max_size=40), batch_seconds=st.floats(0.5, 30))
+def test_batches_are_no_longer_than_asked(lengths, batch_seconds):
+    batches = make_batches(lengths, batch_seconds=batch_seconds)
+    seen = []
+    for i in range(len(batches)):
+        inputs, _ = batches[i]
+        size, frames, _ = inputs["inputs"].shape
+        assert size == 1 or size * frames / RATE <= batch_seconds
+        assert max(inputs["lengths"]) - min(inputs["lengths"]) < RATE  # of similar length
+        seen += numbers(batches[i])
+    assert sorted(seen) == list(range(len(lengths)))
+
+
+def test_padding_is_zero_and_labels_have_few_shapes():
+    inputs, targets = pad_batch([np.ones((3, 2)), np.ones((5, 2))], [[], [4, 5]])
+    assert inputs["inputs"].dtype == np.float32
+    np.testing.assert_array_equal(inputs["lengths"], [3, 5])
+    assert inputs["inputs"].sum() == 16
+    assert not inputs["inputs"][0, 3:].any()
+    np.testing.assert_array_equal(targets["label_lengths"], [0, 2])
+    np.testing.assert_array_equal(targets["labels"][1, :2], [4, 5])
+    assert targets["labels"].shape == (2, PAD_LABELS)
+    assert pad_batch([np.ones(1)], [[1] * 33])[1]["labels"].shape == (1, 2 * PAD_LABELS)
+    assert pad_batch([np.ones(1)], [[]])[1]["labels"].shape == (1, PAD_LABELS)
+
+
+@given(st.lists(st.floats(-1, 1, width=32), max_size=20))
+def test_int16_and_back(values):
+    samples = np.array(values, "float32")
+    np.testing.assert_allclose(to_float(to_int16(samples)), samples, atol=0.51 / INT16_SCALE)
+
+
+def test_decoding_is_done_once(tmp_path):
+    sound = (0.3 * np.sin(np.arange(SAMPLE_RATE) / 20)).astype("float32")
+    soundfile.write(tmp_path / "a.wav", sound, SAMPLE_RATE)
+    manifest = tmp_path / "all.jsonl"
+    rows = [
+        {"audio_filepath": "a.wav", "text": "a", "duration": 1.0},
+        {"audio_filepath": "a.wav", "text": "b", "duration": 0.25, "offset": 0.5},
+    ]
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    entries = read_manifest(manifest)
+    audio = decode_audio(entries, tmp_path / "cache")
+    np.testing.assert_allclose(to_float(audio[0]), sound, atol=1e-4)
+    np.testing.assert_allclose(to_float(audio[1]), sound[8000:12000], atol=1e-4)
+    (tmp_path / "a.wav").unlink()
+    np.testing.assert_array_equal(decode_audio(entries, tmp_path / "cache")[1], audio[1])
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=8))
+@settings(max_examples=20, deadline=None)
+def test_ragged_arrays_come_back(tmp_path_factory, lengths):
+    folder = tmp_path_factory.mktemp("ragged")
+    arrays = [np.full((n, 3), i, "float16") for i, n in enumerate(lengths)]
+    ragged = Ragged.create(folder, "key", iter(arrays))
+    assert list(ragged.lengths) == lengths
+    for mine, theirs in zip(ragged, arrays, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+        assert mine.dtype == np.float16
+
+
+def test_ragged_is_written_anew_under_another_key_or_when_cut_short(tmp_path):
+    first = Ragged.create(tmp_path, "one", [np.ones(3)])
+    assert Ragged.create(tmp_path, "one", iter(())).key == first.key  # not read again
+    second = Ragged.create(tmp_path, "two", [np.zeros(2)])
+    assert list(second.lengths) == [2]
+
+    def breaks():
+        yield np.ones(4)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Ragged.create(tmp_path, "three", breaks())
+    assert list(Ragged.create(tmp_path, "two", [np.ones(5)]).lengths) == [5]
