@@ -79,6 +79,8 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], visits: Visits) -> Non
     at_rest = {again: gr.update(visible=True), stop: gr.update(visible=False)}
     done = {**at_rest, again: gr.update(visible=choices)}  # without a choice it would only say the same again
     empty = {sound: gr.update(subtitles=None), status: "", text: "", picture: ""}
+    untouched = {**empty, again: gr.update(visible=False), stop: gr.update(visible=False)}
+    untouched = {**empty, again: gr.update(visible=False), stop: gr.update(visible=False)}
 
     def begin(path: str, request: gr.Request) -> Update:
         """Answers at once, while the recording may have to wait for others."""
@@ -86,40 +88,52 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], visits: Visits) -> Non
         return {**empty, **at_work, status: markup.WAITING}
 
     def hear(model: str, decoder: str, hotwords: str, request: gr.Request) -> Iterator[Update]:
-        """Fills the page while the recording is heard, utterance by utterance."""
+        """Fills the page while the recording is heard, utterance by utterance.
+
+        It ends by itself when the visit is over. (If Gradio cancelled it, an update that is on its way to the
+        page could arrive after what Stop or Clear showed.)
+        """
         visit = visits.get(request.session_hash)
-        if visit is None:  # closed while it waited
+        if visit is None or visit.over:  # while it waited
             return
-        yield {status: markup.progress_html(0.0, None, 0)}
+        visit.started = True
+        yield {**empty, **at_work, status: markup.progress_html(0.0, None, 0)}
         started = shown_at = time.monotonic()
         paragraphs, words = markup.TEXT_START, 0
         try:
             hearing = Hearing(recognizers[model], visit.path, decoder, hotwords)
             for index, segment in enumerate(hearing):
+                if visit.over:
+                    break
                 paragraphs += markup.segment_html(segment, index)
                 words += len(segment.words)
                 if time.monotonic() - shown_at >= REFRESH_SECONDS:
                     shown_at = time.monotonic()
-                    visit.transcript = hearing.transcript
                     progress = markup.progress_html(hearing.done_seconds, hearing.total_seconds, words)
                     yield {status: progress, text: paragraphs}
         except AudioError as error:
             yield {**empty, **at_rest, status: markup.error_html(_without_folder(error, visit.path))}
             return
-        except Exception:
-            # A fault of this program. (Gradio's `failure` event comes for Stop, too.)
+        except Exception:  # a fault of this program
             yield {**empty, **at_rest, status: markup.error_html(FAULT)}
             raise
         visit.transcript = hearing.transcript
-        summary = markup.summary_html(visit.transcript, time.monotonic() - started)
-        yield {**done, **result(visit, summary)}
+        now = visits.get(request.session_hash)
+        if now is None:
+            yield untouched
+        elif now is visit and visit.over:
+            yield {**at_rest, **result(visit, markup.stopped_html(visit.transcript))}
+        elif now is visit:
+            summary = markup.summary_html(visit.transcript, time.monotonic() - started)
+            yield {**done, **result(visit, summary)}
 
     def stopped(request: gr.Request) -> Update:
-        """What was heard before Stop stays and can be saved."""
+        """What was heard until then stays and can be saved."""
         visit = visits.get(request.session_hash)
-        if visit is None or visit.transcript is None:
-            return {**empty, **at_rest}
-        return {**at_rest, **result(visit, markup.stopped_html(visit.transcript))}
+        if visit is None:
+            return untouched
+        visit.over = True
+        return {stop: gr.update(visible=False)} if visit.started else {**empty, **at_rest}
 
     def result(visit: Visit, summary: str) -> Update:
         transcript = visit.transcript
@@ -136,7 +150,7 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], visits: Visits) -> Non
 
     def cleared(request: gr.Request) -> Update:
         visits.end(request.session_hash)
-        return {**empty, again: gr.update(visible=False), stop: gr.update(visible=False)}
+        return untouched
 
     def draw_first(request: gr.Request) -> str:
         visit = visits.get(request.session_hash)
@@ -185,11 +199,19 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], visits: Visits) -> Non
     begun = gr.on(
         [sound.upload, sound.stop_recording, again.click], begin, sound, page, queue=False, **private
     )
-    running = begun.then(hear, options, page, concurrency_id=RECOGNIZER, concurrency_limit=1, **private)
+    running = begun.then(
+        hear,
+        options,
+        page,
+        concurrency_id=RECOGNIZER,
+        concurrency_limit=1,
+        trigger_mode="multiple",
+        **private,
+    )
     running.success(draw_first, None, picture, concurrency_id=PICTURE, **private)
     text.click(draw, None, picture, concurrency_id=PICTURE, **private)
-    stop.click(stopped, None, page, cancels=[running], queue=False, **private)
-    sound.clear(cleared, None, page, cancels=[running], queue=False, **private)
+    stop.click(stopped, None, page, queue=False, **private)
+    sound.clear(cleared, None, page, queue=False, **private)
     model.change(offer_options, model, [decoder, hotwords], queue=False, **private)
     decoder.change(offer_hotwords, decoder, hotwords, queue=False, **private)
 

@@ -11,10 +11,19 @@ from asr.transcript import Transcript
 
 @dataclass
 class Visit:
-    """One open page; `transcript` is what was heard so far of the recording at `path`."""
+    """One open page with one recording.
+
+    Attributes:
+      path: the uploaded file.
+      transcript: what was heard of it so far.
+      started: whether its turn has come to be transcribed.
+      over: whether it was stopped, cleared, replaced or closed; whoever transcribes it leaves off.
+    """
 
     path: str
     transcript: Transcript | None = None
+    started: bool = False
+    over: bool = False
 
     def keep_file(self) -> None:
         """Saves the file from Gradio's sweep of old ones. Raises FileNotFoundError if that was faster."""
@@ -33,7 +42,7 @@ class Visits:
         with self._lock:
             before, now = self._visits.get(session), Visit(path)
             self._visits[session] = now
-            self._delete_if_unused(before)
+            self._leave(before)
             return now
 
     def get(self, session: str) -> Visit | None:
@@ -43,9 +52,12 @@ class Visits:
     def end(self, session: str) -> None:
         """The page was closed or cleared."""
         with self._lock:
-            self._delete_if_unused(self._visits.pop(session, None))
+            self._leave(self._visits.pop(session, None))
 
-    def _delete_if_unused(self, visit: Visit | None) -> None:
-        if visit is not None and visit.path not in {other.path for other in self._visits.values()}:
+    def _leave(self, visit: Visit | None) -> None:
+        if visit is None:
+            return
+        visit.over = True
+        if visit.path not in {other.path for other in self._visits.values()}:
             # The upload's own folder, named by the hash.
             shutil.rmtree(Path(visit.path).parent, ignore_errors=True)

@@ -7,6 +7,7 @@ import pytest
 
 CHROMIUM = Path("/usr/bin/chromium")
 INSECURE_HOST = "hark.test"  # leads to this machine, but is neither localhost nor asked by https
+WAIT_MILLISECONDS = 60_000  # a busy machine takes long to start a page
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +16,7 @@ def chromium() -> Iterator:
     playwright = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
     if not CHROMIUM.exists():
         pytest.skip(f"needs {CHROMIUM}: apt-get install chromium")
+    playwright.expect.set_options(timeout=WAIT_MILLISECONDS)
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=CHROMIUM,

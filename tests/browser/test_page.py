@@ -72,7 +72,7 @@ def upload(page, path):
 
 def transcribe(page, path):
     upload(page, path)
-    expect(page.locator(".saving")).to_be_visible(timeout=20_000)
+    expect(page.locator(".saving")).to_be_visible()
 
 
 def test_an_upload_shows_its_text_and_asks_nobody_else(chromium, url, recording):
@@ -83,7 +83,7 @@ def test_an_upload_shows_its_text_and_asks_nobody_else(chromium, url, recording)
     transcribe(page, recording)
     expect(page.locator(".text .segment > span")).to_have_text([LINE] * 3)
     expect(page.locator(".summary")).to_contain_text("6.0 s of sound, 15 words")
-    expect(page.locator(".picture")).to_be_visible(timeout=20_000)
+    expect(page.locator(".picture")).to_be_visible()
     page.close()
     assert [address for address in asked if not address.startswith((url, "blob:", "data:"))] == []
 
@@ -99,7 +99,7 @@ def test_doubtful_words_are_marked_by_more_than_colour(page, recording):
 
 def test_a_word_is_played_when_clicked_and_its_stretch_is_drawn(page, recording):
     transcribe(page, recording)
-    expect(page.locator(".picture figcaption")).to_contain_text("0.0–2.1 s", timeout=20_000)
+    expect(page.locator(".picture figcaption")).to_contain_text("0.0–2.1 s")
     page.locator(".text .word").nth(12).click()  # "brown" of the third utterance
     page.wait_for_function(f"() => ({PLAYER})().seconds > 4.8 && !({PLAYER})().paused")
     assert page.evaluate(PLAYER)["seconds"] < 6
@@ -141,7 +141,7 @@ def test_partial_text_appears_and_stop_keeps_it_and_ends_the_work(page, recogniz
     recognizer.pause_seconds = 0.5
     long = _write(tmp_path / "long.wav", noise(60))
     upload(page, long)
-    expect(page.locator(".text .segment").nth(1)).to_be_visible(timeout=20_000)
+    expect(page.locator(".text .segment").nth(1)).to_be_visible()
     expect(page.locator("#status .progress")).to_contain_text("of 1:00 heard")
     page.get_by_role("button", name="Stop").click()
     expect(page.locator(".summary")).to_contain_text("Stopped after")
@@ -158,7 +158,7 @@ def test_a_closed_page_ends_its_work(chromium, url, recognizer, tmp_path):
     page = chromium.new_page()
     page.goto(url)
     upload(page, _write(tmp_path / "long.wav", noise(60)))
-    expect(page.locator(".text .segment").first).to_be_visible(timeout=20_000)
+    expect(page.locator(".text .segment").first).to_be_visible()
     page.close()
     other = chromium.new_page()
     other.wait_for_timeout(2000)
@@ -171,13 +171,13 @@ def test_a_closed_page_ends_its_work(chromium, url, recognizer, tmp_path):
 def test_a_page_waits_its_turn_and_says_so(chromium, url, page, recognizer, recording, tmp_path):
     recognizer.pause_seconds = 0.5
     upload(page, _write(tmp_path / "long.wav", noise(20)))
-    expect(page.locator("#status")).to_contain_text("heard", timeout=20_000)
+    expect(page.locator("#status")).to_contain_text("heard")
     other = chromium.new_page()
     other.goto(url)
     upload(other, recording)
     expect(other.locator("#status")).to_contain_text("Waiting for its turn")
     page.get_by_role("button", name="Stop").click()
-    expect(other.locator(".saving")).to_be_visible(timeout=20_000)
+    expect(other.locator(".saving")).to_be_visible()
     other.close()
 
 
@@ -197,19 +197,19 @@ def test_a_dropped_video_is_taken_for_its_sound(page, tmp_path):
         }""",
         list(video.read_bytes()),
     )
-    expect(page.locator(".text .segment").first).to_contain_text(LINE, timeout=20_000)
+    expect(page.locator(".text .segment").first).to_contain_text(LINE)
 
 
 def test_silence_has_no_words(page, tmp_path):
     upload(page, _write(tmp_path / "silence.wav", np.zeros(3 * SAMPLE_RATE)))
-    expect(page.locator(".notice[role=status]")).to_contain_text("No speech found in 3.0 s", timeout=20_000)
+    expect(page.locator(".notice[role=status]")).to_contain_text("No speech found in 3.0 s")
 
 
 def test_a_bad_file_is_refused_by_name_and_the_next_one_works(page, tmp_path, recording):
     letter = tmp_path / "letter.wav"
     letter.write_text("Dear Sir or Madam")
     upload(page, letter)
-    expect(page.locator(".notice.error")).to_contain_text("letter.wav", timeout=20_000)
+    expect(page.locator(".notice.error")).to_contain_text("letter.wav")
     assert "uploads" not in page.locator(".notice.error").inner_text()
     page.get_by_role("button", name="Clear", exact=True).click()
     expect(page.locator(".notice.error")).to_have_count(0)
@@ -221,7 +221,7 @@ def test_the_microphone_is_transcribed_when_it_stops(page):
     page.get_by_role("button", name="Record", exact=True).click()
     page.wait_for_timeout(2500)
     page.get_by_role("button", name="Stop").click()
-    expect(page.locator(".text .segment").first).to_contain_text(LINE, timeout=20_000)
+    expect(page.locator(".text .segment").first).to_contain_text(LINE)
 
 
 def test_an_upload_is_deleted_when_it_is_cleared_and_when_the_page_closes(chromium, url, uploads, tmp_path):
@@ -263,7 +263,7 @@ def test_a_phone_shows_all_without_scrolling_sideways(chromium, url, recording):
     page = chromium.new_page(viewport={"width": 390, "height": 844})
     page.goto(url)
     transcribe(page, recording)
-    expect(page.locator(".picture")).to_be_visible(timeout=20_000)
+    expect(page.locator(".picture")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.close()
 

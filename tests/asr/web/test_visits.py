@@ -58,6 +58,15 @@ def test_a_transcript_goes_with_its_page(upload):
     assert visits.get("page") is visit
     visits.end("page")
     assert visits.get("page") is None
+    assert visit.over
+
+
+def test_a_recording_replaced_by_another_is_over(upload):
+    visits = Visits()
+    first = visits.begin("page", str(upload("a.wav")))
+    second = visits.begin("page", str(upload("b.wav")))
+    assert first.over
+    assert not second.over
 
 
 def test_a_file_in_use_counts_as_new(upload):
