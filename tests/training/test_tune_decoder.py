@@ -1,0 +1,76 @@
+"""Tuning on log-probs made here: the search finds a known valley, and a bundle gets settings that help."""
+
+import json
+
+import numpy as np
+import pytest
+
+from asr.bundle import Bundle
+from asr.decoding.beam import BeamDecoder
+from asr.decoding.greedy import greedy_decode
+from asr.text import Units
+from training.ngram_estimation import estimate
+from training.tune_decoder import Heard, main, narrowest, transcribe, tune, tune_bundle, word_errors
+
+UNITS = Units.characters()
+TEXTS = ["the cat sat on the mat", "the dog ran", "the cat and the dog sat on the log", "a dog and a cat"]
+
+
+def test_the_search_walks_to_the_bottom_of_a_valley():
+    bottom = {"alpha": 1.15, "beta": -0.35, "unknown_penalty": 2.5}
+
+    def errors_of(weights):
+        return round(1000 * sum((weights[name] - bottom[name]) ** 2 for name in bottom))
+
+    found = tune(errors_of)
+    assert found == pytest.approx(bottom, abs=0.1)
+
+
+def test_weights_never_fall_below_zero():
+    assert tune(lambda weights: round(1000 * (weights["alpha"] + weights["unknown_penalty"])))["alpha"] >= 0
+
+
+def test_a_wider_beam_must_pay():
+    assert narrowest({16: 1200, 32: 1004, 64: 1000, 128: 998}.__getitem__) == 32
+
+
+def heard(text, generator):
+    """Log-probs of a text with a letter in three blurred: some other is as likely."""
+    ids = UNITS.encode(text)
+    rows = []
+    for before, id in zip([0, *ids], ids, strict=False):
+        row = np.full(UNITS.size, 0.001)
+        if before == id:
+            rows.append(np.where(np.arange(UNITS.size) == 0, 0.97, 0.001))
+        row[id] = 0.5
+        row[generator.integers(1, UNITS.size) if generator.random() < 1 / 3 else id] += 0.52
+        rows.append(row)
+    log_probs = np.log(np.array(rows) / np.sum(rows, axis=1, keepdims=True)).astype(np.float32)
+    return Heard(text, [log_probs[: len(rows) // 2], log_probs[len(rows) // 2 :]])
+
+
+def test_a_bundle_gets_settings_that_beat_greedy(tmp_path, capsys):
+    generator = np.random.default_rng(5)
+    (tmp_path / "counts").mkdir()
+    (tmp_path / "lm").mkdir()
+    model = estimate([TEXTS * 3], tmp_path / "counts", order=2).model
+    model.save(tmp_path / "lm" / "ngram.bin")
+    bundle = Bundle(tmp_path, {"step_seconds": 0.04}, UNITS)
+    sets = {"near": [heard(text, generator) for text in TEXTS], "far": [heard(TEXTS[0], generator)]}
+
+    settings = tune_bundle(bundle, sets)
+    assert json.loads((tmp_path / "lm" / "config.json").read_text()) == settings
+    decoder = BeamDecoder.from_bundle(bundle)
+    for name, spoken in sets.items():
+        words = sum(len(one.text.split()) for one in spoken)
+        greedy = transcribe(lambda log_probs: greedy_decode(log_probs, UNITS).text, spoken)
+        beam = transcribe(lambda log_probs: decoder.decode(log_probs)[0].text, spoken)
+        wer = settings["wer_percent"][name]
+        assert wer["greedy"] == round(100 * word_errors(spoken, greedy) / words, 2)
+        assert wer["beam"] == round(100 * word_errors(spoken, beam) / words, 2)
+        assert wer["beam"] < 0.7 * wer["greedy"]
+
+
+def test_wrong_calls_are_one_line(tmp_path, capsys):
+    assert main([str(tmp_path / "dev.jsonl"), "--model", str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

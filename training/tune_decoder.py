@@ -1,0 +1,168 @@
+"""Finds the decoder's weights on speech that a model was not trained on, and writes them into its bundle.
+
+    python -m training.tune_decoder dev-read.jsonl dev-other.jsonl --model english --lm lm
+
+The language model (`ngram.bin` in the folder of --lm) is copied into the bundle first; without --lm the one
+that is there is tuned. The sound is heard once; then the weights are moved one by one for as long as fewer
+words are wrong, and the narrowest beam is taken that costs next to nothing.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from asr.audio import load_audio
+from asr.bundle import Bundle
+from asr.decoding.beam import LANGUAGE_MODEL_NAME, SETTINGS_NAME, BeamDecoder
+from asr.decoding.greedy import greedy_decode
+from asr.decoding.ngram import NgramModel
+from asr.engine import Engine
+from asr.segmentation import cut_utterances
+from asr.text import normalize
+from training.language_model import MODEL_NAME
+from training.manifest import Entry, read_manifest
+from training.scoring.alignment import HITS, align
+from training.scoring.console import progress
+
+START = {"alpha": 0.5, "beta": 1.0, "unknown_penalty": 1.0}
+FIRST_STEPS = {"alpha": 0.2, "beta": 0.6, "unknown_penalty": 0.6}
+HALVINGS = 2  # of the steps
+BEAM = 64  # while the weights are moved
+BEAMS = (16, 32, 64, 128)
+# A wider beam has to save more than this share of the errors.
+NEGLIGIBLE = 0.01
+
+
+class Heard(NamedTuple):
+    """An utterance of a manifest: what was said, and log-probs [steps, units] of each part between pauses."""
+
+    text: str
+    log_probs: list[np.ndarray]
+
+
+def hear(engine: Engine, entries: Iterable[Entry]) -> list[Heard]:
+    """Log-probs as the recogniser would decode them. Raises AudioError for sound that cannot be read."""
+    heard = []
+    for entry in entries:
+        samples = load_audio(entry.audio, entry.offset_seconds, entry.duration_seconds)
+        parts = [engine.log_probs([utterance.samples])[0] for utterance in cut_utterances([samples])]
+        heard.append(Heard(normalize(entry.text), parts))
+    return heard
+
+
+def transcribe(decode: Callable[[np.ndarray], str], heard: Iterable[Heard]) -> list[str]:
+    """The text of each utterance by a function from log-probs to text."""
+    return [" ".join(text for part in one.log_probs if (text := decode(part))) for one in heard]
+
+
+def word_errors(heard: Sequence[Heard], texts: Sequence[str]) -> int:
+    """Substitutions, deletions and insertions of all utterances."""
+    counts = align([one.text for one in heard], texts).words.sum(axis=0)
+    return int(counts.sum() - counts[HITS])
+
+
+def tune(errors_of: Callable[[dict[str, float]], int]) -> dict[str, float]:
+    """The weights with the fewest errors that a coordinate search finds.
+
+    Each weight in turn is moved by its step, up or down, while that helps; then all steps are halved.
+
+    Args:
+      errors_of: the words that are wrong with some weights.
+    """
+    known: dict[tuple[float, ...], int] = {}
+
+    def errors(weights: dict[str, float]) -> int:
+        key = tuple(weights.values())
+        if key not in known:
+            known[key] = errors_of(weights)
+        return known[key]
+
+    best = dict(START)
+    for halving in range(HALVINGS + 1):
+        improved = True
+        while improved:
+            improved = False
+            for name, first_step in FIRST_STEPS.items():
+                for step in (first_step / 2**halving, -first_step / 2**halving):
+                    moved = best | {name: round(best[name] + step, 6)}
+                    allowed = name == "beta" or moved[name] >= 0
+                    if allowed and errors(moved) < errors(best):
+                        best, improved = moved, True
+    return best
+
+
+def narrowest(errors_of: Callable[[int], int]) -> int:
+    """The narrowest beam whose errors are next to those of the best one."""
+    errors = {beam: errors_of(beam) for beam in BEAMS}
+    return next(beam for beam in BEAMS if errors[beam] <= (1 + NEGLIGIBLE) * min(errors.values()))
+
+
+def tune_bundle(bundle: Bundle, sets: Mapping[str, Sequence[Heard]]) -> dict[str, Any]:
+    """Tunes the language model that lies in a bundle; writes and returns the settings.
+
+    Args:
+      sets: what the bundle's model heard, by name; the weights serve all sets together.
+    """
+    model = NgramModel.load(bundle.directory / LANGUAGE_MODEL_NAME)
+    everything = [one for heard in sets.values() for one in heard]
+
+    def texts(heard: Sequence[Heard], **settings: float) -> list[str]:
+        decoder = BeamDecoder(bundle.units, model, **settings)
+        return transcribe(lambda log_probs: decoder.decode(log_probs)[0].text, heard)
+
+    def errors_of(weights: dict[str, float]) -> int:
+        errors = word_errors(everything, texts(everything, beam=BEAM, **weights))
+        print(f"{weights}: {errors} words wrong", file=sys.stderr)
+        return errors
+
+    weights = tune(errors_of)
+    beam = narrowest(lambda beam: word_errors(everything, texts(everything, beam=beam, **weights)))
+    settings = {**weights, "beam": beam, "wer_percent": {}}
+    for name, heard in sets.items():
+        words = sum(len(one.text.split()) for one in heard)
+        greedy = transcribe(lambda log_probs: greedy_decode(log_probs, bundle.units).text, heard)
+        settings["wer_percent"][name] = {
+            "greedy": round(100 * word_errors(heard, greedy) / words, 2),
+            "beam": round(100 * word_errors(heard, texts(heard, beam=beam, **weights)) / words, 2),
+        }
+    (bundle.directory / SETTINGS_NAME).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    return settings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0, or 2 where something cannot be read or used."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.tune_decoder",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("manifests", nargs="+", type=Path, help="speech to tune on, no part of any training")
+    parser.add_argument("--model", required=True, help="name or folder of a bundle")
+    parser.add_argument("--lm", type=Path, help=f"folder with {MODEL_NAME} from training.language_model")
+    options = parser.parse_args(argv)
+    try:
+        bundle = Bundle.load(options.model)
+        if options.lm:
+            NgramModel.load(options.lm / MODEL_NAME)
+            (bundle.directory / LANGUAGE_MODEL_NAME).parent.mkdir(exist_ok=True)
+            shutil.copyfile(options.lm / MODEL_NAME, bundle.directory / LANGUAGE_MODEL_NAME)
+        engine = Engine.load(bundle)
+        sets = {
+            path.stem: hear(engine, progress(path.stem)(read_manifest(path))) for path in options.manifests
+        }
+        settings = tune_bundle(bundle, sets)
+    except (ValueError, OSError) as error:
+        print(f"tune_decoder: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(settings, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
