@@ -111,9 +111,10 @@ class Batches(keras.utils.PyDataset):
         index += self.first_batch
         utterances = self.plan[index]
         random = np.random.default_rng([self.seed or 0, self.epoch, index])
-        return pad_batch(
-            [self.read(int(i), random) for i in utterances], [self.labels[i] for i in utterances]
-        )
+        inputs = [self.read(int(i), random) for i in utterances]
+        # On TensorFlow, Keras takes each dimension in which the first two batches agree to be fixed: even and
+        # odd batches never agree.
+        return pad_batch(inputs, [self.labels[i] for i in utterances], odd=index % 2 == 1)
 
     def start_at(self, epoch: int, batch: int) -> None:
         """Goes on with this batch of this epoch, after a resume."""
@@ -125,18 +126,25 @@ class Batches(keras.utils.PyDataset):
         self.start_at(self.epoch + 1, 0)
 
 
-def pad_batch(inputs: Sequence[np.ndarray], labels: Sequence[Sequence[int]]):
-    """({"inputs", "lengths"}, {"labels", "label_lengths"}) with zeros at the ends."""
+def pad_batch(inputs: Sequence[np.ndarray], labels: Sequence[Sequence[int]], odd: bool = False):
+    """({"inputs", "lengths"}, {"labels", "label_lengths"}) with zeros at the ends.
+
+    Inputs are padded to an even length, labels to a multiple of PAD_LABELS; both to one more if `odd`.
+    """
     lengths = np.array([len(x) for x in inputs], dtype="int32")
-    padded = np.zeros((len(inputs), int(lengths.max()), *inputs[0].shape[1:]), dtype="float32")
+    padded = np.zeros((len(inputs), _padded(lengths, 2) + odd, *inputs[0].shape[1:]), dtype="float32")
     for row, x in zip(padded, inputs, strict=True):
         row[: len(x)] = x
     label_lengths = np.array([len(ids) for ids in labels], dtype="int32")
-    width = -(-max(1, int(label_lengths.max())) // PAD_LABELS) * PAD_LABELS
-    padded_labels = np.zeros((len(labels), width), dtype="int32")
+    padded_labels = np.zeros((len(labels), _padded(label_lengths, PAD_LABELS) + odd), dtype="int32")
     for row, ids in zip(padded_labels, labels, strict=True):
         row[: len(ids)] = ids
     return {"inputs": padded, "lengths": lengths}, {"labels": padded_labels, "label_lengths": label_lengths}
+
+
+def _padded(lengths: np.ndarray, multiple: int) -> int:
+    """The longest length, and at least 1, rounded up to a multiple."""
+    return -(-max(1, int(lengths.max())) // multiple) * multiple
 
 
 def speech_seconds(lengths: np.ndarray, rate: float = SAMPLE_RATE) -> float:
