@@ -30,13 +30,20 @@ def save_state(path: Path, variables: Sequence, progress: dict) -> None:
     os.replace(partial, path)
 
 
-def load_state(path: Path, variables: Sequence) -> dict:
-    """Sets the variables from what `save_state` wrote and returns where the run stood."""
+def load_state(path: Path, variables: Sequence) -> None:
+    """Sets the variables from what `save_state` wrote."""
     with safe_open(path, "numpy") as file:
         if len(file.keys()) != len(variables):
             raise ValueError(f"{path}: holds {len(file.keys())} variables, the run has {len(variables)}")
         for i, variable in enumerate(variables):
             variable.assign(file.get_tensor(f"{i}"))
+
+
+def load_progress(path: Path) -> dict:
+    """Where a run stood when `save_state` wrote this file; its start where there is none."""
+    if not path.exists():
+        return {"epoch": 0, "batch": 0}
+    with safe_open(path, "numpy") as file:
         return json.loads(file.metadata()["progress"])
 
 
@@ -50,21 +57,30 @@ class ExactResume(keras.callbacks.Callback):
 
     A run that goes on from there ends with the same weights as one that was never stopped: batches are a
     function of (seed, epoch, batch), and the optimizer, the random states and the running means are saved.
+
+    Args:
+      path: the checkpoint.
+      steps: batches between two of them.
+      resume: load `path` as the first epoch begins; its first batch is then the one after `first_batch`.
     """
 
-    def __init__(self, path: Path, steps: int, first_batch: int = 0):
+    def __init__(self, path: Path, steps: int, resume: bool = False, first_batch: int = 0):
         super().__init__()
         self.path = path
         self.steps = steps
+        self.resume = resume
         self.first_batch = first_batch
         self.epoch = 0
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
+        if self.resume:  # not before `fit`, which sets the running means to zero here
+            load_state(self.path, state_of(self.model))
+            self.resume = False
 
     def on_train_batch_end(self, batch, logs=None):
         done = self.first_batch + batch + 1
-        if done % self.steps == 0:
+        if done % self.steps == 0 and batch + 1 < self.params["steps"]:  # the last one comes with the epoch
             save_state(self.path, state_of(self.model), {"epoch": self.epoch, "batch": done})
 
     def on_epoch_end(self, epoch, logs=None):

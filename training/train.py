@@ -40,6 +40,7 @@ from training.callbacks import (
     MetricsLog,
     StopAtNaN,
     WordErrorRate,
+    load_progress,
     load_state,
     state_of,
 )
@@ -130,16 +131,11 @@ def train(run: Run, resume: bool = False) -> Path:
     model.compile(optimizer=optimizer, jit_compile="auto" if keras.backend.backend() == "jax" else False)
     optimizer.build(model.trainable_variables)
 
-    progress = (
-        load_state(checkpoint, state_of(model))
-        if resume and checkpoint.exists()
-        else {"epoch": 0, "batch": 0}
-    )
-    resumer = ExactResume(checkpoint, run.checkpoint_steps, progress["batch"])
+    progress = load_progress(checkpoint)
     callbacks = [
+        StopAtNaN(),  # before the checkpoint is written
         WordErrorRate(sets, units),
-        resumer,
-        StopAtNaN(),
+        ExactResume(checkpoint, run.checkpoint_steps, checkpoint.exists(), progress["batch"]),
         MetricsLog(run.output / "metrics.jsonl"),
         keras.callbacks.TensorBoard(run.output / "tensorboard", write_graph=False),
     ]
@@ -148,6 +144,8 @@ def train(run: Run, resume: bool = False) -> Path:
     batches.start_at(progress["epoch"], progress["batch"])
     fit = {"callbacks": callbacks, "verbose": 1 if sys.stderr.isatty() else 2, "shuffle": False}
     epoch = progress["epoch"]
+    if epoch >= run.epochs:  # only the bundle is to be written again
+        load_state(checkpoint, state_of(model))
     if progress["batch"]:  # the rest of the epoch in which the run was stopped
         model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, **fit)
         epoch += 1
