@@ -52,8 +52,13 @@ def read_whisper(path: Path | str) -> dict[str, np.ndarray]:
         if path.suffix == ".safetensors":
             return _rename(load_file(path), "model.encoder.", ".layers", _HUGGING_FACE)
         return _rename(_split_projections(_read_ctranslate2(path)), "encoder/", "layer_", _CTRANSLATE2)
-    except (OSError, KeyError, struct.error, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{path}: no Whisper model in a known format ({error!r})") from error
+    except OSError as error:
+        raise WeightsError(f"{path}: {error.strerror or error}") from None
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
+    except Exception as error:  # a broken pickle can raise anything
+        reason = " ".join(str(error).split())
+        raise WeightsError(f"{path}: no Whisper model in a known format ({reason})") from error
 
 
 def dimensions(weights: dict[str, np.ndarray]) -> dict:
@@ -135,7 +140,7 @@ def _read_ctranslate2(path: Path) -> dict[str, np.ndarray]:
 
     version = number("I")
     if version != 6:
-        raise WeightsError(f"{path}: CTranslate2 format {version}; only 6 is known")
+        raise WeightsError(f"CTranslate2 format {version}; only 6 is known")
     text()  # the model's kind
     number("I")  # its revision
     variables = {}
@@ -147,7 +152,7 @@ def _read_ctranslate2(path: Path) -> dict[str, np.ndarray]:
         variables[name] = np.frombuffer(data[position : position + size], dtype).reshape(shape)
         position += size
     if any(value.dtype.kind == "i" and value.ndim > 1 for value in variables.values()):
-        raise WeightsError(f"{path}: quantised to integers; convert the model to float16 or float32")
+        raise WeightsError("quantised to integers; convert the model to float16 or float32")
     return variables
 
 
@@ -186,6 +191,9 @@ class _TensorIndex(pickle.Unpickler):
 
 
 def _rebuild_tensor(storage, offset, shape, strides, *_):
+    last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
+    if min(offset, *shape, *strides) < 0 or last >= len(storage):  # as_strided would read beyond it
+        raise pickle.UnpicklingError("a tensor reaches beyond its storage")
     size = storage.itemsize
     return np.lib.stride_tricks.as_strided(storage[offset:], shape, [stride * size for stride in strides])
 
@@ -194,7 +202,7 @@ def _read_openai(path: Path) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(path) as archive:
         index = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
         if index is None:
-            raise WeightsError(f"{path}: a zip without data.pkl is no PyTorch file")
+            raise WeightsError("a zip without data.pkl is no PyTorch file")
         folder = index[: -len("data.pkl")]
 
         def read_storage(key, dtype):
