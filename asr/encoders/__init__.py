@@ -3,10 +3,15 @@
 Each has `subsampling`, the number of frames that become one step, and can stand on top of any other.
 """
 
+from asr.encoders.conformer import ConformerEncoder
 from asr.encoders.recurrent import RecurrentEncoder
 from asr.encoders.transformer import TransformerEncoder
 
-ENCODERS = {"recurrent": RecurrentEncoder, "transformer": TransformerEncoder}
+ENCODERS = {
+    "recurrent": RecurrentEncoder,
+    "transformer": TransformerEncoder,
+    "conformer": ConformerEncoder,
+}
 
 
 def build_encoder(description: dict, name: str):

@@ -27,6 +27,12 @@ DESCRIPTIONS = {
         ]
         for factor in (1, 2, 4, 8)
     },
+    **{
+        f"conformer-{factor}": [
+            {"type": "conformer", "width": 8, "layers": 2, "heads": 2, "kernel": 5, "subsampling": factor}
+        ]
+        for factor in (1, 4)
+    },
     "recurrent on transformer": [
         {"type": "transformer", "width": 8, "layers": 1, "heads": 2, "final_norm": False},
         {"type": "transformer", "width": 8, "layers": 1, "heads": 2, "subsampling": 1, "stem": False},
@@ -183,6 +189,7 @@ def test_reversal_stays_within_each_utterance():
         ({"type": "recurrent", "wdith": 5}, "wdith"),
         ({"type": "recurrent", "stack": 3}, "subsampling by 3: use 1, 2, 4 or 8"),
         ({"type": "transformer", "width": 10, "heads": 3}, "width 10 is no multiple of 3 heads"),
+        ({"type": "conformer", "kernel": 8}, "kernel is 8: use an odd number"),
         ({"type": "transformer", "stem": False, "subsampling": 2}, "needs the stem"),
     ],
 )
