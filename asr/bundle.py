@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from asr.text import Units
 
@@ -141,7 +141,7 @@ def save_bundle(directory: Path, model: "CTCModel", units: Units, language: str 
     }
     (directory / "model.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     units.save(directory / "units.txt")
-    save_file(weights, weights_path(directory))
+    weights_path(directory).write_bytes(save(weights))  # save_file's are readable by their owner alone
     return directory
 
 

@@ -63,7 +63,9 @@ def _onnx_runner(bundle: Bundle, threads: int | None):
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own errors share no base class
-        raise BundleError(f"{path}: {str(error).splitlines()[0]}; run python -m training.export again") from None
+        raise BundleError(
+            f"{path}: {str(error).splitlines()[0]}; run python -m training.export again"
+        ) from None
     if {i.name for i in session.get_inputs()} != {"inputs", "lengths"}:
         raise BundleError(f"{path}: is no graph of ours; run python -m training.export again")
 

@@ -50,6 +50,12 @@ class Data(_Section):
     max_seconds: Seconds = 24.0  # longer utterances are left out, and counted
     augmentation: Augmentation = Augmentation()
 
+    @pydantic.model_validator(mode="after")
+    def _noise_needs_recordings(self):
+        if self.augmentation.noise and self.noise is None:
+            raise ValueError("augmentation.noise is above 0: name a manifest of recordings in data.noise")
+        return self
+
 
 class Optimizer(_Section):
     """AdamW with a linear warm-up and a linear fall to zero."""

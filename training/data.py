@@ -30,13 +30,7 @@ def decode_audio(
 
     def decoded() -> Iterator[np.ndarray]:
         for entry in progress(entries):
-            whole = entry.offset_seconds == 0
-            samples = load_audio(
-                entry.audio,
-                offset_seconds=entry.offset_seconds,
-                duration_seconds=None if whole else entry.duration_seconds,
-            )
-            yield to_int16(samples)
+            yield to_int16(load_audio(entry.audio, entry.offset_seconds, entry.duration_seconds))
 
     return Ragged.create(folder, key, decoded())
 

@@ -30,7 +30,7 @@ from asr.bundle import BundleError, save_bundle, weights_path
 from asr.ctc import required_steps
 from asr.features import FRAME_SECONDS
 from asr.model import CTCModel
-from asr.text import Units
+from asr.text import Units, normalize
 from training.augmentation import augment
 from training.cache import Ragged
 from training.callbacks import (
@@ -192,11 +192,17 @@ def initialize(model: CTCModel, source: Path) -> None:
 
 
 def usable(entries: list[Entry], units: Units, run: Run, step_seconds: float) -> list[Entry]:
-    """The entries short enough to train on and long enough for their text; the others are named."""
+    """The entries that can be trained on; the others are named.
+
+    Left out are those that are too long, too short for their text, or hold digits, which can be read aloud in
+    several ways.
+    """
     kept = []
     for entry in entries:
-        needed = required_steps(units.encode(entry.text)) * step_seconds
-        if entry.duration_seconds > run.data.max_seconds:
+        needed = required_steps(units.encode(normalize(entry.text))) * step_seconds
+        if any(character.isdigit() for character in entry.text):
+            print(f"{entry.id}: left out, its text has digits: write numbers out", file=sys.stderr)
+        elif entry.duration_seconds > run.data.max_seconds:
             print(f"{entry.id}: left out, {entry.duration_seconds:.1f} s is too long", file=sys.stderr)
         elif entry.duration_seconds < needed:
             print(f"{entry.id}: left out, its text needs {needed:.1f} s at least", file=sys.stderr)
@@ -210,7 +216,7 @@ def training_batches(run: Run, model: CTCModel, units: Units) -> Batches:
     entries = [entry for manifest in run.data.train for entry in read_manifest(manifest)]
     entries = usable(entries, units, run, model.step_seconds)
     noises = read_manifest(run.data.noise) if run.data.noise else []
-    labels = [units.encode(entry.text) for entry in entries] + [[] for _ in noises]
+    labels = [units.encode(normalize(entry.text)) for entry in entries] + [[] for _ in noises]
     audio = decode_audio([*entries, *noises], run.output / "cache" / "audio", _bar("decoding"))
     sounds = [to_float(audio[i]) for i in range(len(entries), len(audio))]
     shares = run.data.augmentation.model_dump()
@@ -243,13 +249,13 @@ def dev_set(run: Run, model: CTCModel, units: Units, manifest: Path) -> DevSet:
     """Every utterance of a dev manifest, through the frozen encoders where there are any."""
     entries = read_manifest(manifest)
     audio = decode_audio(entries, run.output / "cache" / manifest.stem)
-    labels = [units.encode(entry.text) for entry in entries]
+    labels = [units.encode(normalize(entry.text)) for entry in entries]
 
     def batches_of(read):
         return Batches(audio.lengths, read, labels, SAMPLE_RATE, DEV_BATCH_SECONDS)
 
     batches = batches_of(lambda i, _: to_float(audio[i]))
-    texts = [entries[i].text for utterances in batches.plan for i in utterances]
+    texts = [normalize(entries[i].text) for utterances in batches.plan for i in utterances]
     if run.frozen_encoders:
         encoded = EncodedSpeech(run, model, batches, manifest.stem)
         batches = batches_of(lambda i, _: encoded.read(i))

@@ -45,10 +45,10 @@ def test_defaults(config):
 def test_overrides(config):
     run = load_config(
         config,
-        ["optimizer.learning_rate=1e-4", "data.augmentation.noise=0.5", "epochs=3", "data.train=[a, b]"],
+        ["optimizer.learning_rate=1e-4", "data.augmentation.speed=0.5", "epochs=3", "data.train=[a, b]"],
     )
     assert run.optimizer.learning_rate == 1e-4
-    assert run.data.augmentation.noise == 0.5
+    assert run.data.augmentation.speed == 0.5
     assert run.epochs == 3
     assert run.data.train == [Path("a"), Path("b")]
 
@@ -60,6 +60,7 @@ def test_overrides(config):
         ("optimizer.lr=1", "optimizer.lr: Extra inputs"),
         ("epochs=0", "epochs: Input should be greater than 0"),
         ("epochs=many", "epochs: Input should be a valid integer"),
+        ("data.augmentation.noise=0.5", "data: Value error, augmentation.noise is above 0"),
         ("data.augmentation.noise=1.5", "data.augmentation.noise: Input should be less than"),
         ("optimizer.multipliers={encoder_0: -1}", "optimizer.multipliers.encoder_0"),
         ("epochs", "write key=value"),
