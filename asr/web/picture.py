@@ -11,7 +11,7 @@ from asr.audio import SAMPLE_RATE
 from asr.transcript import Word
 from asr.web.markup import band_of, percent
 
-PIXELS_PER_SECOND = 110  # a word of English then has room for its letters
+PIXELS_PER_SECOND = 150  # a word of English then has room for its letters
 WINDOW_SAMPLES = 400  # 25 ms
 HOP_SAMPLES = 160  # 10 ms
 MELS = 80
@@ -28,16 +28,21 @@ def picture_html(samples: np.ndarray, start_seconds: float, words: Sequence[Word
     """
     duration = len(samples) / SAMPLE_RATE
     mask = base64.b64encode(_mask_png(log_mel_db(samples))).decode()
-    marks = "".join(_mark_html(word, start_seconds, duration) for word in words)
+    end_seconds = start_seconds + duration
+    nexts = [*(word.start for word in words[1:]), end_seconds]  # a long word gives way to the one after it
+    marks = "".join(
+        _mark_html(word, next - word.start, start_seconds, duration)
+        for word, next in zip(words, nexts, strict=False)
+    )
     ticks = "".join(
         f'<i class="tick" style="left:{_share(second - start_seconds, duration)}">{second} s</i>'
-        for second in range(int(np.ceil(start_seconds)), int(start_seconds + duration) + 1)
+        for second in range(int(np.ceil(start_seconds)), int(end_seconds) + 1)
     )
     return (
         f'<figure class="picture"><figcaption>Waveform and log-mel spectrogram of '
-        f"{start_seconds:.1f}–{start_seconds + duration:.1f} s</figcaption>"
+        f"{start_seconds:.1f}–{end_seconds:.1f} s</figcaption>"
         '<div class="scroll" tabindex="0" role="group" aria-label="Picture of the sound with its words">'
-        f'<div class="drawing" data-from="{start_seconds:.3f}" data-to="{start_seconds + duration:.3f}" '
+        f'<div class="drawing" data-from="{start_seconds:.3f}" data-to="{end_seconds:.3f}" '
         f'style="width:{duration * PIXELS_PER_SECOND:.0f}px">'
         f'<svg viewBox="0 0 {_bars(samples)} {WAVE_HEIGHT}" preserveAspectRatio="none" aria-hidden="true">'
         f'<path d="{_wave_path(samples)}"/></svg>'
@@ -89,11 +94,11 @@ def _wave_path(samples: np.ndarray) -> str:
     )
 
 
-def _mark_html(word: Word, start_seconds: float, duration: float) -> str:
+def _mark_html(word: Word, room_seconds: float, start_seconds: float, duration: float) -> str:
     band = band_of(word.confidence)
-    left = _share(word.start - start_seconds, duration)
+    place = f"left:{_share(word.start - start_seconds, duration)};width:{_share(room_seconds, duration)}"
     return (
-        f'<span class="mark {band.css_class}" data-start="{word.start:.2f}" style="left:{left}" '
+        f'<span class="mark {band.css_class}" data-start="{word.start:.2f}" style="{place}" '
         f'title="{word.start:.2f}–{word.end:.2f} s · {percent(word.confidence)}">{escape(word.text)}</span>'
     )
 

@@ -130,7 +130,11 @@ setInterval(() => {
   const drawing = tab.querySelector('.drawing');
   if (drawing) {
     const { from, to } = drawing.dataset;
-    drawing.style.setProperty('--now', `${(100 * (now - from)) / (to - from)}%`);
-    drawing.classList.toggle('playing', now >= from && now <= to);
+    const share = (now - from) / (to - from);
+    drawing.style.setProperty('--now', `${100 * share}%`);
+    drawing.classList.toggle('playing', share >= 0 && share <= 1);
+    const frame = drawing.parentElement;
+    const beyond = share * drawing.offsetWidth - frame.scrollLeft;
+    if (said && (beyond < 0 || beyond > 0.9 * frame.clientWidth)) frame.scrollLeft += beyond - 40;
   }
 }, 60);
