@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 LANGUAGE_MODEL_NAME = "lm/ngram.bin"
 SETTINGS_NAME = "lm/config.json"
 
+# Steps × states of the fast alignment, a byte each: two minutes of speech. For longer ones `align` is bounded.
+MAX_CELLS = 1 << 24
+
 # What training.tune_decoder writes into a bundle; the settings where it has not.
 TUNED = ("alpha", "beta", "unknown_penalty", "beam")
 
@@ -122,8 +125,7 @@ class BeamDecoder:
         for score, ids in self.results(log_probs):
             text = WORD_BOUNDARY.join(self.units.decode(ids).split())
             if text not in hypotheses:
-                steps = align(log_probs, ids).steps
-                hypotheses[text] = Hypothesis(units=ids, steps=steps, score=score, text=text)
+                hypotheses[text] = Hypothesis(units=ids, steps=_steps(log_probs, ids), score=score, text=text)
             if len(hypotheses) == n_best:
                 break
         return list(hypotheses.values())
@@ -141,9 +143,7 @@ class BeamDecoder:
         if self._own_scorers:
             yield from prefix_search.search(log_probs, self.units, self.scorers, self.pruning)
             return
-        scores, ids, begin = compiled_search.search(
-            log_probs, self._unit_text, self._language, *self.pruning
-        )
+        scores, ids, begin = compiled_search.search(log_probs, self._unit_text, self._language, *self.pruning)
         for score, (first, last) in zip(scores.tolist(), pairwise(begin.tolist()), strict=True):
             yield score, tuple(ids[first:last].tolist())
 
@@ -178,6 +178,12 @@ class BeamDecoder:
             if self.language_model.knows(letters, finished)
             else self.unknown_penalty * len(letters.encode())
         )
+
+
+def _steps(log_probs: np.ndarray, ids: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    if len(log_probs) * (2 * len(ids) + 1) > MAX_CELLS:
+        return align(log_probs, ids).steps
+    return tuple(map(tuple, compiled_search.unit_steps(log_probs, np.array(ids, np.int64)).tolist()))
 
 
 def _nothing() -> NgramModel:

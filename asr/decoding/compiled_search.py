@@ -113,7 +113,7 @@ def search(log_probs, unit_text, language, beam, score_margin, least_unit_log_pr
             candidates.node[i] = node
             candidates.blank[i] = kept.sound[i] + row[0]
             candidates.unit[i] = kept.unit[i] + row[nodes[node].unit]
-            floor = min(floor, log_add(candidates.blank[i], candidates.unit[i]) + nodes[node].language)
+            floor = min(floor, max(candidates.blank[i], candidates.unit[i]) + nodes[node].language)
         # If these alone fill the beam, nothing below the last of them can get into it.
         floor = floor - EPSILON if entries == beam else -np.inf
         limit = kept.score[0] + best_unit - score_margin
@@ -375,3 +375,40 @@ def _spelled(nodes, results):
             units[place] = nodes[node].unit
             node = np.int64(nodes[node].parent)
     return units, begin
+
+
+@compiled
+def unit_steps(log_probs, units):
+    """First and last step of each unit on the most probable path, [units, 2]: `align` for short utterances.
+
+    States are the units with a blank before, between and after them; a path moves on by at most
+    one state, or by two over the blank between different units.
+    """
+    steps, states = len(log_probs), 2 * len(units) + 1
+    moves = np.zeros((steps, states), np.int8)
+    scores = np.full(states, -np.inf)
+    scores[0] = 0.0  # before the first step; as after a blank
+    for step in range(steps):
+        # From the last state down, those that a path can be in here and leave in time.
+        for state in range(min(states - 1, 2 * step + 1), max(-1, states - 2 * (steps - step) - 1), -1):
+            best, move = scores[state], 0
+            if state > 0 and scores[state - 1] > best:
+                best, move = scores[state - 1], 1
+            unit = 0
+            if state % 2 == 1:
+                unit = units[state // 2]
+                if state > 1 and unit != units[state // 2 - 1] and scores[state - 2] > best:
+                    best, move = scores[state - 2], 2
+            scores[state] = best + log_probs[step, unit]
+            moves[step, state] = move
+    state = states - 1
+    if states > 1 and scores[states - 2] > scores[states - 1]:
+        state = states - 2
+    path = np.full((len(units), 2), -1)
+    for step in range(steps - 1, -1, -1):
+        if state % 2 == 1:
+            path[state // 2, 0] = step
+            if path[state // 2, 1] < 0:
+                path[state // 2, 1] = step
+        state -= moves[step, state]
+    return path
