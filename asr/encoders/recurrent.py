@@ -18,7 +18,8 @@ def reverse_valid(x, lengths):
 
 
 def _on_gpu() -> bool:
-    return bool(keras.distribution.list_devices("gpu"))
+    # Asked for GPUs by name, JAX raises where there are none.
+    return any("gpu" in device for device in keras.distribution.list_devices())
 
 
 def _run_layers(layers, inputs):

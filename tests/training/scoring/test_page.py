@@ -1,7 +1,5 @@
 """The report's page in a real browser, opened from disk as its readers do."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import soundfile
@@ -11,22 +9,9 @@ from training.scoring.report import write_report
 from training.scoring.results import Output, score
 from training.scoring.transcripts import Heard, Reference
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, see requirements.txt")
-CHROMIUM = Path("/usr/bin/chromium")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not CHROMIUM.exists():
-        pytest.skip(f"needs {CHROMIUM}: apt-get install chromium")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
 
 @pytest.fixture
-def page(browser, tmp_path):
+def page(chromium, tmp_path):
     """A page about sixty utterances, of which the first has sound; errors of the page fail the test."""
     sound = tmp_path / "u0.wav"
     soundfile.write(sound, np.zeros(SAMPLE_RATE), SAMPLE_RATE)
@@ -41,7 +26,7 @@ def page(browser, tmp_path):
     wrong = right | {"u0": Heard("nothing alike at all"), "u7": Heard("hold in number7 please")}
     scores = score(references, [Output("good", right), Output("bad", wrong)], "none")
     write_report(tmp_path / "report", scores, {"command": "test"}, {"date": "today", "speed": []})
-    opened = browser.new_page()
+    opened = chromium.new_page()
     faults: list[str] = []
     opened.on("pageerror", lambda error: faults.append(str(error)))
     opened.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
