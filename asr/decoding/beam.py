@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 LANGUAGE_MODEL_NAME = "lm/ngram.bin"
 SETTINGS_NAME = "lm/config.json"
 
-# Steps × states of the fast alignment, a byte each: two minutes of speech. For longer ones `align` is bounded.
+# Steps × states of the fast alignment, a byte each: two minutes of speech. For longer ones `align` is
+# bounded.
 MAX_CELLS = 1 << 24
 
 # What training.tune_decoder writes into a bundle; the settings where it has not.
