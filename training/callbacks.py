@@ -22,9 +22,8 @@ CHECKPOINT = "checkpoint.safetensors"
 
 def save_state(path: Path, variables: Sequence, progress: dict) -> None:
     """All variables and where the run stands, in one file that is replaced at once."""
-    tensors = {
-        f"{i}": np.ascontiguousarray(v.numpy() if hasattr(v, "numpy") else v) for i, v in enumerate(variables)
-    }
+    # Not np.ascontiguousarray: it would give scalars a dimension.
+    tensors = {f"{i}": np.asarray(keras.ops.convert_to_numpy(v), order="C") for i, v in enumerate(variables)}
     partial = path.with_suffix(".partial")
     save_file(tensors, partial, metadata={"progress": json.dumps(progress)})
     os.replace(partial, path)
