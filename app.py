@@ -10,7 +10,10 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
+import numpy as np
+
 from asr import Recognizer
+from asr.audio import SAMPLE_RATE
 from asr.bundle import BundleError, available_bundles
 
 LARGEST_PORT = 65535
@@ -84,8 +87,18 @@ def _serve(recognizers: Mapping[str, Recognizer], host: str, port: int) -> None:
     page = build_page(recognizers)
     page.launch(server_name=host, server_port=port, prevent_thread_lock=True, quiet=True, **serving_options())
     print(f"Hark is listening on http://{host}:{port}", flush=True)
+    threading.Thread(target=_warm_up, args=[recognizers], daemon=True).start()
     stop.wait()
     page.close(verbose=False)
+
+
+def _warm_up(recognizers: Mapping[str, Recognizer]) -> None:
+    """Uses each model once: the first search on a machine compiles itself, so nobody has to wait for that."""
+    second = np.zeros(SAMPLE_RATE, np.float32)
+    for recognizer in recognizers.values():
+        decode = recognizer.decoder()
+        for log_probs in recognizer.engine.log_probs([second]):
+            decode(log_probs)
 
 
 def _fail(message: str) -> NoReturn:
