@@ -68,7 +68,7 @@ class BeamDecoder:
         alpha: float = 0.5,
         beta: float = 1.0,
         unknown_penalty: float = 1.0,
-        hotword_weight: float = 1.0,
+        hotword_weight: float = 0.6,
         score_margin: float = 10.0,
         least_unit_log_prob: float = -6.0,
         scorers: Sequence[Scorer] = (),
