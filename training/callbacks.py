@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 
 from asr.decoding.greedy import greedy_decode
 from asr.text import Units
+from training.data import Batches
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -60,12 +61,14 @@ class ExactResume(keras.callbacks.Callback):
     Args:
       path: the checkpoint.
       steps: batches between two of them.
+      batches: what is trained on; told which epoch begins, since Keras may end one twice.
       resume: load `path` as the first epoch begins; its first batch is then the one after `first_batch`.
     """
 
-    def __init__(self, path: Path, steps: int, resume: bool = False, first_batch: int = 0):
+    def __init__(self, path: Path, steps: int, batches: Batches, resume: bool = False, first_batch: int = 0):
         super().__init__()
         self.path = path
+        self.batches = batches
         self.steps = steps
         self.resume = resume
         self.first_batch = first_batch
@@ -73,6 +76,7 @@ class ExactResume(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
+        self.batches.start_at(epoch, self.first_batch)
         if self.resume:  # not before `fit`, which sets the running means to zero here
             load_state(self.path, state_of(self.model))
             self.resume = False

@@ -135,7 +135,7 @@ def train(run: Run, resume: bool = False) -> Path:
     callbacks = [
         StopAtNaN(),  # before the checkpoint is written
         WordErrorRate(sets, units),
-        ExactResume(checkpoint, run.checkpoint_steps, checkpoint.exists(), progress["batch"]),
+        ExactResume(checkpoint, run.checkpoint_steps, batches, checkpoint.exists(), progress["batch"]),
         MetricsLog(run.output / "metrics.jsonl"),
         keras.callbacks.TensorBoard(run.output / "tensorboard", write_graph=False),
     ]
@@ -149,6 +149,7 @@ def train(run: Run, resume: bool = False) -> Path:
     if progress["batch"]:  # the rest of the epoch in which the run was stopped
         model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, **fit)
         epoch += 1
+        batches.start_at(epoch, 0)
     if epoch < run.epochs:
         model.fit(batches, initial_epoch=epoch, epochs=run.epochs, **fit)
     model.cached_encoders = 0
