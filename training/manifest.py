@@ -54,7 +54,7 @@ def read_manifest(path: Path | str) -> list[Entry]:
     """
     path = Path(path)
     if not path.is_file():
-        raise ManifestError(f"{path}: no such manifest; python -m training.prepare writes one")
+        raise ManifestError(f"{path}: no such manifest; check the path, or write one as README.md shows")
     read_rows = _read_table if path.suffix.lower() in _DELIMITERS else _read_json_lines
     entries: list[Entry] = []
     lines: dict[str, int] = {}

@@ -10,7 +10,7 @@ import gradio as gr
 
 from asr.audio import SAMPLE_RATE, AudioError, load_audio
 from asr.recognizer import Recognizer
-from asr.transcript import Transcript, _cues
+from asr.transcript import Transcript
 from asr.web import markup
 from asr.web.hearing import Hearing
 from asr.web.picture import picture_html
@@ -229,7 +229,7 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], visits: Visits) -> Non
 def _captions(transcript: Transcript) -> list[dict[str, Any]]:
     return [
         {"text": caption, "timestamp": [start / 1000, end / 1000]}
-        for start, end, caption in _cues(transcript.segments)
+        for start, end, caption in transcript.cues()
     ]
 
 
