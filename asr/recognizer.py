@@ -154,8 +154,9 @@ class Recognizer:
 
         Arguments and errors are those of `transcribe`.
         """
+        name = name or ("beam" if hotwords or self.bundle.has_language_model else "greedy")
         decode = self._decode(name, hotwords)
-        return lambda log_probs: self._words(decode(log_probs), log_probs, self.bundle.step_seconds)
+        return lambda log_probs: self._words(decode(log_probs), log_probs, self.bundle.step_seconds, name)
 
     def _transcripts(
         self, sources: Iterable[Source], decode: Decoder, progress: Progress | None
@@ -183,7 +184,7 @@ class Recognizer:
 
         # Nobody knows which words are in which utterance, so all are aligned in one go, on steps.
         log_probs = np.concatenate([log_probs for _, log_probs in heard])
-        step_words = iter(self._words(align(log_probs, unit_ids), log_probs, step_seconds=1))
+        step_words = iter(self._words(align(log_probs, unit_ids), log_probs, 1, "greedy"))
 
         step_seconds = self.bundle.step_seconds
         step_starts = np.concatenate(
@@ -219,10 +220,8 @@ class Recognizer:
                 yield recording, utterance.start, log_probs
                 tell(utterance.start + len(utterance.samples) / SAMPLE_RATE, recording.stated_seconds)
 
-    def _decode(self, decoder: str | None, hotwords: Sequence[str]) -> Callable[[np.ndarray], Hypothesis]:
+    def _decode(self, decoder: str, hotwords: Sequence[str]) -> Callable[[np.ndarray], Hypothesis]:
         """The function from log-probs [steps, units] to the best hypothesis."""
-        if decoder is None:
-            decoder = "beam" if hotwords or self.bundle.has_language_model else "greedy"
         if decoder not in DECODERS:
             raise ValueError(f"no decoder {decoder!r}: choose one of {', '.join(DECODERS)}")
         if decoder == "greedy":
@@ -235,8 +234,11 @@ class Recognizer:
         beam = BeamDecoder.from_bundle(self.bundle, hotwords)
         return lambda log_probs: beam.decode(log_probs)[0]
 
-    def _words(self, hypothesis: Hypothesis, log_probs: np.ndarray, step_seconds: float) -> list[Word]:
-        return words_of(hypothesis, log_probs, self.units, step_seconds, self.bundle.config.get("confidence"))
+    def _words(
+        self, hypothesis: Hypothesis, log_probs: np.ndarray, step_seconds: float, decoder: str
+    ) -> list[Word]:
+        calibration = self.bundle.config.get("confidence", {}).get(decoder)
+        return words_of(hypothesis, log_probs, self.units, step_seconds, calibration)
 
     def _transcript(self, segments: Sequence[Segment], recording: _Recording) -> Transcript:
         return Transcript(
