@@ -2,8 +2,8 @@
 
 Hears the manifests with each decoder, looks which words are right, and writes the `confidence` of model.json:
 for each decoder the scale and offset on the logit of a word's raw confidence that make its likelihood largest
-(Platt 1999). A language model makes words right of which the sound alone was not sure: hence one for each. Run it
-after training.tune_decoder.
+(Platt 1999). A language model makes words right of which the sound alone was not sure: hence one for each.
+Run it after training.tune_decoder.
 """
 
 import argparse

@@ -1,13 +1,14 @@
-"""Speech for words that recordings lack: python -m training.synthesize TEXT... --voice VOICE.onnx --output DIR
+"""Speech for words that recordings lack: python -m training.synthesize TEXT... --voice ONNX --output DIR
 
-A model that learnt from a few hours spells the words it has heard and misspells the others: the first model of
-this project got 16 % of the words wrong that its recordings hold more than 200 times, and 82 % of those that they
-never hold. This reads sentences of running text aloud with a voice of Piper (OHF-Voice/piper1-gpl; `pip install
-piper-tts`, which is no requirement of the project), chosen for the words that have been heard too rarely, and
-writes a manifest that training.train reads like any other.
+A model that learnt from a few hours spells the words it has heard and misspells the others: the first model
+of this project got 16 % of the words wrong that its recordings hold more than 200 times, and 82 % of those
+that they never hold. This reads sentences of running text aloud with a voice of Piper (OHF-Voice/piper1-gpl;
+`pip install piper-tts`, which is no requirement of the project), chosen for the words that have been heard
+too rarely, and writes a manifest that training.train reads like any other.
 
-One voice becomes many speakers by playing it faster or slower, which moves pitch and formants together, after it
-has spoken as much slower or faster. Texts and settings are a function of the seed; Piper's own noise is not.
+One voice becomes many speakers by playing it faster or slower, which moves pitch and formants together, after
+it has spoken as much slower or faster. Texts and settings are a function of the seed; Piper's own noise is
+not.
 """
 
 import argparse
@@ -62,9 +63,10 @@ def main(arguments: list[str] | None = None) -> int:
 def choose(lines: list[str], heard: Counter, seconds: float) -> list[str]:
     """The sentences, lasting about `seconds`, that bring the most of what is lacking, the best first.
 
-    A sentence is worth, for each of its words heard fewer than HEARD_ENOUGH times, how often the word stands in
-    all the text by how often it has been heard (the chosen sentences count), and costs its length. Worth only
-    falls as more is chosen, so a heap finds the next sentence without weighing all of them again (Minoux 1978).
+    A sentence is worth, for each of its words heard fewer than HEARD_ENOUGH times, how often the word stands
+    in all the text by how often it has been heard (the chosen sentences count), and costs its length. Worth
+    only falls as more is chosen, so a heap finds the next sentence without weighing all of them again (Minoux
+    1978).
     """
     in_text = Counter(word for line in lines for word in line.split())
     heard = Counter(heard)
