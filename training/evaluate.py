@@ -18,16 +18,16 @@ import numpy as np
 
 from asr.audio import SAMPLE_RATE, AudioError
 from asr.recognizer import DECODERS, Recognizer
-from training.augmentation import apply_condition
 from training.manifest import read_manifest
 from training.scoring.console import progress, summary
+from training.scoring.degradation import CLEAN, degrade
 from training.scoring.normalizers import DEFAULT, DESCRIPTIONS
 from training.scoring.provenance import provenance
 from training.scoring.recognisers import run
 from training.scoring.report import write_report
 from training.scoring.results import ALWAYS_GROUPED, Output, score
 from training.scoring.snr import estimate_snr_db
-from training.scoring.systems import CLEAN, hear
+from training.scoring.systems import hear
 from training.scoring.transcripts import Reference, read_hypotheses, read_references, read_samples
 
 
@@ -99,8 +99,8 @@ def read_all_references(paths: Sequence[Path]) -> list[Reference]:
 
 
 def _hear_models(gathered: Gathered, references: list[Reference], options: argparse.Namespace) -> None:
-    noise_files = [entry.audio for entry in read_manifest(options.noise)] if options.noise else []
-    _check_conditions(options.conditions, noise_files)
+    noise_files = noise_files_of(options.noise)
+    check_conditions(options.conditions, noise_files)
     for model in options.model:
         recognizer = Recognizer.load(model, threads=options.threads)
         for decoder in options.decoder or [None]:
@@ -142,10 +142,10 @@ def _estimate_snr(gathered: Gathered, references: list[Reference]) -> None:
             print(f"evaluate: no SNR: {error}", file=sys.stderr)
 
 
-def _check_conditions(conditions: Sequence[str], noise_files: list[Path]) -> None:
+def check_conditions(conditions: Sequence[str], noise_files: list[Path]) -> None:
     """Finds a misspelt condition before hours are spent on the others. Raises ValueError."""
     for condition in conditions:
-        apply_condition(np.zeros(SAMPLE_RATE, np.float32), condition, 0, noise_files)
+        degrade(np.zeros(SAMPLE_RATE, np.float32), "", condition, noise_files)
 
 
 def _check_outputs(outputs: list[Output]) -> None:
@@ -164,6 +164,23 @@ def _check_fields(by: Sequence[str], references: list[Reference]) -> None:
             raise ValueError(f"no reference has a field {name!r}; there are: {', '.join(known) or 'none'}")
 
 
+def add_condition_options(parser: argparse.ArgumentParser) -> None:
+    """--conditions, --noise and --seed."""
+    parser.add_argument(
+        "--conditions",
+        default=[CLEAN],
+        type=lambda text: text.split(","),
+        help="degrades the sound: clean,noise:20,noise:5,reverb,telephone,gain:-20,speed:0.9,mp3:16",
+    )
+    parser.add_argument("--noise", type=Path, metavar="MANIFEST", help="noise for the conditions")
+    parser.add_argument("--seed", type=int, default=0, help="of the conditions")
+
+
+def noise_files_of(manifest: Path | None) -> list[Path]:
+    """The recordings that a manifest of noise names; none without one."""
+    return [entry.audio for entry in read_manifest(manifest)] if manifest else []
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training.evaluate", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -174,14 +191,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--decoder", nargs="+", choices=DECODERS, help="default: the bundle's own choice")
     add("--hypotheses", nargs="+", default=[], type=Path, help="of other recognisers: .jsonl, .trn or .ctm")
     add("--by", nargs="+", default=[], metavar="FIELD", help="fields of the manifest to group by, or snr")
-    add(
-        "--conditions",
-        default=[CLEAN],
-        type=lambda text: text.split(","),
-        help="degrades the sound: clean,noise:20,noise:5,reverb,telephone,gain:-20,speed:0.9,mp3:16",
-    )
-    add("--noise", type=Path, metavar="MANIFEST", help="noise for the conditions")
-    add("--seed", type=int, default=0, help="of the conditions")
+    add_condition_options(parser)
     names = "\n".join(f"{name}: {what}" for name, what in DESCRIPTIONS.items())
     add("--normalizer", choices=DESCRIPTIONS, default=DEFAULT, help=f"default: {DEFAULT}\n{names}")
     add("--threads", type=int, default=2, help="of the CPU (default: 2)")

@@ -1,6 +1,8 @@
-"""Other recognisers beside ours: same speech, same threads, same normaliser, each in a process of its own.
+r"""Other recognisers beside ours: same speech, same threads, same normaliser, each in a process of its own.
 
     python -m training.benchmark peers dev-read.jsonl --model english --faster-whisper DIR --pocketsphinx
+    python -m training.benchmark peers dev-read.jsonl --model english --faster-whisper DIR --output report \
+        --conditions clean,noise:10,reverb --noise noise.jsonl
 
 None of them is needed by the project: install those that you want to compare with.
 """
@@ -13,7 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from training.evaluate import read_all_references
+from training.evaluate import (
+    add_condition_options,
+    check_conditions,
+    noise_files_of,
+    read_all_references,
+)
 from training.scoring.console import progress
 from training.scoring.normalizers import DEFAULT, DESCRIPTIONS
 from training.scoring.provenance import provenance
@@ -43,6 +50,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _compare(options: argparse.Namespace, argv: Sequence[str]) -> int:
     references = read_all_references(options.manifests)[: options.limit]
+    noise_files = noise_files_of(options.noise)
+    check_conditions(options.conditions, noise_files)
     outputs: list[Output] = []
     speed: list[dict[str, Any]] = []
     unreadable: dict[str, str] = {}
@@ -53,23 +62,28 @@ def _compare(options: argparse.Namespace, argv: Sequence[str]) -> int:
             print(f"peers: {system} is not installed; pip install {package}", file=sys.stderr)
             failed = True
             continue
-        try:
-            done = run(kind, model, references, options.threads, option, progress(system))
-        except RecogniserError as error:
-            print(f"peers: {error}", file=sys.stderr)
-            failed = True
-            continue
-        outputs.append(Output(system, {id: Heard(text) for id, text in done.texts.items()}))
-        unreadable |= done.unreadable
-        speed.append(
-            {
-                "system": system,
-                "speech_seconds": done.speech_seconds,
-                "real_time_factor": done.compute_seconds / (done.speech_seconds or 1),
-                "cold_start_seconds": done.cold_start_seconds,
-                "peak_memory_mb": done.peak_memory_mb,
-            }
-        )
+        for condition in options.conditions:
+            title = progress(f"{system}, {condition}")
+            degradation = (condition, noise_files, options.seed)
+            try:
+                done = run(kind, model, references, options.threads, option, title, *degradation)
+            except RecogniserError as error:
+                print(f"peers: {error}", file=sys.stderr)
+                failed = True
+                break
+            heard = {id: Heard(text) for id, text in done.texts.items()}
+            outputs.append(Output(system, heard, condition))
+            unreadable |= done.unreadable
+            if condition == options.conditions[0]:
+                speed.append(
+                    {
+                        "system": system,
+                        "speech_seconds": done.speech_seconds,
+                        "real_time_factor": done.compute_seconds / (done.speech_seconds or 1),
+                        "cold_start_seconds": done.cold_start_seconds,
+                        "peak_memory_mb": done.peak_memory_mb,
+                    }
+                )
     if not outputs:
         raise ValueError("no recogniser ran; give --model, or the model of an installed peer")
     scores = score(references, outputs, options.normalizer, not_scored=unreadable)
@@ -87,21 +101,29 @@ def table(results: dict[str, Any], speed: Sequence[dict[str, Any]]) -> str:
     speeds = {row["system"]: row for row in speed}
     ours = results["scores"][0]["system"]
     against = {
-        (row["set"], row["systems"][1]): row for row in results["comparisons"] if row["systems"][0] == ours
+        (row["set"], row["condition"], row["systems"][1]): row
+        for row in results["comparisons"]
+        if row["systems"][0] == ours
     }
     lines = [
         f"{results['references']['scored']} utterances, {results['references']['words']} words; normaliser "
         f"{results['normalizer']['name']}: {results['normalizer']['what']}",
         "",
-        f"| set | system | WER % | 95 % interval | [errors / words] | less {ours}, points | 95 % interval | "
-        "p bootstrap | p MAPSSWE | real-time factor | cold start s | peak memory MB |",
-        "|---" * 12 + "|",
+        f"| set | condition | system | WER % | 95 % interval | [errors / words] | less {ours}, points | "
+        "95 % interval | p bootstrap | p MAPSSWE | real-time factor | cold start s | peak memory MB |",
+        "|---" * 13 + "|",
     ]
     for row in results["scores"]:
         system = row["system"]
-        cells = [row["set"], system, percent(row["wer"]["value"]), interval_text(row["wer"]["interval"])]
+        cells = [
+            row["set"],
+            row["condition"],
+            system,
+            percent(row["wer"]["value"]),
+            interval_text(row["wer"]["interval"]),
+        ]
         cells.append(tally(row["counts"]))
-        difference = against.get((row["set"], system))
+        difference = against.get((row["set"], row["condition"], system))
         if difference:
             low, high = difference["interval"]
             turned = [None, None] if low is None else [0.0 - high, 0.0 - low]
@@ -146,6 +168,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--vosk", metavar="DIR", help="a Vosk model")
     add("--pocketsphinx", metavar="DIR", nargs="?", const="", help="a model; default: the package's en-us")
     add("--threads", type=int, default=2, help="of the CPU, for each (default: 2)")
+    add_condition_options(parser)
     add("--normalizer", choices=DESCRIPTIONS, default=DEFAULT, help=f"default: {DEFAULT}")
     add("--limit", type=int, metavar="N", help="only the first N utterances")
     add("--output", type=Path, metavar="DIR", help="writes the report of training.evaluate too")

@@ -2,8 +2,9 @@
 
     python -m training.scoring.recognisers KIND MODEL THREADS OPTION
 
-reads one Reference a line as JSON on standard input, answers each with {"text", "compute_seconds",
-"speech_seconds"} and at the end says {"peak_memory_mb"}.
+reads one Reference a line as JSON on standard input, with "degrade" (the condition, noise files and seed of
+`training.scoring.degradation`) beside it where its sound is not to stay as it is, answers each with {"text",
+"compute_seconds", "speech_seconds"} and at the end says {"peak_memory_mb"}.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from asr.audio import SAMPLE_RATE, AudioError
+from training.scoring.degradation import CLEAN, degrade
 from training.scoring.transcripts import Reference, read_samples
 
 Transcribe = Callable[[np.ndarray], str]
@@ -136,6 +138,9 @@ def run(
     threads: int,
     option: str = "",
     progress: Callable[[Iterable], Iterable] = iter,
+    condition: str = CLEAN,
+    noise_files: Sequence[Path] = (),
+    seed: int = 0,
 ) -> Run:
     """Transcribes references one by one in a process of its own.
 
@@ -146,6 +151,7 @@ def run(
       threads: that it may use.
       option: decoder for hark, beam for faster-whisper; "" is the default.
       progress: wraps the references.
+      condition, noise_files, seed: what happens to the sound, as in `training.scoring.degradation`.
 
     Raises:
       RecogniserError: the process ended early.
@@ -169,7 +175,10 @@ def run(
     ):
         try:
             for one in progress(references):
-                print(json.dumps(_request(one)), file=process.stdin, flush=True)
+                request = _request(one)
+                if condition != CLEAN:
+                    request["degrade"] = [condition, [str(path) for path in noise_files], seed]
+                print(json.dumps(request), file=process.stdin, flush=True)
                 answer = json.loads(process.stdout.readline())
                 if "error" in answer:
                     unreadable[one.id] = answer["error"]
@@ -215,15 +224,18 @@ def main(argv: Sequence[str]) -> None:
     transcribe = RECOGNISERS[kind](model, int(threads), option)
     for line in sys.stdin:
         request = json.loads(line)
-        print(json.dumps(_answer(request, transcribe)), file=answers, flush=True)
+        print(json.dumps(answer(request, transcribe)), file=answers, flush=True)
     print(json.dumps({"peak_memory_mb": peak_memory_mb()}), file=answers, flush=True)
 
 
-def _answer(request: dict[str, Any], transcribe: Transcribe) -> dict[str, Any]:
+def answer(request: dict[str, Any], transcribe: Transcribe) -> dict[str, Any]:
+    """What the process says to one line of its input."""
     if request["audio"] is not None:
         request["audio"] = Path(request["audio"])
+    condition, noise_files, seed = request.pop("degrade", [CLEAN, [], 0])
     try:
         samples = read_samples(Reference(**request))
+        samples = degrade(samples, request["id"], condition, [Path(name) for name in noise_files], seed)
     except AudioError as error:
         return {"error": str(error)}
     began = time.perf_counter()

@@ -1,7 +1,6 @@
 """Lets a bundle hear references, under conditions, in batches of like length."""
 
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +10,10 @@ import numpy as np
 from asr.audio import SAMPLE_RATE, AudioError
 from asr.recognizer import Recognizer
 from asr.transcript import Word
-from training.augmentation import apply_condition
+from training.scoring.degradation import CLEAN, degrade
 from training.scoring.snr import estimate_snr_db
 from training.scoring.transcripts import Heard, Reference, TimedWord, read_samples
 
-CLEAN = "clean"  # the condition that changes nothing
 WINDOW_SECONDS = 30.0  # what a model hears at once; longer utterances are cut at pauses, as in transcription
 _BATCH = 16
 
@@ -58,10 +56,7 @@ def hear(
       recognizer: the model.
       references: those without audio are unreadable.
       decoder: "greedy", "beam", or None for the bundle's own choice.
-      condition: CLEAN, or what training.augmentation.apply_condition knows; an utterance is degraded alike in
-        every run and for every model.
-      noise_files: noise for the conditions that add it.
-      seed: of the degradation.
+      condition, noise_files, seed: what happens to the sound, as in `training.scoring.degradation`.
       progress: wraps the batches; shows how far it is.
     """
     transcribe = utterance_transcriber(recognizer, decoder)
@@ -70,9 +65,7 @@ def hear(
     batches = [by_length[start : start + _BATCH] for start in range(0, len(by_length), _BATCH)]
     for batch in progress(batches):
         read = _read(batch, hearing)
-        read = [
-            (one, apply_condition(samples, condition, _seed(seed, one), noise_files)) for one, samples in read
-        ]
+        read = [(one, degrade(samples, one.id, condition, noise_files, seed)) for one, samples in read]
         hearing.speech_seconds += sum(len(samples) for _, samples in read) / SAMPLE_RATE
         began = time.perf_counter()
         words = transcribe([samples for _, samples in read])
@@ -115,8 +108,3 @@ def _read(references: Sequence[Reference], hearing: Hearing) -> Iterator[tuple[R
         else:
             hearing.snr_db[one.id] = estimate_snr_db(samples)
             yield one, samples
-
-
-def _seed(seed: int, reference: Reference) -> int:
-    """The same for an utterance wherever it stands in a manifest."""
-    return zlib.crc32(f"{seed} {reference.id}".encode())

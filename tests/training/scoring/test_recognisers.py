@@ -7,7 +7,8 @@ import soundfile
 from asr.audio import SAMPLE_RATE
 from training.benchmarks.peers import main
 from training.manifest import Entry, write_manifest
-from training.scoring.recognisers import RecogniserError, peak_memory_mb, run
+from training.scoring.degradation import degrade
+from training.scoring.recognisers import RecogniserError, answer, peak_memory_mb, run
 from training.scoring.transcripts import Reference, read_references
 
 
@@ -47,10 +48,32 @@ def test_the_table_of_peers(manifest, tmp_path, capsys):
     arguments = [str(manifest), "--pocketsphinx", "--vosk", str(tmp_path / "none"), "--threads", "1"]
     assert main([*arguments, "--output", str(tmp_path / "report")]) == 1
     captured = capsys.readouterr()
-    assert "| dev | pocketsphinx |" in captured.out
+    assert "| dev | clean | pocketsphinx |" in captured.out
     assert "2 utterances, 4 words; normaliser basic" in captured.out
     assert "vosk" in captured.err and "u2.wav" in captured.err
     assert (tmp_path / "report" / "results.json").is_file()
+
+
+def test_every_recogniser_hears_the_same_degraded_sound(manifest):
+    reference = read_references(manifest)[1]
+    said = np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE).astype("float32")
+    soundfile.write(reference.audio, said, SAMPLE_RATE, subtype="FLOAT")
+    heard = []
+
+    def transcribe(samples):
+        heard.append(samples)
+        return "hold on"
+
+    request = {"id": reference.id, "set": "dev", "text": "", "audio": str(reference.audio), "words": ()}
+    for degradation in ({}, {"degrade": ["reverb", [], 3]}):
+        assert answer(request | degradation, transcribe)["text"] == "hold on"
+    np.testing.assert_array_equal(heard[0], said)
+    np.testing.assert_array_equal(heard[1], degrade(said, reference.id, "reverb", seed=3))
+
+
+def test_an_unknown_condition_is_told_before_any_work(manifest, capsys):
+    assert main([str(manifest), "--pocketsphinx", "--conditions", "clean,fog"]) == 2
+    assert "fog" in capsys.readouterr().err
 
 
 def test_no_peer_at_all_is_a_wrong_call(manifest, capsys):

@@ -1,0 +1,32 @@
+"""Sound made worse on purpose, an utterance alike for every recogniser and in every run."""
+
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+CLEAN = "clean"  # the condition that changes nothing
+
+
+def degrade(
+    samples: np.ndarray, utterance: str, condition: str, noise_files: Sequence[Path] = (), seed: int = 0
+) -> np.ndarray:
+    """float32 samples at 16 kHz under a condition.
+
+    Args:
+      samples: as they were read.
+      utterance: id, on which the noise and the room depend, wherever it stands in a manifest.
+      condition: CLEAN, or what `training.augmentation.apply_condition` knows.
+      noise_files: noise for the conditions that add it.
+      seed: of all degradation.
+
+    Raises:
+      ValueError: an unknown condition, or no noise where it is needed.
+    """
+    if condition == CLEAN:
+        return samples
+    # Loaded late, since it takes seconds that would count as the cold start of every recogniser measured.
+    from training.augmentation import apply_condition
+
+    return apply_condition(samples, condition, zlib.crc32(f"{seed} {utterance}".encode()), noise_files)
