@@ -4,7 +4,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# Property tests say what is right, not how busy the machine is.
+hypothesis.settings.register_profile("hark", deadline=None)
+hypothesis.settings.load_profile("hark")
 
 # Before any test imports gradio or TensorFlow.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")

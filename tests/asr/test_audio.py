@@ -181,7 +181,7 @@ def test_a_constant_offset_is_removed_and_nothing_else():
     np.testing.assert_allclose(load_audio((clean + 0.2, SAMPLE_RATE)), clean, atol=1e-4)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     npst.arrays(
         st.sampled_from([np.uint8, np.int16, np.int32, np.float32, np.float64]),
@@ -304,7 +304,7 @@ def test_sound_after_damaged_flac_is_kept():
 DAMAGED = ["wav", "flac", "ogg-vorbis", "ogg-opus", "mp3", "m4a", "webm"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from(DAMAGED), st.integers(0, 2**32 - 1), st.sampled_from(["cut", "header", "anywhere"]))
 def test_damage_gives_sound_or_one_line(name, seed, kind):
     random = np.random.default_rng(seed)

@@ -71,7 +71,7 @@ def test_equals_tensorflow():
     assert_close(gradient, their_gradient)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     steps=st.integers(1, 5),
     labels=st.lists(st.integers(1, 3), max_size=3),

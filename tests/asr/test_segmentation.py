@@ -145,7 +145,7 @@ PIECES = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(PIECES, st.floats(2.0, 30.0), st.lists(st.floats(0, 1), max_size=10))
 def test_any_recording(pieces, max_seconds, cuts):
     """Utterances are ordered, disjoint, unchanged, short enough, complete, and the same for any blocks."""

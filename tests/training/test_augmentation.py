@@ -97,7 +97,7 @@ def test_mp3_keeps_length_and_position():
     assert power_db(coded - sound) < power_db(sound) - 15
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1), seconds=st.floats(0.05, 1.0), shares=st.sampled_from([ALWAYS, NEVER]))
 def test_augmented_sound_is_sound(seed, seconds, shares):
     speech = tone(500, seconds)

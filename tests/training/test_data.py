@@ -71,7 +71,7 @@ def test_without_seed_the_order_is_fixed():
     assert seconds == sorted(seconds)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(lengths=st.lists(st.integers(1, 80), min_size=1, max_size=40), batch_seconds=st.floats(0.5, 30))
 def test_batches_are_no_longer_than_asked(lengths, batch_seconds):
     batches = make_batches(lengths, batch_seconds=batch_seconds)
@@ -131,7 +131,7 @@ def test_decoding_is_done_once(tmp_path):
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=8))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_ragged_arrays_come_back(tmp_path_factory, lengths):
     folder = tmp_path_factory.mktemp("ragged")
     arrays = [np.full((n, 3), i, "float16") for i, n in enumerate(lengths)]

@@ -293,7 +293,7 @@ def test_what_is_no_whisper(tmp_path):
     assert "a zip without data.pkl" in refusal(tmp_path / "other.pt")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     name=st.sampled_from(["tiny.pt", "model.safetensors", "model.bin"]),
     share=st.floats(0, 0.999),

@@ -85,7 +85,7 @@ def test_merging_many_sorted_runs_changes_nothing(tmp_path, monkeypatch):
 sentences = st.lists(st.lists(st.sampled_from("abcdef"), min_size=1, max_size=8), min_size=1, max_size=12)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(sentences, st.integers(1, 4), st.integers(0, 2), st.sampled_from([None, 3]))
 def test_probabilities_sum_to_one_after_any_history(tmp_path_factory, text, order, prune, limit):
     folder = tmp_path_factory.mktemp("counts")

@@ -59,14 +59,29 @@ def resample(sums: np.ndarray, seed: int = SEED, resamples: int = RESAMPLES) -> 
     return totals
 
 
-def interval(resampled: np.ndarray, units: int) -> tuple[float, float]:
-    """The 95 % interval of a measure from its resampled values [resamples] over so many units.
+def rate_interval(rate: float, resampled: np.ndarray, units: int) -> tuple[float, float]:
+    """The 95 % interval of an error rate from its resampled values [resamples] over so many units.
 
-    Percentiles, taken further out by the t-distribution and by √(n / (n - 1)), without which intervals from
-    few units are too short: the expanded percentile interval of Hesterberg 2015, "What teachers should know
-    about the bootstrap". On simulated speakers of unequal skill (tests/training/scoring/test_intervals.py,
-    10,000 trials each) it covers the truth in 91 % of cases with 5 speakers, 93 % with 8, 94 % with 20 and
-    95 % with 100. NaN where there are no two units.
+    The bootstrap's standard error of the logarithm of the rate, times the quantile of the t-distribution and
+    √(n / (n - 1)), without which intervals from few units are too short (Hesterberg 2015, "What teachers
+    should know about the bootstrap"); the logarithm since rates of few speakers are skewed. On simulated
+    speakers of unequal skill (tests/training/scoring/test_intervals.py) it covers the truth in 94 to 96 % of
+    cases from 5 speakers on, where percentiles cover 91 % with 5 speakers and 93 % with 20. Where a resample
+    has no error at all, there is no logarithm, and `percentile_interval` serves. NaN where there are no two
+    units.
+    """
+    values = resampled[np.isfinite(resampled)]
+    if units < 2 or not len(values) or values.min() <= 0:
+        return percentile_interval(resampled, units)
+    half = -stdtrit(units - 1, (1 - LEVEL) / 2) * np.sqrt(units / (units - 1)) * np.log(values).std()
+    return float(rate * np.exp(-half)), float(rate * np.exp(half))
+
+
+def percentile_interval(resampled: np.ndarray, units: int) -> tuple[float, float]:
+    """The 95 % interval of any measure, such as a difference, from its resampled values [resamples].
+
+    Percentiles, taken further out by the t-distribution and by √(n / (n - 1)): the expanded percentile
+    interval of Hesterberg 2015. NaN where there are no two units.
     """
     values = resampled[np.isfinite(resampled)]
     if units < 2 or not len(values):

@@ -12,7 +12,7 @@ import numpy as np
 
 from training.scoring.alignment import Alignments, align, side_by_side
 from training.scoring.calibration import calibration
-from training.scoring.intervals import SEED, interval, resample, resampling_units, sum_by_unit
+from training.scoring.intervals import SEED, rate_interval, resample, resampling_units, sum_by_unit
 from training.scoring.measures import COUNT_COLUMNS, Counts, count_table, rates
 from training.scoring.normalizers import DESCRIPTIONS, normalizer
 from training.scoring.significance import bootstrap_difference, matched_pairs
@@ -182,7 +182,7 @@ def _measured(counts: np.ndarray, speakers: Sequence[str], **options: int) -> di
         "units": len(sums),
         "counts": asdict(tally) | {"errors": tally.errors, "words": tally.words},
     } | {
-        name: {"value": value, "interval": interval(resampled[name], len(sums))}
+        name: {"value": value, "interval": rate_interval(value, resampled[name], len(sums))}
         for name, value in rates(total).items()
     }
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri, stdtr
 
 from training.scoring.alignment import Operation
-from training.scoring.intervals import interval
+from training.scoring.intervals import percentile_interval
 
 MIN_GOOD_WORDS = 2  # words right in both systems that end a segment; sclite's number
 
@@ -117,6 +117,6 @@ def bootstrap_difference(wers: np.ndarray, resampled: np.ndarray, units: int) ->
     one_sided = min(0.5, float(against) / (len(differences) + 1))
     p = float("nan")
     if units > 1:
-        # The expansion of `interval`, turned round: p is below 0.05 where the interval leaves out 0.
+        # What `percentile_interval` does, turned round: p is below 0.05 where the interval leaves out 0.
         p = 2 * float(stdtr(units - 1, ndtri(one_sided) / math.sqrt(units / (units - 1))))
-    return Difference(float(wers[0] - wers[1]), *interval(differences, units), p)
+    return Difference(float(wers[0] - wers[1]), *percentile_interval(differences, units), p)

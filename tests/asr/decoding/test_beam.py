@@ -118,7 +118,6 @@ def test_steps_and_words_of_a_hypothesis():
     assert [(word.text, word.start, word.end) for word in words] == [("ab", 0.5, 3.0), ("c", 4.5, 5.0)]
 
 
-@settings(deadline=None)
 @given(data=st.data())
 def test_the_fast_alignment_is_the_plain_one(data):
     ids = data.draw(st.lists(st.integers(1, 4), max_size=6), label="ids")
@@ -132,7 +131,7 @@ def test_the_fast_alignment_is_the_plain_one(data):
 matrices = arrays(np.float32, st.tuples(st.integers(0, 4), st.just(4)), elements=st.floats(-6, 0, width=32))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(logits=matrices)
 def test_a_wide_beam_finds_what_brute_force_finds(logits):
     units = Units(("", " ", "a", "b"))
@@ -145,7 +144,7 @@ def test_a_wide_beam_finds_what_brute_force_finds(logits):
     assert {hypothesis.text: hypothesis.score for hypothesis in found} == pytest.approx(best, abs=1e-4)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(logits=matrices, alpha=st.floats(0, 2), beta=st.floats(-1, 2), penalty=st.floats(0, 2))
 def test_with_a_language_model_too(model, logits, alpha, beta, penalty):
     units = Units(("", " ", "a", "b"))
@@ -160,7 +159,7 @@ def test_with_a_language_model_too(model, logits, alpha, beta, penalty):
     assert found == sorted(found, key=lambda hypothesis: -hypothesis.score)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_the_compiled_search_is_the_plain_one(model, data):
     units = data.draw(st.sampled_from([UNITS, SUBWORDS]), label="units")

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.decoding.arpa import read_arpa
@@ -77,14 +77,12 @@ def test_phrases_of_several_words_that_overlap():
 phrases = st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=4, unique=True)
 
 
-@settings(deadline=None)
 @given(phrases=phrases, text=st.text("ab ", max_size=15))
 def test_a_whole_text_is_worth_its_hot_words(phrases, text):
     expected = sum(len(word) for word in text.split() if word in phrases)
     assert worth_along(scorer_of(phrases), text)[1] == expected
 
 
-@settings(deadline=None)
 @given(phrases=st.lists(st.text("ab ", min_size=1, max_size=6), max_size=4), text=st.text("ab ", max_size=15))
 def test_an_unfinished_text_is_never_worth_less_than_what_is_settled(phrases, text):
     texts = spelled([phrase for phrase in phrases if phrase.strip()], UNITS)

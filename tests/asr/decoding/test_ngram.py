@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.decoding.arpa import read_arpa, write_arpa
@@ -67,7 +67,6 @@ def plain_log10(history, word):
 words = st.sampled_from(["<unk>", "<s>", "cat", "the", "theme"])
 
 
-@settings(deadline=None)
 @given(history=st.lists(words, max_size=3), word=st.sampled_from(["</s>", "<unk>", "cat", "the", "theme"]))
 def test_back_off_is_that_of_the_definition(tmp_path_factory, history, word):
     path = tmp_path_factory.getbasetemp() / "shared.arpa"
@@ -183,7 +182,6 @@ def test_what_is_no_model_is_refused(tmp_path):
         NgramModel.load(tmp_path / "missing")
 
 
-@settings(deadline=None)
 @given(data=st.data())
 def test_a_damaged_compact_file_is_refused_or_harmless(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("damaged")
