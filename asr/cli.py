@@ -57,12 +57,18 @@ def _transcribe(options: argparse.Namespace) -> int:
         raise CallError("standard input can be read only once")
     if len(files) > 1 and options.format != "txt" and options.output is None:
         raise CallError(f"each of several inputs needs its own file as {options.format}: give --output DIR")
+    if options.n_best > 1 and options.format != "json":
+        raise CallError(f"{options.format} has room for one text only: --n-best needs --format json")
     _make_folder(options.output)
     recognizer = _load(options)
     bar = _ProgressBar()
     try:
         results = recognizer.transcribe_many(
-            files, decoder=options.decoder, hotwords=options.hotword, progress=bar.update
+            files,
+            decoder=options.decoder,
+            hotwords=options.hotword,
+            n_best=options.n_best,
+            progress=bar.update,
         )
     except ValueError as error:
         raise CallError(str(error)) from error
@@ -238,6 +244,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     transcribe.add_argument(
         "--hotword", action="append", default=[], metavar="W", help="a name or term to expect; repeatable"
+    )
+    transcribe.add_argument(
+        "--n-best",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="texts of each segment, with --format json (1)",
     )
 
     align = commands.add_parser("align", parents=[recognition], help="find when each word of a text is said")

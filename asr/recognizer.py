@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import groupby, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
 DECODERS = ("greedy", "beam")
 
 Decoder = Callable[[np.ndarray], list[Word]]
+# From an utterance's log-probs [steps, units] to its words, in seconds from its start, and its other texts.
+Hear = Callable[[np.ndarray], tuple[list[Word], tuple[str, ...]]]
 Progress = Callable[[float, float | None], None]
 
 
@@ -79,20 +80,24 @@ class Recognizer:
         *,
         decoder: str | None = None,
         hotwords: Sequence[str] = (),
+        n_best: int = 1,
         progress: Progress | None = None,
     ) -> Transcript:
         """The transcript of one recording; without speech it has no segments.
 
         Args:
-          decoder: one of `DECODERS`. None takes beam search if the model ships a language model or there are
-            hot words, else greedy.
+          decoder: one of `DECODERS`. None takes beam search if the model ships a language model, there are
+            hot words or several texts are wanted, else greedy.
           hotwords: names and terms to expect; only beam search knows them.
+          n_best: texts to give of each segment, its alternatives included; only beam search has several.
 
         Raises:
           AudioError: the source cannot be read.
-          ValueError: an unknown decoder, or hot words for the greedy one.
+          ValueError: an unknown decoder, or hot words or several texts wanted of the greedy one.
         """
-        [result] = self.transcribe_many([source], decoder=decoder, hotwords=hotwords, progress=progress)
+        [result] = self.transcribe_many(
+            [source], decoder=decoder, hotwords=hotwords, n_best=n_best, progress=progress
+        )
         if isinstance(result, Exception):
             raise result
         return result
@@ -103,6 +108,7 @@ class Recognizer:
         *,
         decoder: str | None = None,
         hotwords: Sequence[str] = (),
+        n_best: int = 1,
         progress: Progress | None = None,
     ) -> Iterator[Transcript | AudioError]:
         """What became of each source, in order: its transcript, or the AudioError that it ended in.
@@ -110,7 +116,7 @@ class Recognizer:
         So a broken recording costs nobody the others. Sources are read a few utterances ahead; `progress` is
         that of the source whose result comes next. Raises ValueError as `transcribe` does.
         """
-        return self._transcripts(sources, self.decoder(decoder, hotwords), progress)
+        return self._transcripts(sources, self._hear(decoder, hotwords, n_best), progress)
 
     def segments(
         self,
@@ -118,13 +124,14 @@ class Recognizer:
         *,
         decoder: str | None = None,
         hotwords: Sequence[str] = (),
+        n_best: int = 1,
         progress: Progress | None = None,
     ) -> Iterator[Segment]:
         """Each segment as soon as it is heard, in memory that does not grow with the recording.
 
         Stopping the iteration cancels the work. Arguments and errors are those of `transcribe`.
         """
-        return self._segments(source, self.decoder(decoder, hotwords), progress)
+        return self._segments(source, self._hear(decoder, hotwords, n_best), progress)
 
     def align(self, source: Source, text: str, *, progress: Progress | None = None) -> Transcript:
         """When each word of a known text was said.
@@ -154,25 +161,35 @@ class Recognizer:
 
         Arguments and errors are those of `transcribe`.
         """
-        name = name or ("beam" if hotwords or self.bundle.has_language_model else "greedy")
-        decode = self._decode(name, hotwords)
-        return lambda log_probs: self._words(decode(log_probs), log_probs, self.bundle.step_seconds, name)
+        hear = self._hear(name, hotwords, n_best=1)
+        return lambda log_probs: hear(log_probs)[0]
+
+    def _hear(self, name: str | None, hotwords: Sequence[str], n_best: int) -> Hear:
+        name = name or ("beam" if hotwords or n_best > 1 or self.bundle.has_language_model else "greedy")
+        decode = self._decode(name, hotwords, n_best)
+
+        def hear(log_probs: np.ndarray) -> tuple[list[Word], tuple[str, ...]]:
+            best, *others = decode(log_probs)
+            words = self._words(best, log_probs, self.bundle.step_seconds, name)
+            return words, tuple(other.text for other in others)
+
+        return hear
 
     def _transcripts(
-        self, sources: Iterable[Source], decode: Decoder, progress: Progress | None
+        self, sources: Iterable[Source], hear: Hear, progress: Progress | None
     ) -> Iterator[Transcript | AudioError]:
         segments: list[Segment] = []
         for recording, start, log_probs in self._heard(sources, progress):
             if log_probs is not None:
-                segments += _segments_of(decode(log_probs), start)
+                segments += _segments_of(*hear(log_probs), start)
             else:
                 yield recording.error or self._transcript(segments, recording)
                 segments = []
 
-    def _segments(self, source: Source, decode: Decoder, progress: Progress | None) -> Iterator[Segment]:
+    def _segments(self, source: Source, hear: Hear, progress: Progress | None) -> Iterator[Segment]:
         for recording, start, log_probs in self._heard([source], progress):
             if log_probs is not None:
-                yield from _segments_of(decode(log_probs), start)
+                yield from _segments_of(*hear(log_probs), start)
             elif recording.error is not None:
                 raise recording.error
 
@@ -220,19 +237,25 @@ class Recognizer:
                 yield recording, utterance.start, log_probs
                 tell(utterance.start + len(utterance.samples) / SAMPLE_RATE, recording.stated_seconds)
 
-    def _decode(self, decoder: str, hotwords: Sequence[str]) -> Callable[[np.ndarray], Hypothesis]:
-        """The function from log-probs [steps, units] to the best hypothesis."""
+    def _decode(
+        self, decoder: str, hotwords: Sequence[str], n_best: int
+    ) -> Callable[[np.ndarray], list[Hypothesis]]:
+        """The function from log-probs [steps, units] to the best hypotheses."""
         if decoder not in DECODERS:
             raise ValueError(f"no decoder {decoder!r}: choose one of {', '.join(DECODERS)}")
+        if n_best < 1:
+            raise ValueError(f"n_best must be at least 1, not {n_best}")
         if decoder == "greedy":
             if hotwords:
                 raise ValueError("the greedy decoder knows no hot words: choose the beam decoder")
-            return partial(greedy_decode, units=self.units)
+            if n_best > 1:
+                raise ValueError("the greedy decoder has only one text: choose the beam decoder")
+            return lambda log_probs: [greedy_decode(log_probs, self.units)]
 
         from asr.decoding.beam import BeamDecoder
 
         beam = BeamDecoder.from_bundle(self.bundle, hotwords)
-        return lambda log_probs: beam.decode(log_probs)[0]
+        return lambda log_probs: beam.decode(log_probs, n_best)
 
     def _words(
         self, hypothesis: Hypothesis, log_probs: np.ndarray, step_seconds: float, decoder: str
@@ -293,16 +316,17 @@ def _map_ahead(function: Callable, items: Iterable, workers: int) -> Iterator[tu
         pool.shutdown(cancel_futures=True)
 
 
-def _segments_of(words: Sequence[Word], start: float) -> list[Segment]:
+def _segments_of(words: Sequence[Word], alternatives: tuple[str, ...], start: float) -> list[Segment]:
     """The segment of an utterance that starts at `start` seconds; none if no word was heard in it."""
     if not words:
         return []
-    return [_segment([replace(word, start=start + word.start, end=start + word.end) for word in words])]
+    moved = [replace(word, start=start + word.start, end=start + word.end) for word in words]
+    return [_segment(moved, alternatives)]
 
 
-def _segment(words: Sequence[Word]) -> Segment:
+def _segment(words: Sequence[Word], alternatives: tuple[str, ...] = ()) -> Segment:
     text = WORD_BOUNDARY.join(word.text for word in words)
-    return Segment(words[0].start, words[-1].end, text, tuple(words))
+    return Segment(words[0].start, words[-1].end, text, tuple(words), alternatives)
 
 
 def _written_words(text: str) -> list[tuple[str, int]]:

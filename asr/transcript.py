@@ -29,12 +29,18 @@ class Word:
 
 @dataclass(frozen=True)
 class Segment:
-    """What was said between two pauses; `text` is its words with single spaces, times are in seconds."""
+    """What was said between two pauses; times are in seconds.
+
+    Attributes:
+      text: its words with single spaces.
+      alternatives: other texts that it may have been, the next best first, where they were asked for.
+    """
 
     start: float
     end: float
     text: str
     words: tuple[Word, ...]
+    alternatives: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,9 @@ class Transcript:
         return "start\tend\ttext\n" + "".join(rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields of OpenAI's `verbose_json`, plus `model` and each word's `confidence`."""
+        """The fields of OpenAI's `verbose_json`, plus `model`, the `confidence` of each word, and the
+        `alternatives` of segments that have some.
+        """
         return {
             "task": "transcribe",
             "language": self.language,
@@ -108,6 +116,7 @@ class Transcript:
                     "start": round(segment.start, 3),
                     "end": round(segment.end, 3),
                     "text": segment.text,
+                    **({"alternatives": list(segment.alternatives)} if segment.alternatives else {}),
                 }
                 for id, segment in enumerate(self.segments)
             ],

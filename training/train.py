@@ -159,7 +159,14 @@ def train(run: Run, resume: bool = False) -> Path:
 def describe_run(run: Run) -> None:
     """Writes the resolved config and where it runs into the run folder."""
     config = json.loads(run.model_dump_json())
-    (run.output / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    path = run.output / "config.yaml"
+    before = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else config
+    changed = [key for key in config if before.get(key) != config[key]]
+    if changed:
+        print(
+            f"{path}: resumed with another {', '.join(changed)}: not the same run any more", file=sys.stderr
+        )
+    path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     commit = subprocess.run(
         ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
     ).stdout.strip()

@@ -75,6 +75,15 @@ def test_formats(tones, folder, capsys, format):
     assert capsys.readouterr().out == tones.transcribe("hello.wav").render(format)
 
 
+def test_n_best_is_for_json(tones, folder, capsys):
+    assert main(["transcribe", "hello.wav", "--n-best", "3", "--format", "json"]) == 0
+    [segment] = json.loads(capsys.readouterr().out)["segments"]
+    assert segment["text"] == "hello world"
+    assert len({segment["text"], *segment["alternatives"]}) == 3
+    assert main(["transcribe", "hello.wav", "--n-best", "3"]) == 2
+    assert "--format json" in capsys.readouterr().err
+
+
 def test_failing_inputs_are_named_and_the_others_done(tones, folder, capsys):
     assert main(["transcribe", "broken.wav", "hello.wav", "missing.wav", "other", "again.wav"]) == 1
     printed = capsys.readouterr()

@@ -6,6 +6,7 @@ import itertools
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import jiwer
 import numpy as np
@@ -181,6 +182,19 @@ def test_beam_search_hears_the_same_and_hot_words_choose_it(recognizer, meeting,
     assert heard.text == "we call quillan"
     with pytest.raises(ValueError, match="'1984'"):
         recognizer.transcribe(meeting, hotwords=["1984"])
+
+
+def test_alternatives_are_other_texts_of_a_segment(recognizer, meeting):
+    best = recognizer.transcribe(meeting, decoder="beam").segments
+    found = recognizer.transcribe(meeting, n_best=4).segments
+    assert [replace(segment, alternatives=()) for segment in found] == list(best)
+    for segment in found:
+        assert len({segment.text, *segment.alternatives}) == 4
+    assert list(recognizer.segments(meeting, n_best=4)) == list(found)
+    with pytest.raises(ValueError, match="greedy"):
+        recognizer.transcribe(meeting, decoder="greedy", n_best=2)
+    with pytest.raises(ValueError, match="at least 1"):
+        recognizer.transcribe(meeting, n_best=0)
 
 
 def test_import_is_light():

@@ -154,7 +154,8 @@ def test_resuming_a_finished_run_writes_its_bundle_again(config, finished):
     path = weights_path(finished / "bundle")
     before = path.read_bytes()
     path.unlink()
-    assert main([str(config), f"output={finished}", "--resume"]) == 0
+    assert main([str(config), f"output={finished}", "--resume", "checkpoint_steps=3"]) == 0
+    assert "resumed with another checkpoint_steps: not the same run any more" in capsys.readouterr().err
     assert path.read_bytes() == before
 
 
