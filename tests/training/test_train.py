@@ -150,7 +150,7 @@ def test_a_finished_run_is_not_overwritten(config, finished, capsys):
     assert (finished / CHECKPOINT).read_bytes() == before
 
 
-def test_resuming_a_finished_run_writes_its_bundle_again(config, finished):
+def test_resuming_a_finished_run_writes_its_bundle_again(config, finished, capsys):
     path = weights_path(finished / "bundle")
     before = path.read_bytes()
     path.unlink()
