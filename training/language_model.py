@@ -21,8 +21,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from asr.decoding.arpa import write_arpa
-from asr.decoding.ngram import LanguageModelError, NgramModel
+from asr.decoding.arpa import read_arpa, write_arpa
+from asr.decoding.ngram import LanguageModelError, NgramModel, is_compact
 from asr.text import normalize
 from training.ngram_estimation import FALLBACK_DISCOUNTS, estimate
 
@@ -68,6 +68,11 @@ def read_sentences(paths: Iterable[str]) -> Iterator[list[str]]:
             raise ValueError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"{path}: a line is no manifest entry with a text") from error
+
+
+def load(path: Path | str) -> NgramModel:
+    """A compact model or an ARPA file (also .gz). Raises LanguageModelError for anything else."""
+    return NgramModel.load(path) if is_compact(path) else read_arpa(path)
 
 
 def measure(model: NgramModel, sentences: Iterable[list[str]]) -> Perplexity:
@@ -131,11 +136,11 @@ def _ngram(options: argparse.Namespace) -> None:
 
 
 def _convert(options: argparse.Namespace) -> None:
-    _write(NgramModel.load(options.model), options)
+    _write(load(options.model), options)
 
 
 def _perplexity(options: argparse.Namespace) -> None:
-    model = NgramModel.load(options.model)
+    model = load(options.model)
     for path in options.text:
         result = measure(model, read_sentences([path]))
         print(

@@ -179,25 +179,18 @@ class NgramModel:
 
     @classmethod
     def load(cls, path: Path | str) -> NgramModel:
-        """A compact file (`save`), mapped into memory, or an ARPA file (also .gz), read whole.
-
-        Raises LanguageModelError for anything else.
-        """
+        """A compact file (`save`), mapped into memory. Raises LanguageModelError for anything else."""
         path = Path(path)
-        try:
-            with open(path, "rb") as file:
-                magic = file.read(len(_MAGIC))
-        except OSError as error:
-            raise LanguageModelError(f"{path}: {error.strerror}") from error
+        magic = _beginning(path)
         if magic == _MAGIC:
             return cls(_map_tables(path))
         if magic[:-1] == _MAGIC[:-1]:
             raise LanguageModelError(
                 f"{path}: written by another version; build it again from its ARPA file or text"
             )
-        from asr.decoding.arpa import read_arpa
-
-        return read_arpa(path)
+        raise LanguageModelError(
+            f"{path}: no compact model; make one of an ARPA file by python -m training.language_model convert"
+        )
 
     def save(self, path: Path | str) -> None:
         """Writes the compact file: probabilities of order 2 and above in 8 bits each, a book of 256 an order.
@@ -271,6 +264,19 @@ class NgramModel:
         probabilities = np.exp(self.tables.unigram_log_probs.astype(np.float64))
         probabilities[[self.tables.begin_id, self.tables.end_id, self.tables.unknown_id]] = 0.0
         return np.concatenate([[0.0], np.cumsum(probabilities)])
+
+
+def is_compact(path: Path | str) -> bool:
+    """Whether `NgramModel.save` wrote the file. Raises LanguageModelError for one that cannot be read."""
+    return _beginning(Path(path))[:-1] == _MAGIC[:-1]
+
+
+def _beginning(path: Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(_MAGIC))
+    except OSError as error:
+        raise LanguageModelError(f"{path}: {error.strerror}") from error
 
 
 class NgramLevel(NamedTuple):

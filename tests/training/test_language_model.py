@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asr.decoding.arpa import read_arpa
 from asr.decoding.ngram import NgramModel
 from training import ngram_estimation
 from training.language_model import main, measure, read_sentences
@@ -190,5 +191,5 @@ def test_convert_and_perplexity_commands_agree_with_the_model(tmp_path, capsys):
         assert converted.log_prob(history, word) == pytest.approx(direct.log_prob(history, word), abs=1e-5)
     capsys.readouterr()
     assert main(["perplexity", arpa, str(tmp_path / "text.txt")]) == 0
-    expected = measure(NgramModel.load(arpa), [TEXT])
+    expected = measure(read_arpa(arpa), [TEXT])
     assert f"OOV 0.00 %, perplexity {expected.perplexity:.1f}," in capsys.readouterr().out

@@ -78,7 +78,7 @@ def test_back_off_is_that_of_the_definition(tmp_path_factory, history, word):
 
 
 def test_the_compact_file_holds_the_same_model(arpa, tmp_path):
-    exact = NgramModel.load(arpa)
+    exact = read_arpa(arpa)
     exact.save(tmp_path / "ngram.bin")
     compact = NgramModel.load(tmp_path / "ngram.bin")
     assert compact.order == 3
@@ -99,7 +99,7 @@ def test_quantisation_error_is_small(tmp_path):
     lines += ["\\2-grams:"]
     lines += [f"{values[i, j]:.5f}\t{names[i]} {names[j]}" for i in range(300) for j in range(30)]
     (tmp_path / "big.arpa").write_text("\n".join([*lines, "\\end\\"]))
-    exact = NgramModel.load(tmp_path / "big.arpa")
+    exact = read_arpa(tmp_path / "big.arpa")
     exact.save(tmp_path / "ngram.bin")
     compact = NgramModel.load(tmp_path / "ngram.bin")
     errors = [
@@ -122,12 +122,12 @@ def test_arpa_is_written_as_it_was_read(arpa, tmp_path):
 def test_a_model_without_unknown_word_is_given_one(arpa):
     text = ARPA.replace("ngram 1=6", "ngram 1=5").replace("-1.5\t<unk>\t-0.1\n", "")
     arpa.write_text(text.replace("ngram 2=5", "ngram 2=4").replace("-0.8\t<unk> cat\n", ""))
-    model = NgramModel.load(arpa)
+    model = read_arpa(arpa)
     assert model.log_prob([], model.id("nowhere")) == pytest.approx(-1.1 * math.log(10))
 
 
 def test_words_that_begin_with_the_same_letters_are_a_range(arpa):
-    model = NgramModel.load(arpa)
+    model = read_arpa(arpa)
     first, last, word = 0, model.vocabulary_size, "theme"
     for letters, byte in enumerate(word.encode()):
         first, last = narrowed(model.tables, first, last, letters, byte)
@@ -167,7 +167,7 @@ def test_broken_arpa_files_are_refused_with_their_line(arpa, old, new, line, rea
     assert ARPA.count(old) == 1
     arpa.write_text(ARPA.replace(old, new), encoding="latin-1")
     with pytest.raises(LanguageModelError) as error:
-        NgramModel.load(arpa)
+        read_arpa(arpa)
     assert f"{arpa}, line {line}: " in str(error.value)
     assert reason in str(error.value)
     assert "\n" not in str(error.value)
@@ -176,17 +176,24 @@ def test_broken_arpa_files_are_refused_with_their_line(arpa, old, new, line, rea
 def test_what_is_no_model_is_refused(tmp_path):
     for content in (b"", b"\x00\x01\x02" * 100, b"text\n" * 200):
         (tmp_path / "junk").write_bytes(content)
-        with pytest.raises(LanguageModelError, match="junk"):
-            NgramModel.load(tmp_path / "junk")
-    with pytest.raises(LanguageModelError, match="No such file"):
-        NgramModel.load(tmp_path / "missing")
+        for load in (NgramModel.load, read_arpa):
+            with pytest.raises(LanguageModelError, match="junk"):
+                load(tmp_path / "junk")
+    for load in (NgramModel.load, read_arpa):
+        with pytest.raises(LanguageModelError, match="No such file"):
+            load(tmp_path / "missing")
+
+
+def test_an_arpa_file_is_no_compact_model(arpa):
+    with pytest.raises(LanguageModelError, match=r"training\.language_model convert"):
+        NgramModel.load(arpa)
 
 
 @given(data=st.data())
 def test_a_damaged_compact_file_is_refused_or_harmless(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("damaged")
     (folder / "model.arpa").write_text(ARPA)
-    NgramModel.load(folder / "model.arpa").save(folder / "ngram.bin")
+    read_arpa(folder / "model.arpa").save(folder / "ngram.bin")
     content = bytearray((folder / "ngram.bin").read_bytes())
     if data.draw(st.booleans(), label="cut"):
         content = content[: data.draw(st.integers(0, len(content) - 1), label="length")]
