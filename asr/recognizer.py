@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from asr.decoding import Hypothesis
-from asr.decoding.greedy import greedy_decode, words_of
+from asr.decoding.greedy import greedy_decode
+from asr.decoding.words import words_of
 from asr.text import WORD_BOUNDARY, Units, normalize
 from asr.transcript import Segment, Transcript, Word
 

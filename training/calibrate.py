@@ -1,71 +1,86 @@
 """Fit how far a model's word confidence can be trusted: python -m training.calibrate MANIFEST... --model DIR
 
 Hears the manifests with each decoder, looks which words are right, and writes the `confidence` of model.json:
-for each decoder the scale and offset on the logit of a word's raw confidence that make its likelihood largest
-(Platt 1999). A language model makes words right of which the sound alone was not sure: hence one for each.
-Run it after training.tune_decoder.
+for each decoder the weights of what speaks for a word (`asr.decoding.words.word_evidence`) that make the
+likelihood of right and wrong words largest (logistic regression, after Platt 1999). Run it after
+training.tune_decoder.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import scipy.optimize
 
+from asr.audio import AudioError, load_audio
 from asr.bundle import Bundle, BundleError
-from asr.decoding.greedy import confidence_logit
+from asr.decoding import Hypothesis
+from asr.decoding.beam import BeamDecoder
+from asr.decoding.greedy import greedy_decode
+from asr.decoding.words import UNCALIBRATED, confidences, word_evidence
 from asr.engine import Engine
-from asr.recognizer import DECODERS, Recognizer
-from training.manifest import ManifestError
+from asr.text import normalize
+from training.manifest import Entry, ManifestError, read_manifest
 from training.scoring.alignment import align
 from training.scoring.calibration import calibration
 from training.scoring.console import progress
-from training.scoring.systems import hear
-from training.scoring.transcripts import read_references
+
+Decode = Callable[[np.ndarray], Hypothesis]
 
 
-def fit(raw: np.ndarray, is_right: np.ndarray) -> dict[str, float]:
-    """Scale and offset, from raw confidences [words] in [0, 1] and whether each word is right."""
-    logits = confidence_logit(raw)
+def fit(evidence: np.ndarray, is_right: np.ndarray) -> dict[str, float]:
+    """The weights for words_of, from evidence [words, 2] and whether each word is right [words]."""
+    names = list(UNCALIBRATED)
 
-    def negative_log_likelihood(parameters):
-        margin = np.where(is_right, 1, -1) * (parameters[0] * logits + parameters[1])
-        return np.logaddexp(0, -margin).mean()
+    def negative_log_likelihood(weights: np.ndarray) -> float:
+        probabilities = confidences(evidence, dict(zip(names, weights, strict=True)))
+        likelihood = np.where(is_right, probabilities, 1 - probabilities)
+        return -np.log(np.maximum(likelihood, np.finfo(float).tiny)).mean()
 
-    scale, offset = scipy.optimize.minimize(negative_log_likelihood, [1.0, 0.0]).x
-    return {"scale": round(float(scale), 4), "offset": round(float(offset), 4)}
+    found = scipy.optimize.minimize(negative_log_likelihood, list(UNCALIBRATED.values())).x
+    return {name: round(float(weight), 4) for name, weight in zip(names, found, strict=True)}
 
 
 def judged_words(
-    recognizer: Recognizer, manifests: Sequence[Path], decoder: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Confidence [words] of all that was heard in the manifests, and whether it is right [words]."""
-    references = [reference for manifest in manifests for reference in read_references(manifest)]
-    heard = hear(recognizer, references, decoder, progress=progress(f"hearing, {decoder}")).heard
-    references = [reference for reference in references if reference.id in heard]
-    operations = align(
-        [one.text for one in references], [heard[one.id].text for one in references]
-    ).operations
-    confidence, is_right = [], []
-    for reference, runs in zip(references, operations, strict=True):
-        words = heard[reference.id].words
-        right = np.zeros(len(words), dtype=bool)
-        for run in runs:
-            if run.kind == "equal":
-                right[run.hypothesis_start : run.hypothesis_end] = True
-        confidence += [word.confidence for word in words]
-        is_right += list(right)
-    return np.array(confidence), np.array(is_right)
+    bundle: Bundle, entries: Sequence[Entry], decoders: Mapping[str, Decode]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """By decoder the evidence [words, 2] of all words that it heard, and whether each is right [words].
+
+    Raises AudioError for sound that cannot be read.
+    """
+    engine = Engine.load(bundle)
+    texts: dict[str, list[str]] = {name: [] for name in decoders}
+    evidence: dict[str, list[np.ndarray]] = {name: [] for name in decoders}
+    for entry in progress("hearing")(entries):
+        samples = load_audio(entry.audio, entry.offset_seconds, entry.duration_seconds)
+        log_probs = engine.log_probs([samples])[0]
+        for name, decode in decoders.items():
+            hypothesis = decode(log_probs)
+            texts[name].append(hypothesis.text)
+            evidence[name].append(word_evidence(hypothesis, log_probs, bundle.units))
+    references = [normalize(entry.text) for entry in entries]
+    return {name: (np.concatenate(evidence[name]), _right(references, texts[name])) for name in decoders}
 
 
-def report(raw: np.ndarray, is_right: np.ndarray, fitted: dict[str, float]) -> str:
+def _right(references: Sequence[str], texts: Sequence[str]) -> np.ndarray:
+    """Whether each word of all texts is right."""
+    is_right = []
+    for text, operations in zip(texts, align(references, texts).operations, strict=True):
+        right = np.zeros(len(text.split()), dtype=bool)
+        for operation in operations:
+            if operation.kind == "equal":
+                right[operation.hypothesis_start : operation.hypothesis_end] = True
+        is_right.append(right)
+    return np.concatenate(is_right)
+
+
+def report(evidence: np.ndarray, is_right: np.ndarray, fitted: Mapping[str, float]) -> str:
     """What the calibration did to the words that it was fitted on."""
-    before = calibration(raw, is_right)
-    logits = fitted["scale"] * confidence_logit(raw) + fitted["offset"]
-    after = calibration(1 / (1 + np.exp(-logits)), is_right)
+    before = calibration(confidences(evidence, UNCALIBRATED), is_right)
+    after = calibration(confidences(evidence, fitted), is_right)
     return f"{after.words} words, AUC {after.auc:.3f}, calibration error {before.ece:.3f} → {after.ece:.3f}"
 
 
@@ -76,22 +91,24 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         bundle = Bundle.load(options.model)
-        config = {key: value for key, value in bundle.config.items() if key != "confidence"}
-        raw_bundle = Bundle(bundle.directory, config, bundle.units)
-        recognizer = Recognizer(raw_bundle, Engine.load(raw_bundle))
-        decoders = DECODERS if bundle.has_language_model else ["greedy"]
-        judged = {decoder: judged_words(recognizer, options.manifests, decoder) for decoder in decoders}
-        for decoder, (_, is_right) in judged.items():
+        decoders: dict[str, Decode] = {"greedy": lambda log_probs: greedy_decode(log_probs, bundle.units)}
+        if bundle.has_language_model:
+            beam = BeamDecoder.from_bundle(bundle)
+            decoders["beam"] = lambda log_probs: beam.decode(log_probs)[0]
+        entries = [entry for manifest in options.manifests for entry in read_manifest(manifest)]
+        judged = judged_words(bundle, entries, decoders)
+        for name, (_, is_right) in judged.items():
             if is_right.all() or not is_right.any():
-                raise ValueError(f"{decoder}: all words are right, or none: give more speech to calibrate on")
-    except (BundleError, ManifestError, ValueError) as error:
+                raise ValueError(f"{name}: all words are right, or none: give more speech to calibrate on")
+    except (BundleError, ManifestError, AudioError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
-    fitted = {decoder: fit(*words) for decoder, words in judged.items()}
+    fitted = {name: fit(*words) for name, words in judged.items()}
     path = bundle.directory / "model.json"
-    path.write_text(json.dumps({**config, "confidence": fitted}, indent=2) + "\n", encoding="utf-8")
-    for decoder, (raw, is_right) in judged.items():
-        print(f"{decoder}: {report(raw, is_right, fitted[decoder])}")
+    config = {**bundle.config, "confidence": fitted}
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    for name, (evidence, is_right) in judged.items():
+        print(f"{name}: {report(evidence, is_right, fitted[name])}")
     print(f"wrote {path}")
     return 0
 

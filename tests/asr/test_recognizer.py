@@ -170,7 +170,9 @@ def test_options_are_checked_before_any_work(recognizer, method):
 
 
 def test_calibration_of_the_bundle_is_applied(recognizer, meeting):
-    recognizer.bundle.config["confidence"] = {"greedy": {"scale": 1.0, "offset": -np.log(9)}}
+    recognizer.bundle.config["confidence"] = {
+        "greedy": {"certainty": 1.0, "shortfall": 0.0, "offset": -np.log(9)}
+    }
     assert [word.confidence for word in recognizer.transcribe(meeting).words] == pytest.approx(
         [0.5] * 5, abs=1e-5
     )

@@ -3,28 +3,34 @@ import json
 import numpy as np
 import pytest
 
-from asr.decoding.greedy import confidence_logit
+from asr.decoding.words import UNCALIBRATED, confidences
 from training.calibrate import fit, main, report
 
-RAW = np.random.default_rng(0).random(40_000)
+RANDOM = np.random.default_rng(0)
+EVIDENCE = np.column_stack([RANDOM.normal(1, 2, 40_000), RANDOM.exponential(0.5, 40_000)])
 
 
-def right(scale, offset):
-    """Whether words are right whose raw confidence deserves this scale and offset."""
-    share = 1 / (1 + np.exp(-scale * confidence_logit(RAW) - offset))
-    return np.random.default_rng(1).random(len(RAW)) < share
+def right(weights):
+    """Whether words are right whose evidence deserves these weights."""
+    return np.random.default_rng(1).random(len(EVIDENCE)) < confidences(EVIDENCE, weights)
 
 
-@pytest.mark.parametrize("scale, offset", [(1.0, 0.0), (0.4, 0.9), (1.5, -1.0)])
-def test_finds_the_scale_and_offset_that_the_words_deserve(scale, offset):
-    fitted = fit(RAW, right(scale, offset))
-    assert fitted == {"scale": pytest.approx(scale, abs=0.05), "offset": pytest.approx(offset, abs=0.05)}
+@pytest.mark.parametrize(("certainty", "shortfall", "offset"), [(1, 0, 0), (0.4, -2, 0.9), (1.5, 0.5, -1)])
+def test_finds_the_weights_that_the_words_deserve(certainty, shortfall, offset):
+    weights = {"certainty": certainty, "shortfall": shortfall, "offset": offset}
+    assert fit(EVIDENCE, right(weights)) == pytest.approx(weights, abs=0.1)
+
+
+def test_a_greedy_decoder_has_no_shortfall_to_weigh():
+    evidence = EVIDENCE * [1, 0]
+    fitted = fit(evidence, right(UNCALIBRATED))
+    assert fitted["shortfall"] == 0
 
 
 def test_report_tells_what_was_gained():
-    is_right = right(0.4, 0.9)
-    before, after = report(RAW, is_right, fit(RAW, is_right)).rsplit(" ", 3)[1::2]
-    assert float(before) > 0.1 > 0.02 > float(after)
+    is_right = right({"certainty": 0.4, "shortfall": -2.0, "offset": 0.9})
+    before, after = report(EVIDENCE, is_right, fit(EVIDENCE, is_right)).rsplit(" ", 3)[1::2]
+    assert float(before) > 0.05 > 0.02 > float(after)
 
 
 def test_a_missing_model_is_one_line(tmp_path, capsys):

@@ -19,8 +19,8 @@ from asr.decoding.alignment import align
 from asr.decoding.arpa import read_arpa
 from asr.decoding.beam import BeamDecoder
 from asr.decoding.compiled_search import unit_steps
-from asr.decoding.greedy import words_of
 from asr.decoding.ngram import LanguageModelError
+from asr.decoding.words import words_of
 from asr.text import Units
 
 UNITS = Units(("", " ", "a", "b", "c"))

@@ -1,6 +1,4 @@
-"""Greedy decoding and word times on arrays made by hand."""
-
-import itertools
+"""Greedy decoding on arrays made by hand."""
 
 import numpy as np
 import pytest
@@ -9,9 +7,8 @@ from hypothesis import strategies as st
 
 from asr.decoding import Hypothesis
 from asr.decoding.alignment import align
-from asr.decoding.greedy import confidence_logit, greedy_decode, words_of
+from asr.decoding.greedy import greedy_decode
 from asr.text import Units
-from asr.transcript import Word
 
 UNITS = Units.characters()
 SUBWORDS = Units(("", " the", " c", "at", " "))
@@ -70,60 +67,6 @@ def test_nan_is_refused():
 def test_a_batch_is_refused():
     with pytest.raises(ValueError, match=r"\(1, 3, 29\)"):
         greedy_decode(log_probs_of("abc")[None], UNITS)
-
-
-def words(log_probs: np.ndarray, units: Units = UNITS, calibration=None) -> list[Word]:
-    return words_of(greedy_decode(log_probs, units), log_probs, units, STEP_SECONDS, calibration)
-
-
-def test_word_times_are_those_of_the_first_and_last_unit():
-    found = words(log_probs_of("__hi_  _yo_u__"))
-    assert [(word.text, word.start, word.end) for word in found] == [
-        ("hi", pytest.approx(2 * STEP_SECONDS), pytest.approx(4 * STEP_SECONDS)),
-        ("you", pytest.approx(8 * STEP_SECONDS), pytest.approx(12 * STEP_SECONDS)),
-    ]
-
-
-def test_confidence_is_the_peak_of_the_least_certain_unit():
-    found = words(peaks([("a", 0.5), ("a", 0.8), ("b", 0.95), (" ", 0.3), ("c", 0.99), ("", 0.2)]))
-    assert [word.text for word in found] == ["ab", "c"]
-    assert [word.confidence for word in found] == pytest.approx([0.8, 0.99], abs=1e-6)
-
-
-def test_calibration_keeps_the_order_and_the_bounds():
-    log_probs = peaks([("a", 0.5), (" ", 0.9), ("b", 0.9), (" ", 0.9), ("c", 1 - 1e-9)])
-    calibrated = [word.confidence for word in words(log_probs, calibration={"scale": 0.5, "offset": -1.0})]
-    assert calibrated[0] == pytest.approx(1 / (1 + np.e), abs=1e-6)  # logit 0 becomes -1
-    assert 0 < calibrated[0] < calibrated[1] < calibrated[2] < 1
-
-
-def test_logit_is_finite_at_both_ends():
-    assert confidence_logit(0.5) == 0
-    assert np.isfinite(confidence_logit(np.array([0.0, 1.0]))).all()
-
-
-def test_subwords_that_carry_their_space_begin_words():
-    steps = [(" the", 0.9), ("", 0.9), (" c", 0.9), ("at", 0.7), (" ", 0.9)]
-    found = words(peaks(steps, SUBWORDS), SUBWORDS)
-    assert [(word.text, round(word.start, 2), round(word.end, 2)) for word in found] == [
-        ("the", 0.0, 0.04),
-        ("cat", 0.08, 0.16),
-    ]
-    assert found[1].confidence == pytest.approx(0.7)
-
-
-@given(st.lists(st.integers(0, 4), max_size=30), st.integers(0, 10_000))
-def test_words_agree_with_the_text_and_lie_in_order(path, seed):
-    noise = np.random.default_rng(seed).normal(size=(len(path), 5))
-    noise[np.arange(len(path)), path] += 3
-    log_probs = (noise - np.log(np.exp(noise).sum(axis=1, keepdims=True))).astype(np.float32)
-    units = Units(("", " ", "'", "a", "b"))
-    hypothesis = greedy_decode(log_probs, units)
-    found = words_of(hypothesis, log_probs, units, STEP_SECONDS)
-    assert " ".join(word.text for word in found) == hypothesis.text
-    assert all(0 <= word.start < word.end <= len(path) * STEP_SECONDS + 1e-9 for word in found)
-    assert all(before.end <= after.start for before, after in itertools.pairwise(found))
-    assert all(0 <= word.confidence <= 1 for word in found)
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.integers(0, 10_000))
