@@ -35,7 +35,7 @@ def _hark(model: str, threads: int, decoder: str) -> Transcribe:
     from training.scoring.systems import utterance_transcriber
 
     transcribe = utterance_transcriber(Recognizer.load(model, threads=threads), decoder or None)
-    return lambda samples: " ".join(word.text for word in transcribe([samples])[0])
+    return lambda samples: " ".join(word.text for word in transcribe(samples))
 
 
 def _faster_whisper(model: str, threads: int, beam: str) -> Transcribe:

@@ -1,7 +1,7 @@
-"""Lets a bundle hear references, under conditions, in batches of like length."""
+"""Lets a bundle hear references, under conditions."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from training.scoring.snr import estimate_snr_db
 from training.scoring.transcripts import Heard, Reference, TimedWord, read_samples
 
 WINDOW_SECONDS = 30.0  # what a model hears at once; longer utterances are cut at pauses, as in transcription
-_BATCH = 16
 
 
 @dataclass
@@ -57,54 +56,40 @@ def hear(
       references: those without audio are unreadable.
       decoder: "greedy", "beam", or None for the bundle's own choice.
       condition, noise_files, seed: what happens to the sound, as in `training.scoring.degradation`.
-      progress: wraps the batches; shows how far it is.
+      progress: wraps the references; shows how far it is.
     """
     transcribe = utterance_transcriber(recognizer, decoder)
     hearing = Hearing()
-    by_length = sorted(references, key=lambda one: (one.duration_seconds or 0.0, one.id))
-    batches = [by_length[start : start + _BATCH] for start in range(0, len(by_length), _BATCH)]
-    for batch in progress(batches):
-        read = _read(batch, hearing)
-        read = [(one, degrade(samples, one.id, condition, noise_files, seed)) for one, samples in read]
-        hearing.speech_seconds += sum(len(samples) for _, samples in read) / SAMPLE_RATE
+    for one in progress(references):
+        try:
+            samples = read_samples(one)
+        except AudioError as error:
+            hearing.unreadable[one.id] = str(error)
+            continue
+        hearing.snr_db[one.id] = estimate_snr_db(samples)
+        samples = degrade(samples, one.id, condition, noise_files, seed)
         began = time.perf_counter()
-        words = transcribe([samples for _, samples in read])
+        words = transcribe(samples)
         hearing.compute_seconds += time.perf_counter() - began
-        for (one, _), spoken in zip(read, words, strict=True):
-            timed = tuple(TimedWord(word.text, word.start, word.end, word.confidence) for word in spoken)
-            hearing.heard[one.id] = Heard(" ".join(word.text for word in spoken), timed)
+        hearing.speech_seconds += len(samples) / SAMPLE_RATE
+        timed = tuple(TimedWord(word.text, word.start, word.end, word.confidence) for word in words)
+        hearing.heard[one.id] = Heard(" ".join(word.text for word in words), timed)
     return hearing
 
 
 def utterance_transcriber(
     recognizer: Recognizer, decoder: str | None = None
-) -> Callable[[Sequence[np.ndarray]], list[list[Word]]]:
-    """A function from utterances, float32 [samples] each, to the words of each; reads a language model once.
+) -> Callable[[np.ndarray], list[Word]]:
+    """A function from an utterance, float32 [samples], to its words; reads a language model once.
 
-    Utterances up to WINDOW_SECONDS go through the model in one batch.
+    Each goes through the model alone, as a user's would: an 8-bit graph scales activations by all of a batch,
+    so that neighbours would change what is heard.
     """
     decode = recognizer.decoder(decoder)
 
-    def transcribe(utterances: Sequence[np.ndarray]) -> list[list[Word]]:
-        rows = [row for row, samples in enumerate(utterances) if len(samples) <= WINDOW_SECONDS * SAMPLE_RATE]
-        whole = recognizer.engine.log_probs([utterances[row] for row in rows]) if rows else []
-        log_probs = dict(zip(rows, whole, strict=True))
-        return [
-            decode(log_probs[row])
-            if row in log_probs
-            else list(recognizer.transcribe((samples, SAMPLE_RATE), decoder=decoder).words)
-            for row, samples in enumerate(utterances)
-        ]
+    def transcribe(samples: np.ndarray) -> list[Word]:
+        if len(samples) <= WINDOW_SECONDS * SAMPLE_RATE:
+            return decode(recognizer.engine.log_probs([samples])[0])
+        return list(recognizer.transcribe((samples, SAMPLE_RATE), decoder=decoder).words)
 
     return transcribe
-
-
-def _read(references: Sequence[Reference], hearing: Hearing) -> Iterator[tuple[Reference, np.ndarray]]:
-    for one in references:
-        try:
-            samples = read_samples(one)
-        except AudioError as error:
-            hearing.unreadable[one.id] = str(error)
-        else:
-            hearing.snr_db[one.id] = estimate_snr_db(samples)
-            yield one, samples
