@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("config", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. optimizer.learning_rate=1e-4")
     parser.add_argument("--resume", action="store_true", help="go on from the run folder's checkpoint")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)  # key=value may stand behind --resume
     try:
         train(load_config(options.config, options.overrides), options.resume)
     except (ConfigError, ManifestError, AudioError, WeightsError, BundleError, FloatingPointError) as error:
