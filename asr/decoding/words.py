@@ -42,8 +42,8 @@ def words_of(
       step_seconds: length of a step in seconds.
       calibration: see `confidences`; None stands for UNCALIBRATED.
     """
-    evidence = word_evidence(hypothesis, log_probs, units)
-    found = confidences(evidence, UNCALIBRATED if calibration is None else calibration)
+    words = _spellings(hypothesis, units)
+    found = confidences(_evidence(words, log_probs), UNCALIBRATED if calibration is None else calibration)
     return [
         Word(
             text=word.text,
@@ -51,7 +51,7 @@ def words_of(
             end=(word.steps[-1][1] + 1) * step_seconds,
             confidence=confidence,
         )
-        for word, confidence in zip(_spellings(hypothesis, units), found.tolist(), strict=True)
+        for word, confidence in zip(words, found.tolist(), strict=True)
     ]
 
 
@@ -71,8 +71,12 @@ def word_evidence(hypothesis: Hypothesis, log_probs: np.ndarray, units: Units) -
     letter by which the word's path is less probable than the best path through the same steps; 0 in greedy
     decoding, above it where a language model or a hot word has changed what was heard.
     """
+    return _evidence(_spellings(hypothesis, units), log_probs)
+
+
+def _evidence(words: list[_Spelling], log_probs: np.ndarray) -> np.ndarray:
     rows = []
-    for word in _spellings(hypothesis, units):
+    for word in words:
         begin, end = word.steps[0][0], word.steps[-1][1] + 1
         heard = log_probs[begin:end]
         path = np.full(end - begin, BLANK_ID)
