@@ -9,23 +9,10 @@ from asr.decoding import Hypothesis
 from asr.decoding.alignment import align
 from asr.decoding.greedy import greedy_decode
 from asr.text import Units
+from tests.asr.decoding.certainties import UNITS, log_probs_of
 
-UNITS = Units.characters()
 SUBWORDS = Units(("", " the", " c", "at", " "))
 STEP_SECONDS = 0.04
-
-
-def log_probs_of(path: str, probability: float = 0.9, units: Units = UNITS) -> np.ndarray:
-    """A step a character, `probability` for it and equal shares for the rest; "_" is the blank."""
-    return peaks([(character.replace("_", ""), probability) for character in path], units)
-
-
-def peaks(steps: list[tuple[str, float]], units: Units = UNITS) -> np.ndarray:
-    rows = np.empty((len(steps), units.size), np.float32)
-    for row, (symbol, probability) in zip(rows, steps, strict=True):
-        row[:] = (1 - probability) / (units.size - 1)
-        row[units.symbols.index(symbol)] = probability
-    return np.log(rows)
 
 
 @pytest.mark.parametrize(
