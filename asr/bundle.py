@@ -4,12 +4,13 @@ english/
   model.json           format version, features, encoders, step length; confidence calibration, WER
   weights.safetensors  float16
   units.txt            one unit a line
-  engine.onnx          the exported graph (optional): python -m training.export
+  engine.onnx          the exported graph, which reads the weights (optional): python -m training.export
   lm/                  language model and tuned weights (optional)
   README.md            model card
 """
 
 import json
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -147,6 +148,11 @@ def save_bundle(directory: Path, model: "CTCModel", units: Units, language: str 
 
 def weights_path(directory: Path) -> Path:
     return directory / "weights.safetensors"
+
+
+def weights_digest(path: Path) -> str:
+    """What tells a file of weights from another, for the graph that was exported from it."""
+    return f"{zlib.crc32(path.read_bytes()):08x}"
 
 
 def variable_name(variable) -> str:

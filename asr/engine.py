@@ -5,10 +5,11 @@ from typing import Literal
 
 import numpy as np
 
-from asr.bundle import Bundle, BundleError
+from asr.bundle import Bundle, BundleError, weights_digest, weights_path
 
 SHORTEST_SAMPLES = 400  # one window; shorter sound is padded with silence
 GRAPH = "engine.onnx"
+WEIGHTS_DIGEST = "weights_digest"  # key of the graph's metadata
 
 
 class Engine:
@@ -68,6 +69,9 @@ def _onnx_runner(bundle: Bundle, threads: int | None):
         ) from None
     if {i.name for i in session.get_inputs()} != {"inputs", "lengths"}:
         raise BundleError(f"{path}: is no graph of ours; run python -m training.export again")
+    digest = session.get_modelmeta().custom_metadata_map.get(WEIGHTS_DIGEST)
+    if digest != weights_digest(weights_path(bundle.directory)):
+        raise BundleError(f"{path}: was exported from other weights; run python -m training.export again")
 
     def run(samples, lengths):
         return session.run(["log_probs", "steps"], {"inputs": samples, "lengths": lengths})

@@ -1,12 +1,13 @@
 """Write a bundle's engine.onnx, samples → log-probs: python -m training.export BUNDLE [--int8]
 
-The graph is traced by TensorFlow and converted by tf2onnx. A loop over time would become a slow ONNX
-loop, so the LSTMs are traced as TensorFlow's BlockLSTMV2, an operator of equal meaning, which is then written
-as ONNX's own LSTM.
+The graph reads its weights from the bundle's weights.safetensors (graph_weights.py). It is traced by
+TensorFlow and converted by tf2onnx. A loop over time would become a slow ONNX loop, so the LSTMs are traced
+as TensorFlow's BlockLSTMV2, an operator of equal meaning, which is then written as ONNX's own LSTM.
 """
 
 import argparse
 import contextlib
+import copy
 import os
 import sys
 import tempfile
@@ -21,24 +22,23 @@ import tensorflow as tf
 import tf2onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from asr.bundle import Bundle, BundleError
+from asr.bundle import Bundle, BundleError, weights_digest, weights_path
 from asr.encoders import recurrent
-from asr.engine import GRAPH
+from asr.engine import GRAPH, WEIGHTS_DIGEST
 from asr.model import CTCModel
+from training.graph_weights import refer_to_weights, to_onnx_gates
 
 OPSET = 17
-KERAS_GATES = ("input", "forget", "cell", "output")
-ONNX_GATES = ("input", "output", "forget", "cell")
 
 
 def export(bundle: Bundle, int8: bool = False) -> Path:
     """Writes the graph into the bundle and returns its path.
 
     Args:
-      int8: weights of matrix products and LSTMs in 8 bits (activations are quantised as they come), a third
-        of the size; else float32. Two things stay in float32 in any case, since 8 bits cannot hold their
-        range: the log-mel, and the products that close the blocks of the first encoder, which in Whisper have
-        a few activations far larger than all others (on dev-read they cost 0.25 points of WER).
+      int8: matrix products and LSTMs in 8 bits (activations are quantised as they come), which is faster;
+        else float32. Two things stay in float32 in any case, since 8 bits cannot hold their range: the
+        log-mel, and the products that close the blocks of the first encoder, which in Whisper have a few
+        activations far larger than all others (on dev-read they cost 0.25 points of WER).
     """
     model = bundle.build_model()
 
@@ -51,28 +51,35 @@ def export(bundle: Bundle, int8: bool = False) -> Path:
         tf.TensorSpec((None,), tf.int32, "lengths"),
     ]
     with _lstms_as_one_operator():
-        graph, _ = tf2onnx.convert.from_function(
+        whole, _ = tf2onnx.convert.from_function(
             tf.function(run, input_signature=signature),
             input_signature=signature,
             opset=OPSET,
             custom_op_handlers={"BlockLSTMV2": (_write_lstm, [])},
         )
+    graph = _in_8_bits(whole, model) if int8 else copy.deepcopy(whole)
+    weights = weights_path(bundle.directory)
+    refer_to_weights(graph, whole, weights)
+    onnx.helper.set_model_props(graph, {WEIGHTS_DIGEST: weights_digest(weights)})
     path = bundle.directory / GRAPH
-    if not int8:
-        onnx.save(graph, path)
-        return path
+    onnx.save(graph, path)
+    return path
+
+
+def _in_8_bits(whole: onnx.ModelProto, model: CTCModel) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as folder:
-        whole = Path(folder) / GRAPH
-        onnx.save(graph, whole)
+        source, target = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
+        onnx.save(whole, source)
         quantize_dynamic(
-            whole,
-            path,
+            source,
+            target,
             op_types_to_quantize=["MatMul", "LSTM"],
             per_channel=True,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=[node.name for node in graph.graph.node if _has_wide_range(node.name, model)],
+            extra_options={"WeightSymmetric": True},
+            nodes_to_exclude=[node.name for node in whole.graph.node if _has_wide_range(node.name, model)],
         )
-    return path
+        return onnx.load(target)
 
 
 def _has_wide_range(node: str, model: CTCModel) -> bool:
@@ -123,8 +130,7 @@ def _write_lstm(context, node, name, _):
     width = weights.shape[1] // 4
 
     def reordered(gates):  # [..., 4 × width] in Keras' order → [1, 4 × width, ...] in ONNX's
-        parts = dict(zip(KERAS_GATES, np.split(gates, 4, axis=-1), strict=True))
-        return np.concatenate([parts[gate] for gate in ONNX_GATES], axis=-1).T[None].astype("float32")
+        return to_onnx_gates(gates).T[None].astype("float32")
 
     constants = {
         "W": reordered(weights[:-width]),
@@ -147,7 +153,7 @@ def _write_lstm(context, node, name, _):
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.export", description=__doc__.split("\n")[0])
     parser.add_argument("bundle", help="name or folder of a bundle")
-    parser.add_argument("--int8", action="store_true", help="8-bit weights: a third of the size, and faster")
+    parser.add_argument("--int8", action="store_true", help="compute in 8 bits, which is faster")
     options = parser.parse_args(arguments)
     try:
         path = export(Bundle.load(options.bundle), options.int8)

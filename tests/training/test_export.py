@@ -1,0 +1,96 @@
+"""training/export.py: the graph computes what Keras computes, from the bundle's own weights."""
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from asr.bundle import Bundle, BundleError, save_bundle, weights_path
+from asr.engine import GRAPH, Engine
+from asr.model import CTCModel
+from asr.text import Units
+from training import export as exporting
+from training.graph_weights import SMALLEST
+
+UNITS = Units.characters()
+WHISPER_LIKE = [
+    {"type": "transformer", "width": 32, "layers": 1, "heads": 2, "final_norm": False},
+    {"type": "transformer", "width": 32, "layers": 1, "heads": 2, "subsampling": 1, "stem": False},
+    {"type": "recurrent", "cell": "lstm", "width": 24, "layers": 2, "stack": 2},
+]
+STACKS = {
+    "whisper and lstm": WHISPER_LIKE,
+    "one-way lstm": [{"type": "recurrent", "cell": "lstm", "width": 24, "layers": 1, "bidirectional": False}],
+    "gru": [{"type": "recurrent", "cell": "gru", "width": 24, "layers": 1, "stack": 4}],
+    "conformer": [{"type": "conformer", "width": 32, "layers": 1, "heads": 2, "kernel": 5, "subsampling": 4}],
+}
+
+
+def bundle(folder, encoders) -> Bundle:
+    keras.utils.set_random_seed(0)
+    model = CTCModel(UNITS.size, encoders, features={"mels": 40, "scale": "whisper"}).build_for()
+    for variable in model.trainable_variables:  # norms and biases that are no ones and zeros
+        variable.assign_add(0.1 * keras.random.normal(variable.shape))
+    return Bundle.load(save_bundle(folder, model, UNITS))
+
+
+def sounds() -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    return [(0.1 * random.standard_normal(length)).astype("float32") for length in (16_000, 9_000, 3_210)]
+
+
+@pytest.fixture(scope="module")
+def whisper_like(tmp_path_factory) -> Bundle:
+    return bundle(tmp_path_factory.mktemp("bundle"), WHISPER_LIKE)
+
+
+@pytest.mark.parametrize("encoders", STACKS.values(), ids=STACKS)
+def test_same_log_probs_as_keras(tmp_path, encoders):
+    trained = bundle(tmp_path / "model", encoders)
+    path = exporting.export(trained)
+    by_graph, by_keras = (Engine.load(trained, backend=backend) for backend in ("onnx", "keras"))
+    for batch in (sounds(), sounds()[1:2]):
+        for ours, expected in zip(by_graph.log_probs(batch), by_keras.log_probs(batch), strict=True):
+            assert ours.shape == expected.shape
+            np.testing.assert_allclose(ours, expected, atol=1e-3)
+    # Every weight of a size that matters is read from the file, none is in the graph a second time.
+    graph = onnx.load(path, load_external_data=False).graph
+    referred = [t for t in graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    large = [v for v in trained.build_model().weights if np.prod(v.shape) >= SMALLEST]
+    assert len(referred) == len(large)
+
+
+def test_8_bits_read_from_the_weights_are_those_that_would_be_stored(whisper_like, monkeypatch):
+    stored = {}
+
+    def remember(graph, whole, path):
+        stored["graph"] = graph.SerializeToString()
+        refer(graph, whole, path)
+
+    refer = exporting.refer_to_weights
+    monkeypatch.setattr(exporting, "refer_to_weights", remember)
+    path = exporting.export(whisper_like, int8=True)
+    assert path.stat().st_size < len(stored["graph"])
+    samples = sounds()[0][None]
+    inputs = {"inputs": samples, "lengths": np.int32([samples.shape[1]])}
+    of_stored, of_file = (
+        onnxruntime.InferenceSession(source, providers=["CPUExecutionProvider"]).run(["log_probs"], inputs)[0]
+        for source in (stored["graph"], str(path))
+    )
+    np.testing.assert_array_equal(of_file, of_stored)
+
+
+@pytest.mark.parametrize("change", ["others", "cut", "none"])
+def test_weights_that_the_graph_does_not_fit_are_refused(tmp_path, change):
+    trained = bundle(tmp_path / "model", [{"type": "recurrent", "width": 24, "layers": 1, "stack": 4}])
+    exporting.export(trained)
+    Engine.load(trained)
+    path = weights_path(trained.directory)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.unlink() if change == "none" else path.write_bytes(content[:-1] if change == "cut" else content)
+    with pytest.raises(BundleError, match=r"training\.export again|needs its weights") as error:
+        Engine.load(trained)
+    assert GRAPH in str(error.value) or path.name in str(error.value)
+    assert "\n" not in str(error.value)
