@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from asr.recognizer import Recognizer
 from asr.transcript import Segment, Transcript
 
+READINGS = 4  # of each segment: the text, and what else it may have been
+
 
 class Hearing:
     """Iterate to get the segments of `sound` as they are heard; `transcript` holds those heard so far.
@@ -25,7 +27,13 @@ class Hearing:
         self.total_seconds: float | None = None  # not known for every kind of file
         self._bundle = recognizer.bundle
         self._segments: list[Segment] = []
-        self._source = recognizer.segments(sound, decoder=decoder, hotwords=terms, progress=self._advance)
+        self._source = recognizer.segments(
+            sound,
+            decoder=decoder,
+            hotwords=terms,
+            n_best=READINGS if decoder == "beam" else 1,
+            progress=self._advance,
+        )
 
     def __iter__(self) -> Iterator[Segment]:
         for segment in self._source:

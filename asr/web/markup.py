@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from html import escape
 
 from asr.transcript import Segment, Transcript, Word
@@ -56,6 +57,24 @@ def segment_html(segment: Segment, index: int) -> str:
         f'<time data-start="{segment.start:.2f}" title="Play from here">{clock(segment.start)}</time>'
         f"<span>{' '.join(map(_word_html, segment.words))}</span></p>"
     )
+
+
+def readings_html(segment: Segment) -> str:
+    """What else a segment may have been, with the words that differ from its text marked; "" if nothing."""
+    if not segment.alternatives:
+        return ""
+    items = "".join(f"<li>{_differing_html(segment.text, text)}</li>" for text in segment.alternatives)
+    return f'<div class="readings"><p>It may also have been</p><ul>{items}</ul></div>'
+
+
+def _differing_html(text: str, other: str) -> str:
+    words, others = text.split(), other.split()
+    parts = []
+    for kind, _, _, start, end in SequenceMatcher(None, words, others, autojunk=False).get_opcodes():
+        if start < end:
+            part = escape(" ".join(others[start:end]))
+            parts.append(part if kind == "equal" else f"<mark>{part}</mark>")
+    return " ".join(parts)
 
 
 def saving_html(names: Iterable[str]) -> str:

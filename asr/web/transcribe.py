@@ -240,9 +240,10 @@ def _picture_of(visit: Visit, index: int) -> str:
     words = [word for word in segment.words if word.end <= start + duration]
     try:
         visit.keep_file()
-        return picture_html(load_audio(visit.path, start, duration), start, words)
+        picture = picture_html(load_audio(visit.path, start, duration), start, words)
     except FileNotFoundError:
-        return markup.error_html("The recording was deleted after an hour; drop it again to draw this.")
+        picture = markup.error_html("The recording was deleted after an hour; drop it again to draw this.")
+    return picture + markup.readings_html(segment)
 
 
 def _without_folder(error: Exception, path: str) -> str:

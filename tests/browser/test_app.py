@@ -55,6 +55,8 @@ def test_real_speech_is_read_and_nobody_else_is_asked(chromium, shared_data, url
     assert " ".join(read) == Recognizer.load(str(bundle.directory)).transcribe(path).text
     spoken = Counter(clip["text"].split())
     assert (spoken & Counter(read)).total() >= spoken.total() / 3  # how good it is, training.evaluate tells
+    if page.locator("#transcribe").get_by_label("Decode").is_visible():  # the model has a language model
+        expect(page.locator(".readings li mark").first).to_be_visible()
     starts = [float(word.get_attribute("data-start")) for word in page.locator(".text .word").all()]
     assert starts == sorted(starts)
     assert starts[0] >= 0 and starts[-1] < clip["duration"]

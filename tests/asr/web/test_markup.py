@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -42,6 +43,14 @@ def test_words_are_text_never_markup():
     page = _Text(markup.segment_html(SEGMENT, 0))
     assert "don't <b> go" in page.text
     assert "b" not in [tag for tag, _ in page.tags]
+
+
+def test_other_readings_mark_what_differs_and_are_text():
+    segment = replace(SEGMENT, alternatives=("don't <b> stop", "do <i> go"))
+    html = markup.readings_html(segment)
+    assert "<li>don&#x27;t &lt;b&gt; <mark>stop</mark></li>" in html
+    assert "<li><mark>do &lt;i&gt;</mark> go</li>" in html
+    assert markup.readings_html(SEGMENT) == ""
 
 
 @given(st.text(min_size=1))

@@ -10,7 +10,7 @@ from gradio_client.exceptions import AppError
 from asr.audio import SAMPLE_RATE
 from asr.transcript import Transcript
 from asr.web.page import build_page, serving_options
-from tests.loudness_recognizer import SPOKEN, LoudnessRecognizer
+from tests.loudness_recognizer import OTHERS, SPOKEN, LoudnessRecognizer
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,7 @@ def test_api_answers_in_the_form_of_verbose_json(client, recording):
 def test_api_takes_model_decoder_and_hot_words(client, recording):
     answer = ask(client, recording, model="large", decoder="beam", hotwords="Quillan, Mantelish")
     assert answer["model"] == "large"
+    assert answer["segments"][0]["alternatives"] == list(OTHERS)
 
 
 def test_api_refuses_hot_words_that_could_do_nothing(client, recording):
