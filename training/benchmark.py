@@ -1,4 +1,4 @@
-"""Measure Hark beside its peers, in one run: python -m training.benchmark ctc | decoding | peers ..."""
+"""Measure Hark, beside its peers in the same run: python -m training.benchmark BENCHMARK ..."""
 
 import importlib
 import sys
@@ -6,6 +6,7 @@ import sys
 BENCHMARKS = {
     "ctc": "the CTC loss beside Keras' and PyTorch's",
     "decoding": "beam search beside other decoders",
+    "hotwords": "what hot words find, and what they cost elsewhere",
     "peers": "word error rate and speed beside other recognisers",
 }
 

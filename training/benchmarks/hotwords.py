@@ -1,0 +1,141 @@
+"""What hot words are worth: recall of rare words, and word error rate elsewhere, without and with them.
+
+    python -m training.benchmark hotwords dev-read.jsonl dev-narrow.jsonl --model english
+
+The hot words are those words of all transcripts together that the language model thinks rarest, unknown ones
+first: in books mostly names. All are given at once, for every utterance, as someone gives the names of a
+project. A word counts as found where the alignment with the fewest errors has it right; "elsewhere" are all
+other words, and all insertions.
+"""
+
+import argparse
+import itertools
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from asr.bundle import Bundle
+from asr.decoding.beam import BeamDecoder
+from asr.decoding.ngram import NgramModel
+from asr.engine import Engine
+from training.manifest import read_manifest
+from training.scoring.alignment import align, side_by_side
+from training.scoring.console import progress
+from training.scoring.intervals import percentile_interval, resample, resampling_units, sum_by_unit
+from training.tune_decoder import Heard, hear, transcribe
+
+HOTWORDS = 50
+FEWEST_LETTERS = 4  # shorter ones are seldom names
+
+# Columns of a table of counts.
+FOUND, SAID, ERRORS_ELSEWHERE, WORDS_ELSEWHERE = range(4)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints one table; 2 for a wrong call or sound that cannot be read."""
+    options = _parser().parse_args(argv)
+    try:
+        _compare(options.manifests, Bundle.load(options.model), options.words)
+    except ValueError as error:
+        print(f"hotwords: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _compare(manifests: Sequence[Path], bundle: Bundle, count: int) -> None:
+    if not bundle.has_language_model:
+        raise ValueError(f"{bundle.name} has no language model: run python -m training.tune_decoder")
+    sets = {path.stem: read_manifest(path) for path in manifests}
+    engine = Engine.load(bundle)
+    heard = {name: hear(engine, progress(name)(entries)) for name, entries in sets.items()}
+    everything = [one for ones in heard.values() for one in ones]
+    without = BeamDecoder.from_bundle(bundle)
+    words = rarest_words([one.text for one in everything], without.language_model, count)
+    with_words = BeamDecoder.from_bundle(bundle, words)
+
+    print(f"{len(words)} hot words: {', '.join(words)}\n")
+    print(f"{'':14} {'said':>5} {'recall % without':>17} {'with':>6} {'more, of the first':>27} ", end="")
+    print(f"{'WER % elsewhere without':>24} {'with':>6} {'points more':>22}")
+    counts = {
+        name: [_counts(decoder, ones, words) for decoder in (without, with_words)]
+        for name, ones in heard.items()
+    }
+    speakers = {name: [entry.speaker or "" for entry in entries] for name, entries in sets.items()}
+    for name in heard:
+        _print_row(name, *counts[name], speakers[name])
+    if len(heard) > 1:
+        together = (np.concatenate([pair[i] for pair in counts.values()]) for i in range(2))
+        _print_row("all", *together, list(itertools.chain(*speakers.values())))
+
+
+def rarest_words(texts: Sequence[str], model: NgramModel, count: int) -> list[str]:
+    """The words to which a language model gives the least probability, of equals the more frequent first."""
+    times_said = Counter(word for text in texts for word in text.split() if len(word) >= FEWEST_LETTERS)
+
+    def rarity(word: str) -> tuple:
+        log_prob = model.log_prob([], model.id(word)) if model.knows(word) else -np.inf
+        return log_prob, -times_said[word], word
+
+    return sorted(times_said, key=rarity)[:count]
+
+
+def count_words(references: Sequence[str], hypotheses: Sequence[str], words: Sequence[str]) -> np.ndarray:
+    """int64 [utterances, 4]: the given words that were found, and said; errors and words elsewhere."""
+    counts = np.zeros((len(references), 4), np.int64)
+    wanted = set(words)
+    operations = align(references, hypotheses).operations
+    for row, reference, hypothesis, runs in zip(counts, references, hypotheses, operations, strict=True):
+        for kind, said, _ in side_by_side(runs, reference.split(), hypothesis.split()):
+            if said in wanted:
+                row[[FOUND, SAID]] += kind == "equal", 1
+            else:
+                row[[ERRORS_ELSEWHERE, WORDS_ELSEWHERE]] += kind != "equal", said is not None
+    return counts
+
+
+def _counts(decoder: BeamDecoder, heard: Sequence[Heard], words: Sequence[str]) -> np.ndarray:
+    texts = transcribe(lambda log_probs: decoder.decode(log_probs)[0].text, heard)
+    return count_words([one.text for one in heard], texts, words)
+
+
+def _print_row(name: str, without: np.ndarray, with_words: np.ndarray, speakers: Sequence[str]) -> None:
+    _, units = resampling_units(speakers)
+    sums = sum_by_unit(np.hstack([without, with_words]), units)
+    drawn = resample(sums)
+
+    def measures(totals: np.ndarray) -> np.ndarray:
+        """[6]: recall without, with, rise; WER elsewhere without, with, rise. In percent."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            recall = 100 * totals[[FOUND, 4 + FOUND]] / totals[[SAID, 4 + SAID]]
+            wer = (
+                100
+                * totals[[ERRORS_ELSEWHERE, 4 + ERRORS_ELSEWHERE]]
+                / totals[[WORDS_ELSEWHERE, 4 + WORDS_ELSEWHERE]]
+            )
+            return np.array([*recall, 100 * (recall[1] / recall[0] - 1), *wer, wer[1] - wer[0]])
+
+    found = measures(sums.sum(axis=0))
+    resampled = np.apply_along_axis(measures, 1, drawn)
+    rise, points = (_with_interval(found[i], resampled[:, i], len(sums)) for i in (2, 5))
+    print(f"{name:14} {sums.sum(axis=0)[SAID]:5} {found[0]:17.1f} {found[1]:6.1f} {rise:>27} ", end="")
+    print(f"{found[3]:24.2f} {found[4]:6.2f} {points:>22}")
+
+
+def _with_interval(value: float, resampled: np.ndarray, units: int) -> str:
+    low, high = percentile_interval(resampled, units)
+    return f"{value:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.benchmark hotwords",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("manifests", nargs="+", type=Path, help="speech with transcripts")
+    parser.add_argument("--model", required=True, help="name or folder of a bundle with a language model")
+    parser.add_argument("--words", type=int, default=HOTWORDS, help=f"how many ({HOTWORDS})")
+    return parser
