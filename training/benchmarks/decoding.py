@@ -95,7 +95,19 @@ def _decoders(bundle: Bundle) -> Iterator[tuple[str, Callable[[np.ndarray], str]
     without = BeamDecoder(bundle.units, beam=beam)
     yield "greedy", lambda log_probs: greedy_decode(log_probs, bundle.units).text
     yield f"beam {beam}, no language model", lambda log_probs: without.decode(log_probs)[0].text
-    yield f"beam {beam}, {tuned.language_model.order}-gram", lambda log_probs: tuned.decode(log_probs)[0].text
+    for width in (beam // 4, beam // 2, beam):
+        decoder = BeamDecoder(
+            bundle.units,
+            tuned.language_model,
+            beam=width,
+            alpha=tuned.alpha,
+            beta=tuned.beta,
+            unknown_penalty=tuned.unknown_penalty,
+        )
+        yield (
+            f"beam {width}, {tuned.language_model.order}-gram",
+            lambda log_probs, decoder=decoder: decoder.decode(log_probs)[0].text,
+        )
     name = f"beam {beam}, {tuned.language_model.order}-gram, {HOT_PHRASES} hot words"
     yield name, lambda log_probs: with_phrases.decode(log_probs)[0].text
     if importlib.util.find_spec("ctc_beam_decoder") is None:
