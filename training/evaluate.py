@@ -14,13 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from asr.audio import SAMPLE_RATE, AudioError
+from asr.audio import AudioError
 from asr.recognizer import DECODERS, Recognizer
-from training.manifest import read_manifest
 from training.scoring.console import progress, summary
-from training.scoring.degradation import CLEAN, degrade
+from training.scoring.degradation import add_condition_options, check_conditions, noise_files_of
 from training.scoring.normalizers import DEFAULT, DESCRIPTIONS
 from training.scoring.provenance import provenance
 from training.scoring.recognisers import run
@@ -28,7 +25,7 @@ from training.scoring.report import write_report
 from training.scoring.results import ALWAYS_GROUPED, Output, score
 from training.scoring.snr import estimate_snr_db
 from training.scoring.systems import hear
-from training.scoring.transcripts import Reference, read_hypotheses, read_references, read_samples
+from training.scoring.transcripts import Reference, read_all_references, read_hypotheses, read_samples
 
 
 @dataclass
@@ -85,19 +82,6 @@ def evaluate(options: argparse.Namespace, argv: Sequence[str]) -> int:
     return 1 if gathered.unreadable else 0
 
 
-def read_all_references(paths: Sequence[Path]) -> list[Reference]:
-    """References of all files. Raises ValueError where an id stands twice, since no hypothesis could be
-    paired.
-    """
-    references = [one for path in paths for one in read_references(path)]
-    twice = [id for id, times in Counter(one.id for one in references).items() if times > 1]
-    if twice:
-        raise ValueError(
-            f"{twice[0]} and {len(twice) - 1} more ids stand twice in the references; give every one once"
-        )
-    return references
-
-
 def _hear_models(gathered: Gathered, references: list[Reference], options: argparse.Namespace) -> None:
     noise_files = noise_files_of(options.noise)
     check_conditions(options.conditions, noise_files)
@@ -142,12 +126,6 @@ def _estimate_snr(gathered: Gathered, references: list[Reference]) -> None:
             print(f"evaluate: no SNR: {error}", file=sys.stderr)
 
 
-def check_conditions(conditions: Sequence[str], noise_files: list[Path]) -> None:
-    """Finds a misspelt condition before hours are spent on the others. Raises ValueError."""
-    for condition in conditions:
-        degrade(np.zeros(SAMPLE_RATE, np.float32), "", condition, noise_files)
-
-
 def _check_outputs(outputs: list[Output]) -> None:
     if not outputs:
         raise ValueError("nothing to evaluate; give --model or --hypotheses")
@@ -162,23 +140,6 @@ def _check_fields(by: Sequence[str], references: list[Reference]) -> None:
         if not any(name in one.fields for one in references):
             known = sorted({known for one in references for known in one.fields})
             raise ValueError(f"no reference has a field {name!r}; there are: {', '.join(known) or 'none'}")
-
-
-def add_condition_options(parser: argparse.ArgumentParser) -> None:
-    """--conditions, --noise and --seed."""
-    parser.add_argument(
-        "--conditions",
-        default=[CLEAN],
-        type=lambda text: text.split(","),
-        help="degrades the sound: clean,noise:20,noise:5,reverb,telephone,gain:-20,speed:0.9,mp3:16",
-    )
-    parser.add_argument("--noise", type=Path, metavar="MANIFEST", help="noise for the conditions")
-    parser.add_argument("--seed", type=int, default=0, help="of the conditions")
-
-
-def noise_files_of(manifest: Path | None) -> list[Path]:
-    """The recordings that a manifest of noise names; none without one."""
-    return [entry.audio for entry in read_manifest(manifest)] if manifest else []
 
 
 def _parser() -> argparse.ArgumentParser:

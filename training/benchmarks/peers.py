@@ -15,19 +15,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from training.evaluate import (
-    add_condition_options,
-    check_conditions,
-    noise_files_of,
-    read_all_references,
-)
 from training.scoring.console import progress
+from training.scoring.degradation import add_condition_options, check_conditions, noise_files_of
 from training.scoring.normalizers import DEFAULT, DESCRIPTIONS
 from training.scoring.provenance import provenance
 from training.scoring.recognisers import RecogniserError, run
 from training.scoring.report import interval_text, p_text, percent, tally, write_report
 from training.scoring.results import Output, score
-from training.scoring.transcripts import Heard
+from training.scoring.transcripts import Heard, read_all_references
 
 # What each peer is in Python, and how it is installed.
 PACKAGES = {

@@ -1,10 +1,14 @@
 """Sound made worse on purpose, an utterance alike for every recogniser and in every run."""
 
+import argparse
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
+from asr.audio import SAMPLE_RATE
+from training.manifest import read_manifest
 
 CLEAN = "clean"  # the condition that changes nothing
 
@@ -30,3 +34,26 @@ def degrade(
     from training.augmentation import apply_condition
 
     return apply_condition(samples, condition, zlib.crc32(f"{seed} {utterance}".encode()), noise_files)
+
+
+def add_condition_options(parser: argparse.ArgumentParser) -> None:
+    """--conditions, --noise and --seed."""
+    parser.add_argument(
+        "--conditions",
+        default=[CLEAN],
+        type=lambda text: text.split(","),
+        help="degrades the sound: clean,noise:20,noise:5,reverb,telephone,gain:-20,speed:0.9,mp3:16",
+    )
+    parser.add_argument("--noise", type=Path, metavar="MANIFEST", help="noise for the conditions")
+    parser.add_argument("--seed", type=int, default=0, help="of the conditions")
+
+
+def noise_files_of(manifest: Path | None) -> list[Path]:
+    """The recordings that a manifest of noise names; none without one."""
+    return [entry.audio for entry in read_manifest(manifest)] if manifest else []
+
+
+def check_conditions(conditions: Sequence[str], noise_files: list[Path]) -> None:
+    """Finds a misspelt condition before hours are spent on the others. Raises ValueError."""
+    for condition in conditions:
+        degrade(np.zeros(SAMPLE_RATE, np.float32), "", condition, noise_files)

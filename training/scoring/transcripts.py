@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,19 @@ def read_references(path: Path | str) -> list[Reference]:
         )
         for entry in read_manifest(path)
     ]
+
+
+def read_all_references(paths: Sequence[Path]) -> list[Reference]:
+    """References of all files. Raises ValueError where an id stands twice, since no hypothesis could be
+    paired.
+    """
+    references = [one for path in paths for one in read_references(path)]
+    twice = [id for id, times in Counter(one.id for one in references).items() if times > 1]
+    if twice:
+        raise ValueError(
+            f"{twice[0]} and {len(twice) - 1} more ids stand twice in the references; give every one once"
+        )
+    return references
 
 
 def read_samples(reference: Reference) -> np.ndarray:
