@@ -20,6 +20,7 @@ from asr.decoding.arpa import read_arpa
 from asr.decoding.beam import BeamDecoder
 from asr.decoding.compiled_search import unit_steps
 from asr.decoding.ngram import LanguageModelError
+from asr.decoding.scorers import KenlmScorer, WordScorer
 from asr.decoding.words import words_of
 from asr.text import Units
 
@@ -326,3 +327,20 @@ def test_a_bundle_brings_its_language_model_and_settings(model, tmp_path):
         (tmp_path / "lm" / "config.json").write_text(broken)
         with pytest.raises(LanguageModelError, match=r"config\.json: .*tune_decoder"):
             BeamDecoder.from_bundle(bundle)
+
+
+@pytest.mark.parametrize("text", ["", "ab", "ab b", "ab b a", "abc cab a", "b  a a "])
+def test_kenlm_thinks_of_a_text_what_our_model_does(tmp_path, model, text):
+    pytest.importorskip("kenlm", reason="needs the optional package kenlm")
+    path = tmp_path / "model.arpa"
+    path.write_text(ARPA)
+
+    def worth(scorer):
+        state = scorer.start()
+        for symbol in text:
+            state = scorer.extend(state, symbol)
+        return scorer.final_score(state)
+
+    weights = {"alpha": 0.7, "beta": 0.4, "unknown_penalty": 1.3}
+    ours, theirs = WordScorer(model, **weights), KenlmScorer(str(path), **weights)
+    assert worth(theirs) == pytest.approx(worth(ours), abs=1e-4)
