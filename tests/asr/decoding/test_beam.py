@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 from asr.bundle import Bundle
 from asr.decoding import prefix_search
 from asr.decoding.alignment import align
-from asr.decoding.arpa import read_arpa
+from asr.decoding.arpa import read_arpa, write_arpa
 from asr.decoding.beam import BeamDecoder
 from asr.decoding.compiled_search import unit_steps
 from asr.decoding.ngram import LanguageModelError
@@ -333,7 +333,7 @@ def test_a_bundle_brings_its_language_model_and_settings(model, tmp_path):
 def test_kenlm_thinks_of_a_text_what_our_model_does(tmp_path, model, text):
     pytest.importorskip("kenlm", reason="needs the optional package kenlm")
     path = tmp_path / "model.arpa"
-    path.write_text(ARPA)
+    write_arpa(model, path)
 
     def worth(scorer):
         state = scorer.start()
