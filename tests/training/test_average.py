@@ -1,0 +1,35 @@
+"""training/average.py: the mixture lies where it was asked for, and only models of one kind are mixed."""
+
+import keras
+import numpy as np
+from safetensors.numpy import load_file
+
+from asr.bundle import Bundle, save_bundle, weights_path
+from asr.model import CTCModel
+from asr.text import Units
+from training.average import main
+
+UNITS = Units.characters()
+
+
+def model(folder, seed, width=4):
+    keras.utils.set_random_seed(seed)
+    encoders = [{"type": "recurrent", "width": width, "layers": 1, "stack": 4}]
+    return save_bundle(folder, CTCModel(UNITS.size, encoders, features={"mels": 8}).build_for(), UNITS)
+
+
+def test_weights_lie_between(tmp_path):
+    first, second = model(tmp_path / "first", 0), model(tmp_path / "second", 1)
+    output = tmp_path / "mixed"
+    assert main([str(first), str(second), "--share", "0.25", "--output", str(output)]) == 0
+    a, b, mixed = (load_file(weights_path(folder)) for folder in (first, second, output))
+    for name in a:
+        np.testing.assert_allclose(mixed[name], 0.75 * a[name] + 0.25 * b[name], atol=2e-3)
+    assert Bundle.load(output).build_model().count_params() > 0
+
+
+def test_models_of_different_shapes_are_refused(tmp_path, capsys):
+    folders = [model(tmp_path / "first", 0), model(tmp_path / "second", 1, width=6)]
+    assert main([*map(str, folders), "--output", str(tmp_path / "mixed")]) == 2
+    assert "of different shapes" in capsys.readouterr().err
+    assert not (tmp_path / "mixed").exists()
