@@ -9,7 +9,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
 from safetensors.numpy import load_file, save
 
 from asr.bundle import Bundle, BundleError, weights_path
