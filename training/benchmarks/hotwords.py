@@ -57,7 +57,7 @@ def _compare(manifests: Sequence[Path], bundle: Bundle, count: int) -> None:
     with_words = BeamDecoder.from_bundle(bundle, words)
 
     print(f"{len(words)} hot words: {', '.join(words)}\n")
-    print(f"{'':14} {'said':>5} {'recall % without':>17} {'with':>6} {'more, of the first':>27} ", end="")
+    print(f"{'':14} {'said':>5} {'recall % without':>17} {'with':>6} {'points more':>22} ", end="")
     print(f"{'WER % elsewhere without':>24} {'with':>6} {'points more':>22}")
     counts = {
         name: [_counts(decoder, ones, words) for decoder in (without, with_words)]
@@ -107,7 +107,7 @@ def _print_row(name: str, without: np.ndarray, with_words: np.ndarray, speakers:
     drawn = resample(sums)
 
     def measures(totals: np.ndarray) -> np.ndarray:
-        """[6]: recall without, with, rise; WER elsewhere without, with, rise. In percent."""
+        """[6] in percent: recall without, with, points more; WER elsewhere without, with, points more."""
         with np.errstate(divide="ignore", invalid="ignore"):
             recall = 100 * totals[[FOUND, 4 + FOUND]] / totals[[SAID, 4 + SAID]]
             wer = (
@@ -115,12 +115,12 @@ def _print_row(name: str, without: np.ndarray, with_words: np.ndarray, speakers:
                 * totals[[ERRORS_ELSEWHERE, 4 + ERRORS_ELSEWHERE]]
                 / totals[[WORDS_ELSEWHERE, 4 + WORDS_ELSEWHERE]]
             )
-            return np.array([*recall, 100 * (recall[1] / recall[0] - 1), *wer, wer[1] - wer[0]])
+            return np.array([*recall, recall[1] - recall[0], *wer, wer[1] - wer[0]])
 
     found = measures(sums.sum(axis=0))
     resampled = np.apply_along_axis(measures, 1, drawn)
     rise, points = (_with_interval(found[i], resampled[:, i], len(sums)) for i in (2, 5))
-    print(f"{name:14} {sums.sum(axis=0)[SAID]:5} {found[0]:17.1f} {found[1]:6.1f} {rise:>27} ", end="")
+    print(f"{name:14} {sums.sum(axis=0)[SAID]:5} {found[0]:17.1f} {found[1]:6.1f} {rise:>22} ", end="")
     print(f"{found[3]:24.2f} {found[4]:6.2f} {points:>22}")
 
 
