@@ -5,7 +5,7 @@ Between a model and the same one trained on, some mixture often errs less than e
 """
 
 import argparse
-import shutil
+import json
 import sys
 from pathlib import Path
 
@@ -19,10 +19,12 @@ def average(first: Bundle, second: Bundle, share: float, output: Path) -> Path:
 
     Raises BundleError where the two are no models of one kind.
     """
+    kinds = [
+        (bundle.units, bundle.config["features"], bundle.config["encoders"]) for bundle in (first, second)
+    ]
     ours, theirs = (load_file(weights_path(bundle.directory)) for bundle in (first, second))
-    shapes = [{name: value.shape for name, value in weights.items()} for weights in (ours, theirs)]
-    if shapes[0] != shapes[1] or first.units != second.units:
-        raise BundleError(f"{first.directory} and {second.directory} are of different shapes")
+    if kinds[0] != kinds[1] or ours.keys() != theirs.keys():
+        raise BundleError(f"{first.directory} and {second.directory} are no models of one kind")
     mixed = {
         name: ((1 - share) * ours[name].astype("float32") + share * theirs[name].astype("float32")).astype(
             "float16"
@@ -30,8 +32,10 @@ def average(first: Bundle, second: Bundle, share: float, output: Path) -> Path:
         for name in ours
     }
     output.mkdir(parents=True, exist_ok=True)
-    for name in ("model.json", "units.txt"):
-        shutil.copyfile(second.directory / name, output / name)
+    # Confidence and error rates were measured on another model.
+    config = {key: value for key, value in second.config.items() if key not in ("confidence", "wer")}
+    (output / "model.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    second.units.save(output / "units.txt")
     weights_path(output).write_bytes(save(mixed))
     return output
 

@@ -1,5 +1,7 @@
 """training/average.py: the mixture lies where it was asked for, and only models of one kind are mixed."""
 
+import json
+
 import keras
 import numpy as np
 from safetensors.numpy import load_file
@@ -20,16 +22,19 @@ def model(folder, seed, width=4):
 
 def test_weights_lie_between(tmp_path):
     first, second = model(tmp_path / "first", 0), model(tmp_path / "second", 1)
+    config = json.loads((second / "model.json").read_text())
+    (second / "model.json").write_text(json.dumps(config | {"wer": {"dev": 5.0}, "confidence": {}}))
     output = tmp_path / "mixed"
     assert main([str(first), str(second), "--share", "0.25", "--output", str(output)]) == 0
     a, b, mixed = (load_file(weights_path(folder)) for folder in (first, second, output))
     for name in a:
         np.testing.assert_allclose(mixed[name], 0.75 * a[name] + 0.25 * b[name], atol=2e-3)
     assert Bundle.load(output).build_model().count_params() > 0
+    assert Bundle.load(output).config == config  # with no figures of another model
 
 
 def test_models_of_different_shapes_are_refused(tmp_path, capsys):
     folders = [model(tmp_path / "first", 0), model(tmp_path / "second", 1, width=6)]
     assert main([*map(str, folders), "--output", str(tmp_path / "mixed")]) == 2
-    assert "of different shapes" in capsys.readouterr().err
+    assert "no models of one kind" in capsys.readouterr().err
     assert not (tmp_path / "mixed").exists()
