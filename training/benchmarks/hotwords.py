@@ -104,21 +104,16 @@ def _counts(decoder: BeamDecoder, heard: Sequence[Heard], words: Sequence[str]) 
 def _print_row(name: str, without: np.ndarray, with_words: np.ndarray, speakers: Sequence[str]) -> None:
     _, units = resampling_units(speakers)
     sums = sum_by_unit(np.hstack([without, with_words]), units)
-    drawn = resample(sums)
 
     def measures(totals: np.ndarray) -> np.ndarray:
-        """[6] in percent: recall without, with, points more; WER elsewhere without, with, points more."""
+        """[..., 6] in percent: recall without, with, points more; the same of WER elsewhere."""
+        found, said, errors, words = (totals[..., column::4] for column in range(4))
         with np.errstate(divide="ignore", invalid="ignore"):
-            recall = 100 * totals[[FOUND, 4 + FOUND]] / totals[[SAID, 4 + SAID]]
-            wer = (
-                100
-                * totals[[ERRORS_ELSEWHERE, 4 + ERRORS_ELSEWHERE]]
-                / totals[[WORDS_ELSEWHERE, 4 + WORDS_ELSEWHERE]]
-            )
-            return np.array([*recall, recall[1] - recall[0], *wer, wer[1] - wer[0]])
+            rates = 100 * found / said, 100 * errors / words
+        return np.concatenate([part for rate in rates for part in (rate, np.diff(rate))], axis=-1)
 
     found = measures(sums.sum(axis=0))
-    resampled = np.apply_along_axis(measures, 1, drawn)
+    resampled = measures(resample(sums))
     rise, points = (_with_interval(found[i], resampled[:, i], len(sums)) for i in (2, 5))
     print(f"{name:14} {sums.sum(axis=0)[SAID]:5} {found[0]:17.1f} {found[1]:6.1f} {rise:>22} ", end="")
     print(f"{found[3]:24.2f} {found[4]:6.2f} {points:>22}")
