@@ -62,10 +62,10 @@ def evaluate(options: argparse.Namespace, argv: Sequence[str]) -> int:
     elif "snr" in options.by:
         _estimate_snr(gathered, audible)
     for path in options.hypotheses:
-        pairing = read_hypotheses(path, references)
-        gathered.outputs.append(
-            Output(path.stem, pairing.heard, options.conditions[0], pairing.extra, pairing.duplicates)
-        )
+        for condition, pairing in read_hypotheses(path, references, options.conditions[0]).items():
+            gathered.outputs.append(
+                Output(path.stem, pairing.heard, condition, pairing.extra, pairing.duplicates)
+            )
     _check_outputs(gathered.outputs)
     by = [name for name in options.by if name not in ALWAYS_GROUPED and name != "snr"]
     _check_fields(by, references)
@@ -160,7 +160,7 @@ def _parser() -> argparse.ArgumentParser:
         "--output",
         type=Path,
         metavar="DIR",
-        help="writes report.html, report.md, results.json, utterances.jsonl",
+        help="writes report.html, report.md, results.json, utterances.jsonl, hypotheses/",
     )
     add("--debug", action="store_true", help="shows the traceback of an error")
     return parser

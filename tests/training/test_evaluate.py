@@ -63,6 +63,7 @@ def test_several_files_of_other_recognisers(manifest, tmp_path, capsys):
         "report.md",
         "results.json",
         "utterances.jsonl",
+        "hypotheses",
     }
     assert "data:audio/" in (output / "report.html").read_text("utf-8")
 
@@ -79,6 +80,26 @@ def test_two_runs_differ_in_the_date_only(manifest, tmp_path):
             (json.dumps(results), page.replace(date, ""), (tmp_path / "report/utterances.jsonl").read_text())
         )
     assert texts[0] == texts[1]
+
+
+def test_what_a_report_keeps_is_scored_alike_again(manifest, tmp_path):
+    lines = [
+        {"id": f"audio/u{i}", "condition": condition, "text": text}
+        for condition, texts in {"clean": ["Hold on!", "it's me"], "noise:10": ["hold", "its me"]}.items()
+        for i, text in enumerate(texts)
+    ]
+    lines[0]["words"] = [{"word": "Hold", "start": 0.1, "end": 0.3, "confidence": 0.5}]
+    path = tmp_path / "peer, beam 1.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    assert run(manifest, "--hypotheses", path, "--output", tmp_path / "first") == 0
+    kept = tmp_path / "first/hypotheses/peer, beam 1.jsonl"
+    assert [json.loads(line) for line in kept.read_text("utf-8").splitlines()] == lines
+    assert run(manifest, "--hypotheses", kept, "--output", tmp_path / "second") == 0
+    first, second = (
+        json.loads((tmp_path / name / "results.json").read_text()) for name in ("first", "second")
+    )
+    assert [row["condition"] for row in first["scores"]] == ["clean", "noise:10"]
+    assert first["scores"] == second["scores"]
 
 
 def test_missing_audio_of_a_hypothesis_file_is_scored_all_the_same(manifest, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Writes the report folder: report.html, report.md, results.json and utterances.jsonl."""
+"""Writes the report folder: report.html, report.md, results.json, utterances.jsonl and hypotheses."""
 
 import base64
 import json
@@ -24,7 +24,10 @@ _KINDS = {"equal": "=", "substitute": "s", "delete": "d", "insert": "i"}
 def write_report(
     folder: Path, scores: Scores, header: Mapping[str, Any], measured: Mapping[str, Any]
 ) -> None:
-    """Writes the four files into `folder`, which is made where it is missing.
+    """Writes the report into `folder`, which is made where it is missing.
+
+    In `hypotheses` lies what each system heard, as `read_hypotheses` takes it: a recogniser need not run
+    again to stand beside the next one.
 
     Args:
       folder: where to.
@@ -37,6 +40,10 @@ def write_report(
     _write(folder / "results.json", json.dumps(results, ensure_ascii=False, indent=1) + "\n")
     rows = utterance_rows(scores)
     _write(folder / "utterances.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    (folder / "hypotheses").mkdir(exist_ok=True)
+    for system, lines in hypothesis_rows(scores).items():
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in lines)
+        _write(folder / "hypotheses" / f"{system}.jsonl", text)
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=lambda name: bool(name and ".html" in name),
@@ -94,6 +101,21 @@ def worst_first(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(
         groups, key=lambda row: -1.0 if row["wer"]["value"] is None else row["wer"]["value"], reverse=True
     )
+
+
+def hypothesis_rows(scores: Scores) -> dict[str, list[dict[str, Any]]]:
+    """By system, one row an utterance and condition: what was heard, before any normalisation."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for one in scores.outputs:
+        for id, heard in one.output.heard.items():
+            row = {"id": id, "condition": one.output.condition, "text": heard.text}
+            if heard.words:
+                row["words"] = [
+                    {"word": word.text, "start": word.start, "end": word.end, "confidence": word.confidence}
+                    for word in heard.words
+                ]
+            rows.setdefault(one.output.system, []).append(plain(row))
+    return rows
 
 
 def utterance_rows(scores: Scores) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from asr.audio import AudioError, load_audio
 from training.manifest import read_manifest
+from training.scoring.degradation import CLEAN
 
 HYPOTHESIS_FIELDS = ("pred_text", "hypothesis", "text")  # NeMo's, jiwer's, Whisper's; the first there counts
 _ALTERNATIVES = re.compile(r"(^|\s)[{}](\s|$)|<ALT", re.IGNORECASE)
@@ -141,25 +142,36 @@ def read_samples(reference: Reference) -> np.ndarray:
     return load_audio(reference.audio, reference.start_seconds, duration_seconds)
 
 
-def read_hypotheses(path: Path | str, references: list[Reference]) -> Pairing:
-    """Pairs a system's .jsonl, .trn or .ctm with references, by id and never by line.
+def read_hypotheses(
+    path: Path | str, references: list[Reference], condition: str = CLEAN
+) -> dict[str, Pairing]:
+    """Pairs a system's .jsonl, .trn or .ctm with references, by id and never by line; by condition.
 
     A JSON line has "id" or "audio_filepath" (with "offset" where that is not 0), the text as "pred_text",
-    "hypothesis" or "text", and "words" where it has times. An id may be the end of a reference's id from a
-    "/" on, if of one reference only: "1272-0007" for "audio/1272/1272-0007". The words of a ctm belong to the
-    reference in whose seconds their middle lies.
+    "hypothesis" or "text", "words" where it has times, and "condition" where the sound was degraded. An id
+    may be the end of a reference's id from a "/" on, if of one reference only: "1272-0007" for
+    "audio/1272/1272-0007". The words of a ctm belong to the reference in whose seconds their middle lies.
+
+    Args:
+      path: what the system heard.
+      references: what was said.
+      condition: of all that names none.
 
     Raises:
       TranscriptError: one line that names the file, the line and what to do.
     """
     path = Path(path)
     if path.suffix.lower() == ".ctm":
-        return _pair_ctm(path, references)
+        return {condition: _pair_ctm(path, references)}
     if path.suffix.lower() == ".trn":
-        rows = [(id, Heard(text)) for _, id, text in _read_trn(path)]
+        rows = {condition: [(id, Heard(text)) for _, id, text in _read_trn(path)]}
     else:
-        rows = _read_json_lines(path)
+        rows = _read_json_lines(path, condition)
     ids = _ends_of_ids({reference.id: reference.id for reference in references})
+    return {condition: _pair(pairs, ids) for condition, pairs in rows.items()}
+
+
+def _pair(rows: list[tuple[str, Heard]], ids: dict[str, str]) -> Pairing:
     heard: dict[str, Heard] = {}
     extra, duplicates = [], []
     for id, hypothesis in rows:
@@ -245,8 +257,9 @@ def _refuse_alternatives(place: str, text: str) -> None:
         raise TranscriptError(f"{place}: has alternatives {{ / }}, which are not scored; keep one of them")
 
 
-def _read_json_lines(path: Path) -> list[tuple[str, Heard]]:
-    rows = []
+def _read_json_lines(path: Path, condition: str) -> dict[str, list[tuple[str, Heard]]]:
+    """(id, what was heard) by condition; an empty file heard nothing under `condition`."""
+    rows: dict[str, list[tuple[str, Heard]]] = {}
     for number, line in _lines(path):
         place = f"{path}:{number}"
         try:
@@ -258,8 +271,9 @@ def _read_json_lines(path: Path) -> list[tuple[str, Heard]]:
         name = next((name for name in HYPOTHESIS_FIELDS if isinstance(row.get(name), str)), None)
         if name is None:
             raise TranscriptError(f'{place}: no "text"; give what was heard, "" for nothing')
-        rows.append((_id_of(place, row), Heard(row[name], tuple(_timed_words(place, row.get("words"))))))
-    return rows
+        heard = Heard(row[name], tuple(_timed_words(place, row.get("words"))))
+        rows.setdefault(str(row.get("condition", condition)), []).append((_id_of(place, row), heard))
+    return rows or {condition: []}
 
 
 def _id_of(place: str, row: dict[str, Any]) -> str:

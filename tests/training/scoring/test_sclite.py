@@ -62,7 +62,7 @@ def files(tmp_path) -> tuple[Path, Path, Path]:
 
 def aligned(reference: Path, hypothesis: Path) -> Alignments:
     references = read_references(reference)
-    heard = read_hypotheses(hypothesis, references).heard
+    heard = read_hypotheses(hypothesis, references)["clean"].heard
     return align([one.text for one in references], [heard[one.id].text for one in references])
 
 
@@ -131,7 +131,7 @@ def test_segment_times(tmp_path):
     ]
     hypothesis.write_text("".join(f"talk A {start} 0.25 {word} 0.9\n" for start, word in words))
     references = read_references(reference)
-    pairing = read_hypotheses(hypothesis, references)
+    pairing = read_hypotheses(hypothesis, references)["clean"]
     assert [one.ignored for one in references] == [False, True, False]
     kept = [one for one in references if not one.ignored]
     ours = align([one.text for one in kept], [pairing.heard[one.id].text for one in kept]).words.sum(axis=0)

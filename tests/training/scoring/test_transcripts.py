@@ -69,7 +69,7 @@ def test_hypotheses_are_paired_by_id_not_by_line(tmp_path):
         {"audio_filepath": "long.wav", "offset": 5, "pred_text": "drei", "text": "three"},
         {"id": "2/2-0001", "text": "again"},
     )
-    pairing = read_hypotheses(path, REFERENCES)
+    pairing = read_hypotheses(path, REFERENCES)["clean"]
     assert {id: heard.text for id, heard in pairing.heard.items()} == {
         "audio/1/1-0001": "eins",
         "audio/2/2-0001": "zwei",
@@ -79,9 +79,29 @@ def test_hypotheses_are_paired_by_id_not_by_line(tmp_path):
     assert pairing.duplicates == ("2/2-0001",)
 
 
+def test_lines_of_several_conditions_make_a_pairing_each(tmp_path):
+    path = write(
+        tmp_path / "h.jsonl",
+        '{"id": "1-0001", "text": "eins", "condition": "clean"}',
+        '{"id": "1-0001", "text": "keins", "condition": "noise:10"}',
+        '{"id": "2-0001", "text": "zwei"}',
+    )
+    noisy, other = Heard("keins"), Heard("zwei")
+    pairings = read_hypotheses(path, REFERENCES, "reverb")
+    assert [(name, pairing.heard) for name, pairing in pairings.items()] == [
+        ("clean", {"audio/1/1-0001": Heard("eins")}),
+        ("noise:10", {"audio/1/1-0001": noisy}),
+        ("reverb", {"audio/2/2-0001": other}),
+    ]
+
+
+def test_an_empty_file_heard_nothing(tmp_path):
+    assert read_hypotheses(write(tmp_path / "h.jsonl"), REFERENCES)["clean"].heard == {}
+
+
 def test_an_ambiguous_end_of_an_id_pairs_with_nothing(tmp_path):
     references = [Reference("dev", "a/same", "x"), Reference("dev", "b/same", "y")]
-    pairing = read_hypotheses(write(tmp_path / "h.trn", "x (same)", "y (b/same)"), references)
+    pairing = read_hypotheses(write(tmp_path / "h.trn", "x (same)", "y (b/same)"), references)["clean"]
     assert pairing.heard == {"b/same": Heard("y")}
     assert pairing.extra == ("same",)
 
@@ -96,7 +116,7 @@ def test_words_of_a_ctm_go_where_their_middle_lies(tmp_path):
         "1-0001 A 0.2 0.5 eins NA",
         "none A 0 1 x",
     )
-    pairing = read_hypotheses(path, REFERENCES)
+    pairing = read_hypotheses(path, REFERENCES)["clean"]
     assert pairing.heard["audio/1/1-0001"] == Heard("eins", (TimedWord("eins", 0.2, 0.7),))
     [first, second] = pairing.heard["audio/long@5"].words
     assert (first.text, second.text, second.confidence) == ("da", "drei", 0.9)
@@ -146,7 +166,8 @@ def test_every_utterance_of_a_trn_is_read(tmp_path_factory, texts):
     path.write_text("".join(f"{text} ({id})\n" for id, text in texts.items()), "utf-8")
     references = read_references(path)
     assert {one.id: one.text for one in references} == {id: text.strip() for id, text in texts.items()}
-    assert read_hypotheses(path, references).heard == {one.id: Heard(one.text) for one in references}
+    heard = {one.id: Heard(one.text) for one in references}
+    assert read_hypotheses(path, references)["clean"].heard == heard
 
 
 def test_samples_of_a_part_of_a_file(tmp_path):
