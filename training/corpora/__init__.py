@@ -1,0 +1,1 @@
+"""Where speech and text come from: one module a corpus."""
