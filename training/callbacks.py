@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,16 +63,17 @@ class ExactResume(keras.callbacks.Callback):
       path: the checkpoint.
       steps: batches between two of them.
       batches: what is trained on; told which epoch begins, since Keras may end one twice.
-      resume: load `path` as the first epoch begins; its first batch is then the one after `first_batch`.
+
+    A checkpoint that is there is loaded as the first epoch begins: see `fit`.
     """
 
-    def __init__(self, path: Path, steps: int, batches: Batches, resume: bool = False, first_batch: int = 0):
+    def __init__(self, path: Path, steps: int, batches: Batches):
         super().__init__()
         self.path = path
         self.batches = batches
         self.steps = steps
-        self.resume = resume
-        self.first_batch = first_batch
+        self.resume = path.exists()
+        self.first_batch = load_progress(path)["batch"]
         self.epoch = 0
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -89,6 +91,35 @@ class ExactResume(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.first_batch = 0
         save_state(self.path, state_of(self.model), {"epoch": epoch + 1, "batch": 0})
+
+
+def fit(
+    model: keras.Model,
+    batches: Batches,
+    epochs: int,
+    checkpoint: Path,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> None:
+    """`model.fit` from where the checkpoint stands, if there is one, to the last epoch.
+
+    Args:
+      model: compiled, its optimizer built.
+      batches: of each epoch.
+      epochs: in all.
+      checkpoint: what ExactResume, which is to be among the callbacks, writes.
+    """
+    progress = load_progress(checkpoint)
+    epoch = progress["epoch"]
+    batches.start_at(epoch, progress["batch"])
+    options = {"callbacks": callbacks, "verbose": 1 if sys.stderr.isatty() else 2, "shuffle": False}
+    if epoch >= epochs:
+        load_state(checkpoint, state_of(model))
+    if progress["batch"]:  # the rest of the epoch in which the run was stopped
+        model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, **options)
+        epoch += 1
+        batches.start_at(epoch, 0)
+    if epoch < epochs:
+        model.fit(batches, initial_epoch=epoch, epochs=epochs, **options)
 
 
 @dataclass(frozen=True)

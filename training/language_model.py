@@ -1,6 +1,7 @@
-"""n-gram language models from text: estimate, convert, measure.
+"""Language models from text: estimate n-grams, train a recurrent model, convert, measure.
 
     python -m training.language_model ngram books.txt.xz --order 3 --prune 0 1 2 --output lm
+    python -m training.language_model recurrent books.txt.xz --output lm
     python -m training.language_model convert other.arpa.gz --output lm
     python -m training.language_model perplexity lm/ngram.bin dev-read.jsonl
 
@@ -18,18 +19,23 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
+import numpy as np
+
 from asr.decoding.arpa import read_arpa, write_arpa
 from asr.decoding.ngram import LanguageModelError, NgramModel, is_compact
+from asr.decoding.recurrent_lm import UNKNOWN_ID, RecurrentModel
 from asr.text import normalize
 from training.ngram_estimation import FALLBACK_DISCOUNTS, estimate
 
-MODEL_NAME, ARPA_NAME = "ngram.bin", "ngram.arpa"
+MODEL_NAME, ARPA_NAME, RECURRENT_NAME = "ngram.bin", "ngram.arpa", "recurrent.safetensors"
 MAX_ORDER = 6
 
 _BLOCK_CHARACTERS = 1 << 24
+_RECURRENT_BATCH = 64  # sentences at once
 # Nothing here that normalisation would change, line by line.
 _NORMAL = re.compile(r"(?:[a-z][a-z']*(?: [a-z][a-z']*)*\n)*")
 
@@ -71,31 +77,21 @@ def read_sentences(paths: Iterable[str]) -> Iterator[list[str]]:
 
 
 def load(path: Path | str) -> NgramModel:
-    """A compact model or an ARPA file (also .gz). Raises LanguageModelError for anything else."""
+    """A compact n-gram model or an ARPA file (also .gz). Raises LanguageModelError for anything else."""
     return NgramModel.load(path) if is_compact(path) else read_arpa(path)
 
 
-def measure(model: NgramModel, sentences: Iterable[list[str]]) -> Perplexity:
+def measure(model: NgramModel | RecurrentModel, sentences: Iterable[list[str]]) -> Perplexity:
     """Perplexity and unknown words of some blocks of sentences."""
-    tables = model.tables
+    foretell = _by_recurrent if isinstance(model, RecurrentModel) else _by_ngram
     words = unknown = ends = 0
     total = total_unknown = 0.0
-    ids: dict[str, int] = {}
-    for block in sentences:
-        for sentence in block:
-            history = [tables.begin_id]
-            for word in sentence.split():
-                if word not in ids:
-                    ids[word] = model.id(word)
-                log_prob = model.log_prob(history, ids[word])
-                total += log_prob
-                if ids[word] == tables.unknown_id:
-                    total_unknown += log_prob
-                    unknown += 1
-                history.append(ids[word])
-                words += 1
-            total += model.log_prob(history, tables.end_id)
-            ends += 1
+    for log_probs, is_unknown in foretell(model, sentences):
+        words += len(is_unknown)
+        ends += 1
+        unknown += int(is_unknown.sum())
+        total += float(log_probs.sum())
+        total_unknown += float(log_probs[:-1][is_unknown].sum())
     if not ends:
         raise ValueError("the text has no words")
     return Perplexity(
@@ -104,6 +100,32 @@ def measure(model: NgramModel, sentences: Iterable[list[str]]) -> Perplexity:
         perplexity=math.exp(-total / (words + ends)),
         perplexity_known=math.exp(-(total - total_unknown) / (words + ends - unknown)),
     )
+
+
+def _by_ngram(model: NgramModel, sentences: Iterable[list[str]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """For each sentence ln P of its words and its end, and which of the words are unknown."""
+    tables = model.tables
+    ids: dict[str, int] = {}
+    for sentence in chain.from_iterable(sentences):
+        path = [tables.begin_id]
+        for word in sentence.split():
+            if word not in ids:
+                ids[word] = model.id(word)
+            path.append(ids[word])
+        path.append(tables.end_id)
+        log_probs = [model.log_prob(path[:place], path[place]) for place in range(1, len(path))]
+        yield np.array(log_probs), np.array(path[1:-1]) == tables.unknown_id
+
+
+def _by_recurrent(
+    model: RecurrentModel, sentences: Iterable[list[str]]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The same by a recurrent model, normalised."""
+    rest = chain.from_iterable(sentences)
+    while block := list(islice(rest, _RECURRENT_BATCH)):
+        ids = [[model.id(word) for word in sentence.split()] for sentence in block]
+        for numbers, log_probs in zip(ids, model.log_probs(ids, normalized=True), strict=True):
+            yield log_probs.astype(np.float64), np.array(numbers) == UNKNOWN_ID
 
 
 def _open(path: str) -> AbstractContextManager[TextIO]:
@@ -135,12 +157,24 @@ def _ngram(options: argparse.Namespace) -> None:
     _write(result.model, options)
 
 
+def _recurrent(options: argparse.Namespace) -> None:
+    from training import recurrent_training  # Keras would slow the other commands
+
+    model = recurrent_training.train(
+        read_sentences(options.text), options.output, options.words, options.width, options.epochs
+    )
+    path = options.output / RECURRENT_NAME
+    model.save(path)
+    print(f"{path}: {len(model.vocabulary)} words; {path.stat().st_size / 1e6:.1f} MB")
+
+
 def _convert(options: argparse.Namespace) -> None:
     _write(load(options.model), options)
 
 
 def _perplexity(options: argparse.Namespace) -> None:
-    model = load(options.model)
+    recurrent = options.model.endswith(Path(RECURRENT_NAME).suffix)
+    model = RecurrentModel.load(options.model) if recurrent else load(options.model)
     for path in options.text:
         result = measure(model, read_sentences([path]))
         print(
@@ -178,12 +212,22 @@ def _parser() -> argparse.ArgumentParser:
     ngram.add_argument("--vocabulary", type=int, help="keep so many of the most frequent words")
     ngram.set_defaults(run=_ngram)
 
+    recurrent = commands.add_parser(
+        "recurrent", help="train a recurrent model that takes a second look; goes on where it was stopped"
+    )
+    recurrent.add_argument("text", nargs="+", help="a sentence a line; .xz, .gz or plain")
+    recurrent.add_argument("--output", type=Path, required=True, help=f"folder for {RECURRENT_NAME}")
+    recurrent.add_argument("--words", type=int, default=10_000, help="keep so many of the most frequent")
+    recurrent.add_argument("--width", type=int, default=256, help="of the embedding and the LSTM")
+    recurrent.add_argument("--epochs", type=int, default=3)
+    recurrent.set_defaults(run=_recurrent)
+
     convert = commands.add_parser("convert", parents=[output], help="make an ARPA file compact")
     convert.add_argument("model", help="an ARPA file, plain or .gz")
     convert.set_defaults(run=_convert)
 
     perplexity = commands.add_parser("perplexity", help="perplexity and OOV rate of texts")
-    perplexity.add_argument("model", help=f"{MODEL_NAME} or an ARPA file")
+    perplexity.add_argument("model", help=f"{MODEL_NAME}, an ARPA file or {RECURRENT_NAME}")
     perplexity.add_argument("text", nargs="+")
     perplexity.set_defaults(run=_perplexity)
     return parser

@@ -40,9 +40,7 @@ from training.callbacks import (
     MetricsLog,
     StopAtNaN,
     WordErrorRate,
-    load_progress,
-    load_state,
-    state_of,
+    fit,
 )
 from training.config import ConfigError, Run, load_config
 from training.data import Batches, decode_audio, fingerprint, speech_seconds, to_float
@@ -131,27 +129,16 @@ def train(run: Run, resume: bool = False) -> Path:
     model.compile(optimizer=optimizer, jit_compile="auto" if keras.backend.backend() == "jax" else False)
     optimizer.build(model.trainable_variables)
 
-    progress = load_progress(checkpoint)
     callbacks = [
         StopAtNaN(),  # before the checkpoint is written
         WordErrorRate(sets, units),
-        ExactResume(checkpoint, run.checkpoint_steps, batches, checkpoint.exists(), progress["batch"]),
+        ExactResume(checkpoint, run.checkpoint_steps, batches),
         MetricsLog(run.output / "metrics.jsonl"),
         keras.callbacks.TensorBoard(run.output / "tensorboard", write_graph=False),
     ]
     if keras.backend.backend() != "tensorflow":
         callbacks.pop()  # Keras' TensorBoard callback writes through TensorFlow
-    batches.start_at(progress["epoch"], progress["batch"])
-    fit = {"callbacks": callbacks, "verbose": 1 if sys.stderr.isatty() else 2, "shuffle": False}
-    epoch = progress["epoch"]
-    if epoch >= run.epochs:  # only the bundle is to be written again
-        load_state(checkpoint, state_of(model))
-    if progress["batch"]:  # the rest of the epoch in which the run was stopped
-        model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, **fit)
-        epoch += 1
-        batches.start_at(epoch, 0)
-    if epoch < run.epochs:
-        model.fit(batches, initial_epoch=epoch, epochs=run.epochs, **fit)
+    fit(model, batches, run.epochs, checkpoint, callbacks)
     model.cached_encoders = 0
     return save_bundle(run.output / "bundle", model, units)
 

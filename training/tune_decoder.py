@@ -2,13 +2,15 @@
 
     python -m training.tune_decoder dev-read.jsonl dev-other.jsonl --model english --lm lm
 
-The language model (`ngram.bin` in the folder of --lm) is copied into the bundle first; without --lm the one
-that is there is tuned. The sound is heard once; then the weights are moved one by one for as long as fewer
-words are wrong, and the narrowest beam is taken that costs next to nothing.
+The language models in the folder of --lm (`ngram.bin`, and `recurrent.safetensors` if there is one) are
+copied into the bundle first; without --lm those that are there are tuned. The sound is heard once; then the
+weights are moved one by one for as long as fewer words are wrong, the narrowest beam is taken that costs next
+to nothing, and the weights of the recurrent model are sought on the N-best texts.
 """
 
 import argparse
 import json
+import math
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,19 +21,35 @@ import numpy as np
 
 from asr.audio import load_audio
 from asr.bundle import Bundle
-from asr.decoding.beam import LANGUAGE_MODEL_NAME, SETTINGS_NAME, BeamDecoder
+from asr.decoding.beam import LANGUAGE_MODEL_NAME, RECURRENT_MODEL_NAME, SETTINGS_NAME, BeamDecoder
 from asr.decoding.greedy import greedy_decode
 from asr.decoding.ngram import NgramModel
+from asr.decoding.recurrent_lm import RecurrentModel
+from asr.decoding.rescoring import Rescorer
 from asr.engine import Engine
 from asr.segmentation import cut_utterances
 from asr.text import normalize
-from training.language_model import MODEL_NAME
+from training.language_model import MODEL_NAME, RECURRENT_NAME
 from training.manifest import Entry, read_manifest
 from training.scoring.alignment import HITS, align
 from training.scoring.console import progress
 
-START = {"alpha": 0.5, "beta": 1.0, "unknown_penalty": 1.0}
-FIRST_STEPS = {"alpha": 0.2, "beta": 0.6, "unknown_penalty": 0.6}
+
+class Range(NamedTuple):
+    """Where the search for a weight begins, its first step, and the limits between which it stays."""
+
+    start: float
+    first_step: float
+    lowest: float = 0.0
+    highest: float = math.inf
+
+
+FIRST_PASS = {
+    "alpha": Range(0.5, 0.2),
+    "beta": Range(1.0, 0.6, lowest=-math.inf),
+    "unknown_penalty": Range(1.0, 0.6),
+}
+RESCORING = {"alpha": Range(0.8, 0.2), "share": Range(0.5, 0.2, highest=1.0)}
 HALVINGS = 2  # of the steps
 BEAM = 64  # while the weights are moved
 BEAMS = (16, 32, 64, 128)
@@ -67,13 +85,16 @@ def word_errors(heard: Sequence[Heard], texts: Sequence[str]) -> int:
     return int(counts.sum() - counts[HITS])
 
 
-def tune(errors_of: Callable[[dict[str, float]], int]) -> dict[str, float]:
+def tune(
+    errors_of: Callable[[dict[str, float]], int], ranges: Mapping[str, Range] = FIRST_PASS
+) -> dict[str, float]:
     """The weights with the fewest errors that a coordinate search finds.
 
     Each weight in turn is moved by its step, up or down, while that helps; then all steps are halved.
 
     Args:
       errors_of: the words that are wrong with some weights.
+      ranges: of each weight, in the order in which they are moved.
     """
     known: dict[tuple[float, ...], int] = {}
 
@@ -83,16 +104,15 @@ def tune(errors_of: Callable[[dict[str, float]], int]) -> dict[str, float]:
             known[key] = errors_of(weights)
         return known[key]
 
-    best = dict(START)
+    best = {name: range.start for name, range in ranges.items()}
     for halving in range(HALVINGS + 1):
         improved = True
         while improved:
             improved = False
-            for name, first_step in FIRST_STEPS.items():
+            for name, (_, first_step, lowest, highest) in ranges.items():
                 for step in (first_step / 2**halving, -first_step / 2**halving):
                     moved = best | {name: round(best[name] + step, 6)}
-                    allowed = name == "beta" or moved[name] >= 0
-                    if allowed and errors(moved) < errors(best):
+                    if lowest <= moved[name] <= highest and errors(moved) < errors(best):
                         best, improved = moved, True
     return best
 
@@ -104,7 +124,7 @@ def narrowest(errors_of: Callable[[int], int]) -> int:
 
 
 def tune_bundle(bundle: Bundle, sets: Mapping[str, Sequence[Heard]]) -> dict[str, Any]:
-    """Tunes the language model that lies in a bundle; writes and returns the settings.
+    """Tunes the language models that lie in a bundle; writes and returns the settings.
 
     Args:
       sets: what the bundle's model heard, by name; the weights serve all sets together.
@@ -123,16 +143,72 @@ def tune_bundle(bundle: Bundle, sets: Mapping[str, Sequence[Heard]]) -> dict[str
 
     weights = tune(errors_of)
     beam = narrowest(lambda beam: word_errors(everything, texts(everything, beam=beam, **weights)))
-    settings = {**weights, "beam": beam, "wer_percent": {}}
-    for name, heard in sets.items():
-        words = sum(len(one.text.split()) for one in heard)
-        greedy = transcribe(lambda log_probs: greedy_decode(log_probs, bundle.units).text, heard)
-        settings["wer_percent"][name] = {
-            "greedy": round(100 * word_errors(heard, greedy) / words, 2),
-            "beam": round(100 * word_errors(heard, texts(heard, beam=beam, **weights)) / words, 2),
+    settings = {**weights, "beam": beam}
+    if (bundle.directory / RECURRENT_MODEL_NAME).exists():
+        recurrent = RecurrentModel.load(bundle.directory / RECURRENT_MODEL_NAME)
+        settings["rescoring"] = tune_rescoring(
+            BeamDecoder(bundle.units, model, **settings), recurrent, everything
+        )
+    _write_settings(bundle, settings)
+    tuned = BeamDecoder.from_bundle(bundle)
+    decoders = {
+        "greedy": lambda log_probs: greedy_decode(log_probs, bundle.units).text,
+        "beam": lambda log_probs: tuned.decode(log_probs)[0].text,
+    }
+    settings["wer_percent"] = {
+        name: {
+            decoder: round(100 * word_errors(heard, transcribe(decode, heard)) / words_of(heard), 2)
+            for decoder, decode in decoders.items()
         }
-    (bundle.directory / SETTINGS_NAME).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        for name, heard in sets.items()
+    }
+    _write_settings(bundle, settings)
     return settings
+
+
+def tune_rescoring(
+    decoder: BeamDecoder, recurrent: RecurrentModel, heard: Sequence[Heard]
+) -> dict[str, float]:
+    """The weights for a Rescorer, sought on the texts that the decoder finds."""
+    rescorer = Rescorer(recurrent, decoder.language_model, decoder.alpha, alpha=decoder.alpha, share=0.5)
+    parts = []
+    for log_probs in (part for one in heard for part in one.log_probs):
+        found = decoder.decode(log_probs, rescorer.texts)
+        texts = [hypothesis.text for hypothesis in found]
+        scores = [hypothesis.score for hypothesis in found]
+        parts.append((texts, scores, rescorer.log_probs(texts)))
+
+    def errors_of(weights: dict[str, float]) -> int:
+        best = iter(
+            texts[int(np.argmax(scores + np.array([rescorer.gain(*pair, **weights) for pair in pairs])))]
+            for texts, scores, pairs in parts
+        )
+        errors = word_errors(heard, transcribe(lambda log_probs: next(best), heard))
+        print(f"rescoring {weights}: {errors} words wrong", file=sys.stderr)
+        return errors
+
+    return tune(errors_of, RESCORING)
+
+
+def words_of(heard: Iterable[Heard]) -> int:
+    """Words that were said."""
+    return sum(len(one.text.split()) for one in heard)
+
+
+def _write_settings(bundle: Bundle, settings: dict[str, Any]) -> None:
+    (bundle.directory / SETTINGS_NAME).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def install(folder: Path, bundle: Bundle) -> None:
+    """Puts the language models of a folder in the place of the bundle's. Raises LanguageModelError."""
+    NgramModel.load(folder / MODEL_NAME)
+    (bundle.directory / LANGUAGE_MODEL_NAME).parent.mkdir(exist_ok=True)
+    shutil.copyfile(folder / MODEL_NAME, bundle.directory / LANGUAGE_MODEL_NAME)
+    recurrent = bundle.directory / RECURRENT_MODEL_NAME
+    recurrent.unlink(missing_ok=True)
+    if (folder / RECURRENT_NAME).exists():
+        RecurrentModel.load(folder / RECURRENT_NAME)
+        shutil.copyfile(folder / RECURRENT_NAME, recurrent)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -144,14 +220,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("manifests", nargs="+", type=Path, help="speech to tune on, no part of any training")
     parser.add_argument("--model", required=True, help="name or folder of a bundle")
-    parser.add_argument("--lm", type=Path, help=f"folder with {MODEL_NAME} from training.language_model")
+    parser.add_argument("--lm", type=Path, help=f"folder with {MODEL_NAME}, perhaps {RECURRENT_NAME}")
     options = parser.parse_args(argv)
     try:
         bundle = Bundle.load(options.model)
         if options.lm:
-            NgramModel.load(options.lm / MODEL_NAME)
-            (bundle.directory / LANGUAGE_MODEL_NAME).parent.mkdir(exist_ok=True)
-            shutil.copyfile(options.lm / MODEL_NAME, bundle.directory / LANGUAGE_MODEL_NAME)
+            install(options.lm, bundle)
         engine = Engine.load(bundle)
         sets = {
             path.stem: hear(engine, progress(path.stem)(read_manifest(path))) for path in options.manifests

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,8 @@ from asr.decoding.alignment import align
 from asr.decoding.hotwords import HotwordScorer, build_automaton, spelled
 from asr.decoding.ngram import BEGIN, END, UNKNOWN, LanguageModelError, NgramLevel, NgramModel
 from asr.decoding.prefix_search import Pruning
+from asr.decoding.recurrent_lm import RecurrentModel
+from asr.decoding.rescoring import Rescorer
 from asr.decoding.scorers import Scorer, WordScorer
 from asr.text import WORD_BOUNDARY, Units
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from asr.bundle import Bundle
 
 LANGUAGE_MODEL_NAME = "lm/ngram.bin"
+RECURRENT_MODEL_NAME = "lm/recurrent.safetensors"
 SETTINGS_NAME = "lm/config.json"
 
 # Steps × states of the fast alignment, a byte each: two minutes of speech. For longer ones `align` is
@@ -30,6 +34,7 @@ MAX_CELLS = 1 << 24
 
 # What training.tune_decoder writes into a bundle; the settings where it has not.
 TUNED = ("alpha", "beta", "unknown_penalty", "beam")
+TUNED_RESCORING = ("alpha", "share")
 
 
 class BeamDecoder:
@@ -52,6 +57,7 @@ class BeamDecoder:
       score_margin: prefixes so many nats below the best are dropped.
       least_unit_log_prob: units less probable than that are not considered in a step, except the best.
       scorers: further ones of your own; with any, the plain and slow search is used.
+      rescorer: takes a second look at the best texts.
 
     Raises:
       ValueError: numbers out of range, or units that hold a space elsewhere than in front.
@@ -72,6 +78,7 @@ class BeamDecoder:
         score_margin: float = 10.0,
         least_unit_log_prob: float = -6.0,
         scorers: Sequence[Scorer] = (),
+        rescorer: Rescorer | None = None,
     ):
         if beam < 1:
             raise ValueError(f"a beam of {beam} keeps nothing: it must be at least 1")
@@ -83,6 +90,7 @@ class BeamDecoder:
         self.language_model = language_model
         self.pruning = Pruning(beam, score_margin, least_unit_log_prob)
         self.alpha, self.beta, self.unknown_penalty = alpha, beta, unknown_penalty
+        self.rescorer = rescorer
         self._own_scorers = tuple(scorers)
         self._automaton = build_automaton(spelled(hotwords, units), hotword_weight, self._unknown_cost)
 
@@ -98,10 +106,19 @@ class BeamDecoder:
         try:
             settings = json.loads(path.read_text(encoding="utf-8"))
             tuned = {name: settings[name] for name in TUNED}
+            recurrent = bundle.directory / RECURRENT_MODEL_NAME
+            rescoring = (
+                {name: settings["rescoring"][name] for name in TUNED_RESCORING} if recurrent.exists() else {}
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LanguageModelError(f"{path}: no decoder settings; run training.tune_decoder") from error
         model = NgramModel.load(bundle.directory / LANGUAGE_MODEL_NAME)
-        return cls(bundle.units, model, hotwords, **tuned)
+        rescorer = None
+        if rescoring:
+            rescorer = Rescorer(
+                RecurrentModel.load(recurrent), model, first_alpha=tuned["alpha"], **rescoring
+            )
+        return cls(bundle.units, model, hotwords, rescorer=rescorer, **tuned)
 
     def decode(self, log_probs: np.ndarray, n_best: int = 1) -> list[Hypothesis]:
         """Up to `n_best` different texts, best first; at least one.
@@ -110,7 +127,7 @@ class BeamDecoder:
           log_probs: [steps, units], natural logarithms; no steps at all give the empty text.
 
         Returns:
-          Hypotheses whose score is ln P(units | sound) plus the worth of the text by language model and hot
+          Hypotheses whose score is ln P(units | sound) plus the worth of the text by language models and hot
           words; their steps are those of the most probable path (`align`).
 
         Raises:
@@ -122,14 +139,27 @@ class BeamDecoder:
             raise ValueError(f"log-probs for {log_probs.shape[1]} units, but the model has {self.units.size}")
         if len(log_probs) and not np.isfinite(log_probs.max(axis=1)).all():
             raise ValueError("the log-probs of a step are infinite: the model or its input is broken")
-        hypotheses: dict[str, Hypothesis] = {}
+        return [
+            Hypothesis(units=ids, steps=_steps(log_probs, ids), score=score, text=text)
+            for score, ids, text in self._best(log_probs, n_best)
+        ]
+
+    def _best(self, log_probs: np.ndarray, n_best: int) -> list[tuple[float, tuple[int, ...], str]]:
+        """Scores, units and texts of the best hypotheses; no text twice."""
+        found: dict[str, tuple[float, tuple[int, ...], str]] = {}
+        enough = max(n_best, self.rescorer.texts) if self.rescorer else n_best
         for score, ids in self.results(log_probs):
             text = WORD_BOUNDARY.join(self.units.decode(ids).split())
-            if text not in hypotheses:
-                hypotheses[text] = Hypothesis(units=ids, steps=_steps(log_probs, ids), score=score, text=text)
-            if len(hypotheses) == n_best:
+            found.setdefault(text, (score, ids, text))
+            if len(found) == enough:
                 break
-        return list(hypotheses.values())
+        if self.rescorer is None or len(found) == 1:
+            return list(found.values())
+        gains = self.rescorer.gains(list(found))
+        best = [
+            (score + gain, ids, text) for gain, (score, ids, text) in zip(gains, found.values(), strict=True)
+        ]
+        return sorted(best, key=itemgetter(0), reverse=True)[:n_best]
 
     @property
     def scorers(self) -> list[Scorer]:

@@ -1,0 +1,152 @@
+"""A recurrent language model of words, run in NumPy: RecurrentModel.
+
+Mikolov et al. 2010, "Recurrent neural network based language model", with an LSTM. It is trained by noise
+contrastive estimation so that its scores are logarithms of probabilities without being normalised (Chen et
+al. 2015, "Recurrent neural network language model training with noise contrastive estimation for speech
+recognition"): a word costs one dot product, not one with every word of the vocabulary.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from asr.decoding.ngram import END, UNKNOWN, LanguageModelError
+
+END_ID, UNKNOWN_ID = 0, 1  # a sentence begins with the end of the one before
+_INT8_MOST = 127
+
+
+class RecurrentModel:
+    """One LSTM layer between an embedding and its transpose.
+
+    Args:
+      vocabulary: the words; `</s>` and `<unk>` are the first two.
+      embedding: float32 [words, width], of the words that were and the words that come.
+      kernel, recurrent_kernel: float32 [width, 4 × width]; gates: input, forget, cell, output, as in Keras.
+      bias: float32 [4 × width].
+      word_bias: float32 [words].
+
+    Raises:
+      ValueError: shapes that do not fit, numbers that are none, or other first words.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Sequence[str],
+        embedding: np.ndarray,
+        kernel: np.ndarray,
+        recurrent_kernel: np.ndarray,
+        bias: np.ndarray,
+        word_bias: np.ndarray,
+    ):
+        words, width = len(vocabulary), embedding.shape[-1]
+        arrays = {
+            "embedding": (embedding, (words, width)),
+            "kernel": (kernel, (width, 4 * width)),
+            "recurrent_kernel": (recurrent_kernel, (width, 4 * width)),
+            "bias": (bias, (4 * width,)),
+            "word_bias": (word_bias, (words,)),
+        }
+        for name, (array, shape) in arrays.items():
+            if array.shape != shape:
+                raise ValueError(f"{name} is {list(array.shape)}, not {list(shape)}")
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} holds numbers that are none")
+        if list(vocabulary[:2]) != [END, UNKNOWN]:
+            raise ValueError(f"the first words are not {END} and {UNKNOWN}")
+        self.vocabulary = list(vocabulary)
+        self.ids = {word: id for id, word in enumerate(vocabulary)}
+        self.embedding, self.kernel, self.recurrent_kernel = embedding, kernel, recurrent_kernel
+        self.bias, self.word_bias = bias, word_bias
+
+    @classmethod
+    def load(cls, path: Path | str) -> RecurrentModel:
+        """What `save` wrote. Raises LanguageModelError for anything else."""
+        try:
+            with safe_open(path, "numpy") as file:
+                vocabulary = json.loads(file.metadata()["vocabulary"])
+                tensors = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}  # noqa: SIM118
+            scales = tensors.pop("embedding_scales")
+            tensors["embedding"] *= scales[:, np.newaxis]
+            return cls(vocabulary, **tensors)
+        except FileNotFoundError:
+            raise LanguageModelError(f"{path}: No such file or directory") from None
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            raise LanguageModelError(
+                f"{path}: no recurrent language model ({error}); train it again"
+            ) from None
+
+    def save(self, path: Path | str) -> None:
+        """Writes the embedding in 8 bits with a scale for each word, all else in float16."""
+        scales = np.maximum(np.abs(self.embedding).max(axis=1) / _INT8_MOST, 1e-8).astype(np.float16)
+        codes = np.round(self.embedding / scales[:, np.newaxis].astype(np.float32))
+        tensors = {
+            "embedding": np.clip(codes, -_INT8_MOST, _INT8_MOST).astype(np.int8),
+            "embedding_scales": scales,
+            "kernel": self.kernel.astype(np.float16),
+            "recurrent_kernel": self.recurrent_kernel.astype(np.float16),
+            "bias": self.bias.astype(np.float16),
+            "word_bias": self.word_bias.astype(np.float16),
+        }
+        save_file(tensors, path, metadata={"vocabulary": json.dumps(self.vocabulary)})
+
+    def id(self, word: str) -> int:
+        """The id of a word; `<unk>`'s for one that is not in the vocabulary."""
+        return self.ids.get(word, UNKNOWN_ID)
+
+    def log_probs(self, sentences: Sequence[Sequence[int]], normalized: bool = False) -> list[np.ndarray]:
+        """ln P(word | words before) of every word of each sentence and of its end.
+
+        Sentences that begin alike share the work: the N-best texts of an utterance differ in a few places.
+
+        Args:
+          sentences: ids, without `</s>`.
+          normalized: divides by the sum over all words, which takes a hundred times as long.
+
+        Returns:
+          float32 [words + 1] for each sentence.
+        """
+        rows = [np.zeros(len(sentence) + 1, np.float32) for sentence in sentences]
+        ended = [(*sentence, END_ID) for sentence in sentences]
+        width = self.embedding.shape[1]
+        states = {(): 0}  # number of each beginning
+        hidden = cell = np.zeros((1, width), np.float32)
+        before = np.array([END_ID])
+        parents = np.array([0])
+        for place in range(max(map(len, ended), default=0)):
+            hidden, cell = self._step(hidden[parents], cell[parents], before)
+            open_ = [i for i, sentence in enumerate(ended) if place < len(sentence)]
+            state = [states[ended[i][:place]] for i in open_]
+            words = np.array([ended[i][place] for i in open_])
+            found = np.einsum("nw,nw->n", hidden[state], self.embedding[words]) + self.word_bias[words]
+            if normalized:
+                found -= _log_sum_exp(hidden @ self.embedding.T + self.word_bias)[state]
+            for i, value in zip(open_, found, strict=True):
+                rows[i][place] = value
+            longer = dict.fromkeys(ended[i][: place + 1] for i in open_ if place + 1 < len(ended[i]))
+            parents = np.array([states[beginning[:-1]] for beginning in longer], dtype=int)
+            before = np.array([beginning[-1] for beginning in longer], dtype=int)
+            states = {beginning: number for number, beginning in enumerate(longer)}
+        return rows
+
+    def _step(self, hidden: np.ndarray, cell: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The states [beginnings, width] after one more word each."""
+        sums = self.embedding[words] @ self.kernel + hidden @ self.recurrent_kernel + self.bias
+        input_gate, forget_gate, candidate, output_gate = np.split(sums, 4, axis=-1)
+        cell = _sigmoid(forget_gate) * cell + _sigmoid(input_gate) * np.tanh(candidate)
+        return _sigmoid(output_gate) * np.tanh(cell), cell
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 0.5 * np.tanh(0.5 * x) + 0.5
+
+
+def _log_sum_exp(x: np.ndarray) -> np.ndarray:
+    most = x.max(axis=-1)
+    return most + np.log(np.exp(x - most[:, np.newaxis]).sum(axis=-1))

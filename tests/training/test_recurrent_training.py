@@ -1,0 +1,111 @@
+"""Noise contrastive training of a recurrent language model, on sentences of a small grammar."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from asr.decoding.recurrent_lm import END_ID, RecurrentModel
+from training import recurrent_training
+from training.language_model import main, measure
+from training.recurrent_training import NoiseContrastiveLM, read, train
+
+VERBS = {"cat": "sleeps", "dog": "barks", "bird": "sings"}
+
+
+def grammar(sentences, seed=0):
+    """ "the cat sleeps": the verb follows from the noun, two words before it where there is "loudly"."""
+    generator = np.random.default_rng(seed)
+    lines = []
+    for _ in range(sentences):
+        noun = generator.choice(list(VERBS))
+        lines.append(" ".join(["the", noun, *["loudly"] * generator.integers(0, 2), VERBS[noun]]))
+    return lines
+
+
+def test_states_are_those_of_keras_and_of_numpy():
+    lines = grammar(5)
+    vocabulary, sentences, shares = read([lines], 9)
+    model = NoiseContrastiveLM(shares, width=8)
+    model.build()
+    words = np.zeros((5, 7), np.float32)
+    for row, sentence in zip(words, sentences, strict=True):
+        row[: len(sentence)] = sentence
+    lengths = np.array([len(sentence) for sentence in sentences])
+    states = keras.ops.convert_to_numpy(model({"inputs": words, "lengths": lengths}))
+
+    layer = keras.layers.LSTM(8, return_sequences=True)
+    embedded = keras.ops.take(model.embedding, words[:, :-1].astype(int), axis=0)
+    layer.build(embedded.shape)
+    layer.set_weights(
+        [keras.ops.convert_to_numpy(w) for w in (model.kernel, model.recurrent_kernel, model.bias)]
+    )
+    np.testing.assert_allclose(states, keras.ops.convert_to_numpy(layer(embedded)), atol=1e-5)
+
+    tensors = ("embedding", "kernel", "recurrent_kernel", "bias", "word_bias")
+    plain = RecurrentModel(vocabulary, **{n: keras.ops.convert_to_numpy(getattr(model, n)) for n in tensors})
+    for row, sentence in zip(states, sentences, strict=True):
+        ids = sentence[1:].astype(int)
+        expected = np.sum(row[: len(ids)] * plain.embedding[ids], axis=1) + plain.word_bias[ids]
+        assert ids[-1] == END_ID
+        np.testing.assert_allclose(plain.log_probs([ids[:-1]])[0], expected, atol=1e-5)
+
+
+def test_padding_is_not_learnt_from():
+    _, sentences, shares = read([["the cat sleeps"]], 6)
+    model = NoiseContrastiveLM(shares, width=8)
+    model.build()
+    losses = []
+    for places in (5, 9):
+        words = np.full((1, places), 2, np.float32)
+        words[0, :5] = sentences[0]
+        inputs = {"inputs": words, "lengths": np.array([5])}
+        model.noise.state.assign(keras.ops.zeros_like(model.noise.state))  # the same noise
+        losses.append(float(model.compute_loss(x=inputs, y_pred=model(inputs))))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_it_learns_what_follows_from_what_and_to_be_normalised(tmp_path, monkeypatch):
+    monkeypatch.setattr(recurrent_training, "BATCH_WORDS", 256)
+    monkeypatch.setattr(recurrent_training, "LEARNING_RATE", 0.02)
+    options = {"output": tmp_path, "words": 20, "width": 16, "epochs": 4}
+    model = train([grammar(3000)], **options)
+    # Three nouns, and whether "loudly" comes, are chance: 6 texts of four words and a half with their ends.
+    perfect = 6 ** (1 / 4.5)
+    assert measure(model, [grammar(200, seed=1)]).perplexity < 1.1 * perfect
+    sentences = [[model.id(word) for word in line.split()] for line in grammar(50, seed=2)]
+    loose, exact = (np.concatenate(model.log_probs(sentences, normalized)) for normalized in (False, True))
+    np.testing.assert_allclose(loose, exact, atol=0.3)
+    again = train([grammar(3000)], **options)  # finished: only loaded
+    np.testing.assert_array_equal(model.embedding, again.embedding)
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 4
+
+
+def test_the_command_trains_and_measures(tmp_path, capsys):
+    text = tmp_path / "text.txt"
+    text.write_text("\n".join(grammar(40)))
+    call = [
+        "recurrent",
+        str(text),
+        "--words",
+        "6",
+        "--width",
+        "4",
+        "--epochs",
+        "1",
+        "--output",
+        str(tmp_path / "lm"),
+    ]
+    assert main(call) == 0
+    assert main(["perplexity", str(tmp_path / "lm/recurrent.safetensors"), str(text)]) == 0
+    said = capsys.readouterr().out
+    assert "6 words; 0.0 MB" in said
+    assert "OOV" in said and "perplexity" in said
+    assert json.loads((tmp_path / "lm/metrics.jsonl").read_text())["epoch"] == 1
+
+
+def test_a_text_without_words_is_one_line(tmp_path, capsys):
+    (tmp_path / "text.txt").write_text("\n\n")
+    assert main(["recurrent", str(tmp_path / "text.txt"), "--output", str(tmp_path / "lm")]) == 2
+    assert capsys.readouterr().err == "the text has no words\n"
