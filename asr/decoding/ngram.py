@@ -333,7 +333,7 @@ def _check(tables: NgramTables) -> None:
         and np.all(tables.text_begin[:-1] <= tables.text_begin[1:])
         and tables.text_begin[-1] == len(tables.text)
         and len(tables.log_prob_codes) == len(tables.words)
-        and len(tables.begin) == vocabulary + len(tables.backoff_codes) + 1
+        and len(tables.begin) == (vocabulary + len(tables.backoff_codes) if tables.order > 1 else 0) + 1
         and np.all(tables.begin[:-1] <= tables.begin[1:])
         and tables.begin[0] >= vocabulary
         and tables.begin[-1] == total

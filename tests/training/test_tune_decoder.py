@@ -8,9 +8,10 @@ import pytest
 from asr.bundle import Bundle
 from asr.decoding.beam import BeamDecoder
 from asr.decoding.greedy import greedy_decode
+from asr.decoding.recurrent_lm import RecurrentModel
 from asr.text import Units
 from training.ngram_estimation import estimate
-from training.tune_decoder import Heard, main, narrowest, transcribe, tune, tune_bundle, word_errors
+from training.tune_decoder import Heard, install, main, narrowest, transcribe, tune, tune_bundle, word_errors
 
 UNITS = Units.characters()
 TEXTS = ["the cat sat on the mat", "the dog ran", "the cat and the dog sat on the log", "a dog and a cat"]
@@ -69,6 +70,41 @@ def test_a_bundle_gets_settings_that_beat_greedy(tmp_path, capsys):
         assert wer["greedy"] == round(100 * word_errors(spoken, greedy) / words, 2)
         assert wer["beam"] == round(100 * word_errors(spoken, beam) / words, 2)
         assert wer["beam"] < 0.7 * wer["greedy"]
+
+
+def test_a_recurrent_model_is_tuned_too_and_leaves_with_its_folder(tmp_path):
+    folder, directory = tmp_path / "lm", tmp_path / "bundle"
+    for path in (tmp_path / "counts", folder, directory):
+        path.mkdir()
+    estimate([["a"] * 30 + ["b"]], tmp_path / "counts", order=1).model.save(folder / "ngram.bin")
+    probabilities = {"</s>": 0.4, "<unk>": 0.01, "a": 0.02, "b": 0.57}
+    zeros = np.zeros((2, 8), np.float32)
+    recurrent = RecurrentModel(
+        list(probabilities),
+        zeros[:, :2].repeat(2, 0),
+        zeros,
+        zeros,
+        zeros[0],
+        np.log(list(probabilities.values())),
+    )
+    recurrent.save(folder / "recurrent.safetensors")
+    bundle = Bundle(directory, {"step_seconds": 0.04}, UNITS)
+    install(folder, bundle)
+    row = np.full(UNITS.size, 0.001)
+    row[UNITS.encode("ab")] = 0.5, 0.4
+    spoken = [Heard("b", [np.log(row[np.newaxis] / row.sum()).astype(np.float32)])]
+
+    settings = tune_bundle(bundle, {"near": spoken})
+    assert settings["wer_percent"]["near"] == {"greedy": 100.0, "beam": 0.0}
+    rescorer = BeamDecoder.from_bundle(bundle).rescorer
+    assert (rescorer.alpha, rescorer.share) == tuple(settings["rescoring"].values())
+
+    (folder / "recurrent.safetensors").unlink()
+    install(folder, bundle)
+    settings = tune_bundle(bundle, {"near": spoken})
+    assert "rescoring" not in settings
+    assert settings["wer_percent"]["near"]["beam"] == 100.0
+    assert BeamDecoder.from_bundle(bundle).rescorer is None
 
 
 def test_wrong_calls_are_one_line(tmp_path, capsys):

@@ -90,6 +90,21 @@ def test_the_compact_file_holds_the_same_model(arpa, tmp_path):
             assert compact.log_prob(ids, compact.id(word)) == exact.log_prob(ids, exact.id(word))
 
 
+def test_a_compact_file_of_single_words(tmp_path):
+    exact = read_arpa_of_single_words(tmp_path / "unigrams.arpa")
+    exact.save(tmp_path / "ngram.bin")
+    compact = NgramModel.load(tmp_path / "ngram.bin")
+    assert compact.counts == [4]
+    assert compact.log_prob([compact.id("<s>")], compact.id("cat")) == pytest.approx(-0.3 * math.log(10))
+
+
+def read_arpa_of_single_words(path):
+    entries = {"<unk>": -1.0, "<s>": -99.0, "</s>": -0.4, "cat": -0.3}
+    lines = [f"{log10}\t{word}" for word, log10 in entries.items()]
+    path.write_text("\n".join(["\\data\\", "ngram 1=4", "\\1-grams:", *lines, "\\end\\"]))
+    return read_arpa(path)
+
+
 def test_quantisation_error_is_small(tmp_path):
     generator = np.random.default_rng(1)
     names = [f"w{i:03}" for i in range(300)]
