@@ -114,28 +114,27 @@ class RecurrentModel:
         """
         rows = [np.zeros(len(sentence) + 1, np.float32) for sentence in sentences]
         ended = [(*sentence, END_ID) for sentence in sentences]
-        width = self.embedding.shape[1]
-        states = {(): 0}  # number of each beginning
-        hidden = cell = np.zeros((1, width), np.float32)
-        before = np.array([END_ID])
-        parents = np.array([0])
+        numbers = {(): 0}  # of the beginnings of one length
+        hidden = cell = np.zeros((1, self.embedding.shape[1]), np.float32)
         for place in range(max(map(len, ended), default=0)):
-            hidden, cell = self._step(hidden[parents], cell[parents], before)
-            open_ = [i for i, sentence in enumerate(ended) if place < len(sentence)]
-            state = [states[ended[i][:place]] for i in open_]
-            words = np.array([ended[i][place] for i in open_])
-            found = np.einsum("nw,nw->n", hidden[state], self.embedding[words]) + self.word_bias[words]
+            beginnings = list(dict.fromkeys(sentence[:place] for sentence in ended if place < len(sentence)))
+            shorter = [numbers[beginning[:-1]] for beginning in beginnings]
+            newest = [beginning[-1] if beginning else END_ID for beginning in beginnings]
+            hidden, cell = self._step(hidden[shorter], cell[shorter], newest)
+            numbers = {beginning: number for number, beginning in enumerate(beginnings)}
+            totals = np.zeros(len(beginnings), np.float32)
             if normalized:
-                found -= _log_sum_exp(hidden @ self.embedding.T + self.word_bias)[state]
-            for i, value in zip(open_, found, strict=True):
-                rows[i][place] = value
-            longer = dict.fromkeys(ended[i][: place + 1] for i in open_ if place + 1 < len(ended[i]))
-            parents = np.array([states[beginning[:-1]] for beginning in longer], dtype=int)
-            before = np.array([beginning[-1] for beginning in longer], dtype=int)
-            states = {beginning: number for number, beginning in enumerate(longer)}
+                totals = _log_sum_exp(hidden @ self.embedding.T + self.word_bias)
+            for row, sentence in zip(rows, ended, strict=True):
+                if place < len(sentence):
+                    number, word = numbers[sentence[:place]], sentence[place]
+                    score = hidden[number] @ self.embedding[word] + self.word_bias[word]
+                    row[place] = score - totals[number]
         return rows
 
-    def _step(self, hidden: np.ndarray, cell: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _step(
+        self, hidden: np.ndarray, cell: np.ndarray, words: Sequence[int]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The states [beginnings, width] after one more word each."""
         sums = self.embedding[words] @ self.kernel + hidden @ self.recurrent_kernel + self.bias
         input_gate, forget_gate, candidate, output_gate = np.split(sums, 4, axis=-1)
