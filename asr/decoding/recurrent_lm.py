@@ -114,22 +114,23 @@ class RecurrentModel:
         """
         rows = [np.zeros(len(sentence) + 1, np.float32) for sentence in sentences]
         ended = [(*sentence, END_ID) for sentence in sentences]
-        numbers = {(): 0}  # of the beginnings of one length
         hidden = cell = np.zeros((1, self.embedding.shape[1]), np.float32)
+        number = [0] * len(ended)  # of each sentence's beginning among those of the same length
+        newest = [END_ID] * len(ended)
         for place in range(max(map(len, ended), default=0)):
-            beginnings = list(dict.fromkeys(sentence[:place] for sentence in ended if place < len(sentence)))
-            shorter = [numbers[beginning[:-1]] for beginning in beginnings]
-            newest = [beginning[-1] if beginning else END_ID for beginning in beginnings]
-            hidden, cell = self._step(hidden[shorter], cell[shorter], newest)
-            numbers = {beginning: number for number, beginning in enumerate(beginnings)}
+            going_on = [i for i, sentence in enumerate(ended) if place < len(sentence)]
+            beginnings: dict[tuple[int, int], int] = {}  # number of the shorter one, newest word
+            for i in going_on:
+                number[i] = beginnings.setdefault((number[i], newest[i]), len(beginnings))
+                newest[i] = ended[i][place]
+            shorter, words = map(list, zip(*beginnings, strict=True))
+            hidden, cell = self._step(hidden[shorter], cell[shorter], words)
             totals = np.zeros(len(beginnings), np.float32)
             if normalized:
                 totals = _log_sum_exp(hidden @ self.embedding.T + self.word_bias)
-            for row, sentence in zip(rows, ended, strict=True):
-                if place < len(sentence):
-                    number, word = numbers[sentence[:place]], sentence[place]
-                    score = hidden[number] @ self.embedding[word] + self.word_bias[word]
-                    row[place] = score - totals[number]
+            for i in going_on:
+                score = hidden[number[i]] @ self.embedding[newest[i]] + self.word_bias[newest[i]]
+                rows[i][place] = score - totals[number[i]]
         return rows
 
     def _step(

@@ -87,6 +87,13 @@ def test_a_sentence_is_worth_the_same_alone_and_among_others(sentences, seed):
         np.testing.assert_allclose(log_probs, model.log_probs([sentence])[0], atol=1e-5)
 
 
+def test_long_sentences_take_no_longer_a_word():
+    words = np.random.default_rng(0).integers(1, len(VOCABULARY), 20_000).tolist()
+    [first, second] = random_model(0).log_probs([words, [*words[:-1], 2]])
+    assert np.isfinite(first).all()
+    np.testing.assert_array_equal(first[:-2], second[:-2])
+
+
 def test_what_may_come_next_has_probability_one_in_all():
     model, begun = random_model(0), [2, 4, 4]
     ended = np.exp(model.log_probs([begun], normalized=True)[0][-1])
