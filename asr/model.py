@@ -26,6 +26,8 @@ class CTCModel(keras.Model):
     Setting `cached_encoders` to n makes the model go on from the outputs of its first n encoders: the inputs
     are then what `encode` returned, computed once. Training on top of frozen encoders does so.
 
+    `teacher_share` is the share of a teacher in the loss, where the batches have its "targets".
+
     Call with {"inputs": samples [batch, samples] or features [batch, frames, width], "lengths": [batch]}.
     Returns {"logits": float32 [batch, steps, units], "lengths": int32 [batch] in steps}.
     """
@@ -44,6 +46,7 @@ class CTCModel(keras.Model):
         self.output_layer = keras.layers.Dense(units, dtype="float32", name="output")
         self.unaligned = keras.metrics.Sum(name="unaligned")
         self.cached_encoders = 0
+        self.teacher_share = 0.0
 
     @property
     def subsampling(self) -> int:
@@ -102,6 +105,9 @@ class CTCModel(keras.Model):
         losses = ctc_loss(y_pred["logits"], y_pred["lengths"], y["labels"], y["label_lengths"])
         aligned = ops.isfinite(losses)
         self.unaligned.update_state(ops.cast(ops.logical_not(aligned), "float32"))
+        if "targets" in y:
+            soft = soft_losses(y_pred["logits"], y["targets"])
+            losses = (1 - self.teacher_share) * losses + self.teacher_share * soft
         total = ops.sum(ops.where(aligned, losses, ops.zeros_like(losses)))
         return total / ops.maximum(ops.sum(ops.cast(aligned, losses.dtype)), 1.0)
 
@@ -114,3 +120,15 @@ class CTCModel(keras.Model):
             "dropout": self.dropout,
             "name": self.name,
         }
+
+
+def soft_losses(logits, targets):
+    """Cross-entropy with a teacher's probabilities, summed over the steps; [batch].
+
+    Args:
+      logits: [batch, steps, units].
+      targets: [batch, teacher's steps, units]; steps that one of both lacks count nothing, padding neither.
+    """
+    steps = ops.minimum(ops.shape(logits)[1], ops.shape(targets)[1])
+    log_probs = ops.log_softmax(ops.cast(logits[:, :steps], "float32"), axis=-1)
+    return -ops.sum(targets[:, :steps] * log_probs, axis=(1, 2))

@@ -68,6 +68,13 @@ class Optimizer(_Section):
     warmup_share: Share = 0.05  # of all steps
 
 
+class Distillation(_Section):
+    """A smaller model learns from a larger one (Hinton et al. 2015): which units it finds how probable."""
+
+    teacher: Path  # a bundle with the same units and steps
+    share: Share = 0.5  # of the teacher in the loss; the rest is CTC
+
+
 class Run(_Section):
     """One training run: `python -m training.train CONFIG [key=value ...]`."""
 
@@ -82,9 +89,16 @@ class Run(_Section):
     frozen_encoders: Annotated[int, pydantic.Field(ge=0)] = 0
     # Of each utterance through the frozen encoders: the first clean, the others augmented.
     cached_copies: PositiveInt = 1
+    distillation: Distillation | None = None
     mixed_precision: bool = False  # bfloat16, for processors and GPUs that have it
     checkpoint_steps: PositiveInt = 200
     seed: int = 0
+
+    @pydantic.model_validator(mode="after")
+    def _the_teacher_hears_the_same_time(self):
+        if self.distillation and self.data.augmentation.speed:
+            raise ValueError("augmentation.speed is above 0: a teacher hears each utterance once, as it is")
+        return self
 
 
 def load_config(path: Path | str, overrides: list[str] | None = None) -> Run:

@@ -62,8 +62,9 @@ class Batches(keras.utils.PyDataset):
       rate: samples or frames a second.
       batch_seconds: padded length of a batch; at least one utterance goes into each.
       seed: of order and augmentation; None keeps one order, from short to long buckets, and one randomness.
+      targets: utterance → a teacher's probabilities of it [steps, units], or None.
 
-    Yields ({"inputs", "lengths"}, {"labels", "label_lengths"}).
+    Yields ({"inputs", "lengths"}, {"labels", "label_lengths"}), with "targets" in the second where there are.
     """
 
     def __init__(
@@ -75,11 +76,13 @@ class Batches(keras.utils.PyDataset):
         batch_seconds: float,
         seed: int | None = None,
         workers: int = 1,
+        targets: Callable[[int], np.ndarray] | None = None,
     ):
         super().__init__(workers=workers, max_queue_size=8)
         self.read = read
         self.labels = labels
         self.seed = seed
+        self.targets = targets
         self.epoch = 0
         self.first_batch = 0
         buckets = np.ceil(np.asarray(lengths) / rate / BUCKET_SECONDS).astype(int)
@@ -108,7 +111,11 @@ class Batches(keras.utils.PyDataset):
         inputs = [self.read(int(i), random) for i in utterances]
         # On TensorFlow, Keras takes each dimension in which the first two batches agree to be fixed: even and
         # odd batches never agree.
-        return pad_batch(inputs, [self.labels[i] for i in utterances], odd=index % 2 == 1)
+        odd = index % 2 == 1
+        x, y = pad_batch(inputs, [self.labels[i] for i in utterances], odd)
+        if self.targets is not None:
+            y["targets"] = pad([self.targets(int(i)) for i in utterances], 2, odd)
+        return x, y
 
     def start_at(self, epoch: int, batch: int) -> None:
         """Goes on with this batch of this epoch, after a resume."""
@@ -125,20 +132,30 @@ def pad_batch(inputs: Sequence[np.ndarray], labels: Sequence[Sequence[int]], odd
 
     Inputs are padded to an even length, labels to a multiple of PAD_LABELS; both to one more if `odd`.
     """
-    lengths = np.array([len(x) for x in inputs], dtype="int32")
-    padded = np.zeros((len(inputs), _padded(lengths, 2) + odd, *inputs[0].shape[1:]), dtype="float32")
-    for row, x in zip(padded, inputs, strict=True):
-        row[: len(x)] = x
-    label_lengths = np.array([len(ids) for ids in labels], dtype="int32")
-    padded_labels = np.zeros((len(labels), _padded(label_lengths, PAD_LABELS) + odd), dtype="int32")
-    for row, ids in zip(padded_labels, labels, strict=True):
-        row[: len(ids)] = ids
-    return {"inputs": padded, "lengths": lengths}, {"labels": padded_labels, "label_lengths": label_lengths}
+    return (
+        {"inputs": pad(inputs, 2, odd), "lengths": _lengths(inputs)},
+        {
+            "labels": pad([np.array(ids, dtype="int32") for ids in labels], PAD_LABELS, odd),
+            "label_lengths": _lengths(labels),
+        },
+    )
 
 
-def _padded(lengths: np.ndarray, multiple: int) -> int:
-    """The longest length, and at least 1, rounded up to a multiple."""
-    return -(-max(1, int(lengths.max())) // multiple) * multiple
+def pad(arrays: Sequence[np.ndarray], multiple: int, odd: bool = False) -> np.ndarray:
+    """[arrays, length, ...] with zeros at the ends; int32 of int32, else float32.
+
+    The length is the longest one, and at least 1, rounded up to a multiple, and one more if `odd`.
+    """
+    longest = -(-max(1, *map(len, arrays)) // multiple) * multiple
+    dtype = "int32" if arrays[0].dtype == np.int32 else "float32"
+    padded = np.zeros((len(arrays), longest + odd, *arrays[0].shape[1:]), dtype)
+    for row, array in zip(padded, arrays, strict=True):
+        row[: len(array)] = array
+    return padded
+
+
+def _lengths(sequences: Sequence) -> np.ndarray:
+    return np.array([len(sequence) for sequence in sequences], dtype="int32")
 
 
 def speech_seconds(lengths: np.ndarray, rate: float = SAMPLE_RATE) -> float:

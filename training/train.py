@@ -26,8 +26,9 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from asr.audio import SAMPLE_RATE, AudioError
-from asr.bundle import BundleError, save_bundle, weights_path
+from asr.bundle import Bundle, BundleError, save_bundle, weights_digest, weights_path
 from asr.ctc import required_steps
+from asr.engine import Engine
 from asr.features import FRAME_SECONDS
 from asr.model import CTCModel
 from asr.text import Units, normalize
@@ -224,6 +225,9 @@ def training_batches(run: Run, model: CTCModel, units: Units) -> Batches:
         return to_float(audio[i])
 
     options = {"labels": labels, "batch_seconds": run.data.batch_seconds, "seed": run.seed, "workers": 2}
+    if run.distillation:
+        model.teacher_share = run.distillation.share
+        options["targets"] = teach(run, model, units, audio).__getitem__
     if not run.frozen_encoders:
         return Batches(audio.lengths, read_augmented, rate=SAMPLE_RATE, **options)
     copies = []
@@ -238,6 +242,27 @@ def training_batches(run: Run, model: CTCModel, units: Units) -> Batches:
 
     frame_seconds = FRAME_SECONDS * math.prod(e.subsampling for e in model.encoders[: run.frozen_encoders])
     return Batches(copies[0].lengths, read_copy, rate=1 / frame_seconds, **options)
+
+
+def teach(run: Run, model: CTCModel, units: Units, audio: Ragged) -> Ragged:
+    """The teacher's probabilities of every utterance, float16 [steps, units], computed once.
+
+    Raises ConfigError for a teacher with other units or steps.
+    """
+    teacher = Bundle.load(run.distillation.teacher)
+    if teacher.units != units or not math.isclose(teacher.step_seconds, model.step_seconds):
+        raise ConfigError(
+            f"{run.distillation.teacher}: cannot teach a model of {units.size} units and steps of "
+            f"{model.step_seconds:g} s, itself having {teacher.units.size} and {teacher.step_seconds:g} s"
+        )
+    engine = Engine.load(teacher)
+
+    def probabilities():
+        for i in _bar("asking the teacher")(range(len(audio))):
+            yield np.exp(engine.log_probs([to_float(audio[i])])[0]).astype("float16")
+
+    key = fingerprint([weights_digest(weights_path(teacher.directory)), audio.key])
+    return Ragged.create(run.output / "cache" / "teacher", key, probabilities())
 
 
 def dev_set(run: Run, model: CTCModel, units: Units, manifest: Path) -> DevSet:

@@ -107,7 +107,7 @@ class RecurrentModel:
 
         Args:
           sentences: ids, without `</s>`.
-          normalized: divides by the sum over all words, which takes a hundred times as long.
+          normalized: divides by the sum over all words, which costs a product with every one of them.
 
         Returns:
           float32 [words + 1] for each sentence.

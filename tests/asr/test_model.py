@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 from asr.ctc import ctc_loss
-from asr.model import CTCModel
+from asr.model import CTCModel, soft_losses
 
 UNITS = 5
 ENCODERS = [
@@ -101,6 +101,31 @@ def test_loss_is_the_mean_over_what_can_be_aligned():
     loss = model.compute_loss(y=labels, y_pred=outputs)
     np.testing.assert_allclose(loss, losses[[0, 2]].mean(), rtol=1e-6)
     assert float(model.unaligned.result()) == 1
+
+
+def test_a_teacher_is_heard_on_the_steps_that_both_have():
+    random = np.random.default_rng(0)
+    logits = random.standard_normal((2, 4, UNITS)).astype("float32")
+    targets = random.dirichlet(np.ones(UNITS), (2, 6)).astype("float32")
+    targets[1, 2:] = 0  # the second utterance is shorter
+    log_probs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    expected = [-(targets[0, :4] * log_probs[0]).sum(), -(targets[1, :2] * log_probs[1, :2]).sum()]
+    np.testing.assert_allclose(soft_losses(logits, targets), expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        soft_losses(logits, targets[:, :3])[0], -(targets[0, :3] * log_probs[0, :3]).sum(), rtol=1e-5
+    )
+
+
+def test_the_teacher_has_its_share_of_the_loss():
+    model = small_model()
+    outputs = model(batch())
+    labels = {"labels": np.int32([[1, 2], [1, 2], [4, 0]]), "label_lengths": np.int32([2, 2, 1])}
+    ctc = float(model.compute_loss(y=labels, y_pred=outputs))
+    targets = np.full((3, 5, UNITS), 1 / UNITS, "float32")
+    soft = float(ops.mean(soft_losses(outputs["logits"], targets)))
+    model.teacher_share = 0.25
+    loss = float(model.compute_loss(y={**labels, "targets": targets}, y_pred=outputs))
+    assert loss == pytest.approx(0.75 * ctc + 0.25 * soft, rel=1e-5)
 
 
 def test_nothing_aligned_costs_nothing():

@@ -63,6 +63,7 @@ def test_overrides(config):
         ("data.augmentation.noise=0.5", "data: Value error, augmentation.noise is above 0"),
         ("data.augmentation.noise=1.5", "data.augmentation.noise: Input should be less than"),
         ("optimizer.multipliers={encoder_0: -1}", "optimizer.multipliers.encoder_0"),
+        ("distillation={share: 1}", "distillation.teacher: Field required"),
         ("epochs", "write key=value"),
         ("epochs.first=1", "epochs is no section"),
         ("epochs=[", "epochs=[': not YAML"),
@@ -88,6 +89,13 @@ def test_wrong_files(config, content, message):
     message_shown = refusal(config)
     assert message_shown.startswith(f"{config}: ")
     assert message in message_shown
+
+
+def test_a_teacher_does_not_hear_faster_speech(config):
+    overrides = ["distillation.teacher=english", "data.augmentation.speed=0.5"]
+    config.write_text(SMALLEST + "epochs: 2\n")
+    assert "augmentation.speed is above 0" in refusal(config, overrides)
+    assert load_config(config, overrides[:1]).distillation.share == 0.5
 
 
 def test_missing_file(tmp_path):

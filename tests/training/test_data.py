@@ -98,6 +98,17 @@ def test_padding_is_zero_and_labels_have_few_shapes():
     assert pad_batch([np.ones(1)], [[]])[1]["labels"].shape == (1, PAD_LABELS)
 
 
+def test_a_teachers_targets_go_with_their_utterances():
+    batches = make_batches(LENGTHS, targets=lambda i: np.full((LENGTHS[i], 3), i, "float16"))
+    for index in range(len(batches)):
+        inputs, y = batches[index]
+        assert y["targets"].dtype == np.float32
+        for row, i in zip(y["targets"], numbers((inputs, y)), strict=True):
+            assert (row[: LENGTHS[i]] == i).all()
+            assert (row[LENGTHS[i] :] == 0).all()
+    assert "targets" not in make_batches(LENGTHS)[0][1]
+
+
 def test_neighbouring_batches_differ_in_every_padded_dimension():
     """Else Keras on TensorFlow may take the length of two batches for that of all, and stop at the third."""
     batches = make_batches([20] * 9 + [45] * 4, batch_seconds=6.0)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -157,6 +158,34 @@ def test_resuming_a_finished_run_writes_its_bundle_again(config, finished, capsy
     assert main([str(config), f"output={finished}", "--resume", "checkpoint_steps=3"]) == 0
     assert "resumed with another checkpoint_steps: not the same run any more" in capsys.readouterr().err
     assert path.read_bytes() == before
+
+
+def test_a_smaller_model_learns_from_a_teacher_alone(config, finished):
+    """The only text that it is given is the teacher's, since CTC has no share in its loss."""
+    output = config.parent / "student"
+    smaller = "[{type: recurrent, cell: gru, width: 8, layers: 1, stack: 4}]"
+    overrides = [f"model.encoders={smaller}", "data.augmentation.speed=0"]
+    student = start(
+        config,
+        output,
+        *overrides,
+        f"distillation={{teacher: {finished / 'bundle'}, share: 1.0}}",
+        "epochs=30",
+    )
+    _, errors = student.communicate(timeout=300)
+    assert student.returncode == 0, errors
+    rows = metrics(output)
+    assert rows[30]["loss"] < 0.5 * rows[1]["loss"]
+    assert rows[30]["wer_dev"] < 0.5 * rows[1]["wer_dev"]
+
+
+def test_a_teacher_with_other_steps_is_refused(config, finished, tmp_path, capsys):
+    teacher = shutil.copytree(finished / "bundle", tmp_path / "teacher")
+    description = json.loads((teacher / "model.json").read_text())
+    (teacher / "model.json").write_text(json.dumps(description | {"step_seconds": 0.02}))
+    overrides = ["data.augmentation.speed=0", f"distillation.teacher={teacher}"]
+    assert main([str(config), f"output={tmp_path / 'run'}", *overrides]) == 2
+    assert "cannot teach a model of 29 units and steps of 0.04 s" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
