@@ -158,7 +158,7 @@ class StopAtNaN(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if not math.isfinite((logs or {}).get("loss", 0.0)):
             raise FloatingPointError(
-                f"the loss is {logs['loss']} at batch {batch}: lower the learning rate, then --resume"
+                f"the loss is {logs['loss']} at batch {batch}: resume with a lower learning rate"
             )
 
 

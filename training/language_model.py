@@ -215,7 +215,9 @@ def _parser() -> argparse.ArgumentParser:
     recurrent = commands.add_parser(
         "recurrent", help="train a recurrent model that takes a second look; goes on where it was stopped"
     )
-    recurrent.add_argument("text", nargs="+", help="a sentence a line; .xz, .gz or plain")
+    recurrent.add_argument(
+        "text", nargs="+", help="a sentence a line; .xz, .gz or plain, - for standard input"
+    )
     recurrent.add_argument("--output", type=Path, required=True, help=f"folder for {RECURRENT_NAME}")
     recurrent.add_argument("--words", type=int, default=10_000, help="keep so many of the most frequent")
     recurrent.add_argument("--width", type=int, default=256, help="of the embedding and the LSTM")
@@ -240,7 +242,7 @@ def main(argv: list[str] | None = None) -> int:
         if hasattr(options, "output"):
             options.output.mkdir(parents=True, exist_ok=True)
         options.run(options)
-    except (ValueError, LanguageModelError, OSError) as error:
+    except (ValueError, LanguageModelError, FloatingPointError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0

@@ -17,7 +17,7 @@ from asr.decoding.ngram import END, UNKNOWN
 from asr.decoding.recurrent_lm import END_ID, UNKNOWN_ID, RecurrentModel
 from asr.encoders.recurrence import lstm
 from training.callbacks import CHECKPOINT, ExactResume, MetricsLog, StopAtNaN, fit
-from training.data import Batches
+from training.data import Batches, fingerprint
 from training.train import WarmUpAndFall
 
 NOISE_WORDS = 1024  # drawn for each batch
@@ -99,9 +99,11 @@ def train(
       epochs: passes over the text.
 
     Raises:
-      ValueError: no text, or a checkpoint of another run.
+      ValueError: no text, or the folder holds a run of another text or size.
+      FloatingPointError: the loss is no number any more.
     """
     vocabulary, sentences, shares = read(blocks, words)
+    _claim(output, fingerprint([vocabulary, shares.tolist(), len(sentences), width, epochs, seed]))
     keras.utils.set_random_seed(seed)
     model = NoiseContrastiveLM(shares, width, seed)
     model.build()
@@ -126,6 +128,14 @@ def train(
     fit(model, batches, epochs, checkpoint, callbacks)
     tensors = ("embedding", "kernel", "recurrent_kernel", "bias", "word_bias")
     return RecurrentModel(vocabulary, **{n: ops.convert_to_numpy(getattr(model, n)) for n in tensors})
+
+
+def _claim(output: Path, run: str) -> None:
+    """Other weights would fit another vocabulary, too, and mean nothing."""
+    path = output / "run.txt"
+    if (output / CHECKPOINT).exists() and not (path.exists() and path.read_text() == run):
+        raise ValueError(f"{output}: holds a run of another text or size; choose another --output")
+    path.write_text(run)
 
 
 def read(blocks: Iterable[list[str]], words: int) -> tuple[list[str], list[np.ndarray], np.ndarray]:

@@ -150,7 +150,7 @@ def tune_bundle(bundle: Bundle, sets: Mapping[str, Sequence[Heard]]) -> dict[str
             BeamDecoder(bundle.units, model, **settings), recurrent, everything
         )
     _write_settings(bundle, settings)
-    tuned = BeamDecoder.from_bundle(bundle)
+    tuned = BeamDecoder.from_bundle(bundle)  # read back: what is measured is what a user gets
     decoders = {
         "greedy": lambda log_probs: greedy_decode(log_probs, bundle.units).text,
         "beam": lambda log_probs: tuned.decode(log_probs)[0].text,

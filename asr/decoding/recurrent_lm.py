@@ -84,7 +84,8 @@ class RecurrentModel:
 
     def save(self, path: Path | str) -> None:
         """Writes the embedding in 8 bits with a scale for each word, all else in float16."""
-        scales = np.maximum(np.abs(self.embedding).max(axis=1) / _INT8_MOST, 1e-8).astype(np.float16)
+        scales = (np.abs(self.embedding).max(axis=1) / _INT8_MOST).astype(np.float16)
+        scales = np.maximum(scales, np.finfo(np.float16).smallest_subnormal)  # of a word without any weight
         codes = np.round(self.embedding / scales[:, np.newaxis].astype(np.float32))
         tensors = {
             "embedding": np.clip(codes, -_INT8_MOST, _INT8_MOST).astype(np.int8),

@@ -105,6 +105,17 @@ def test_the_command_trains_and_measures(tmp_path, capsys):
     assert json.loads((tmp_path / "lm/metrics.jsonl").read_text())["epoch"] == 1
 
 
+def test_a_folder_with_a_run_of_another_text_is_refused(tmp_path, capsys):
+    call = ["--words", "6", "--width", "4", "--epochs", "1", "--output", str(tmp_path / "lm")]
+    for name, seed in (("first.txt", 0), ("second.txt", 1)):
+        (tmp_path / name).write_text("\n".join(grammar(40, seed)))
+    assert main(["recurrent", str(tmp_path / "first.txt"), *call]) == 0
+    before = (tmp_path / "lm/recurrent.safetensors").read_bytes()
+    assert main(["recurrent", str(tmp_path / "second.txt"), *call]) == 2
+    assert "lm: holds a run of another text or size" in capsys.readouterr().err.splitlines()[-1]
+    assert (tmp_path / "lm/recurrent.safetensors").read_bytes() == before
+
+
 def test_a_text_without_words_is_one_line(tmp_path, capsys):
     (tmp_path / "text.txt").write_text("\n\n")
     assert main(["recurrent", str(tmp_path / "text.txt"), "--output", str(tmp_path / "lm")]) == 2

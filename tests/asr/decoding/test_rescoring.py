@@ -119,6 +119,14 @@ def test_a_saved_model_says_nearly_the_same(tmp_path):
     np.testing.assert_allclose(before, after, atol=0.1)
 
 
+def test_a_word_without_any_weight_is_saved_so(tmp_path):
+    model = random_model(0)
+    model.embedding[3] = 0
+    model.embedding[4] = 1e-9
+    model.save(tmp_path / "recurrent.safetensors")
+    np.testing.assert_array_equal(RecurrentModel.load(tmp_path / "recurrent.safetensors").embedding[3:], 0)
+
+
 def test_damaged_and_foreign_files_are_one_line(tmp_path):
     path = tmp_path / "recurrent.safetensors"
     with pytest.raises(LanguageModelError, match="No such file"):
