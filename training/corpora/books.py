@@ -1,6 +1,6 @@
 """English books for language models: python -m training.corpora.books FOLDER... --like TEXT --output FILE
 
-Folders are copies of these repositories, whose books are in the public domain, 100 million words together:
+Folders are copies of these repositories, whose books are in the public domain:
 
     COST-ELTeC/ELTeC-eng (TEI XML; its markup CC BY 4.0)
     computationalstylistics/100_english_novels (plain text)
@@ -80,6 +80,9 @@ def write(books: Sequence[Path], like: set[int], output: Path) -> str:
       books: their files.
       like: hashes of the telling sentences of the text that they must share some with.
       output: .xz.
+
+    Raises:
+      ValueError: none of them may be taken.
     """
     taken = words = 0
     seen: set[int] = set()
@@ -98,6 +101,9 @@ def write(books: Sequence[Path], like: set[int], output: Path) -> str:
                     seen.add(hash(sentence))
                 words += sentence.count(" ") + 1
                 file.write(sentence + "\n")
+    if not taken:
+        output.unlink()
+        raise ValueError(f"none of {len(books)} books has {LEAST_COMMON} sentences of the text of --like")
     return f"{output}: {words} words of {taken} of {len(books)} books"
 
 

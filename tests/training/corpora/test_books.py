@@ -61,6 +61,15 @@ def test_only_books_like_the_text_are_taken_and_nothing_twice(tmp_path, capsys):
     assert "2 of 3 books" in capsys.readouterr().out
 
 
+def test_no_book_that_may_be_taken_is_one_line(tmp_path, capsys):
+    (tmp_path / "book.txt").write_text(" ".join(book("dog")), "utf-8")
+    (tmp_path / "like").write_text("\n".join(book("cat")), "utf-8")
+    output = tmp_path / "all.txt.xz"
+    assert main([str(tmp_path), "--like", str(tmp_path / "like"), "--output", str(output)]) == 2
+    assert capsys.readouterr().err == "books: none of 1 books has 20 sentences of the text of --like\n"
+    assert not output.exists()
+
+
 def test_a_folder_without_books_is_one_line(tmp_path, capsys):
     assert main([str(tmp_path), "--like", "none.txt", "--output", str(tmp_path / "out.xz")]) == 2
     assert capsys.readouterr().err == f"books: {tmp_path}: no book (.md, .txt, .xml) lies in it\n"
