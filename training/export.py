@@ -2,7 +2,8 @@
 
 The graph reads its weights from the bundle's weights.safetensors (graph_weights.py). It is traced by
 TensorFlow and converted by tf2onnx. A loop over time would become a slow ONNX loop, so the LSTMs are traced
-as TensorFlow's BlockLSTMV2, an operator of equal meaning, which is then written as ONNX's own LSTM.
+as TensorFlow's BlockLSTMV2, an operator of equal meaning, which is then written as ONNX's own LSTM. Likewise
+an utterance is reversed by one operator, where gathering took a third of the time of a small model.
 """
 
 import argparse
@@ -50,7 +51,7 @@ def export(bundle: Bundle, int8: bool = False) -> Path:
         tf.TensorSpec((None, None), tf.float32, "inputs"),
         tf.TensorSpec((None,), tf.int32, "lengths"),
     ]
-    with _lstms_as_one_operator():
+    with _recurrences_as_operators():
         whole, _ = tf2onnx.convert.from_function(
             tf.function(run, input_signature=signature),
             input_signature=signature,
@@ -89,16 +90,17 @@ def _has_wide_range(node: str, model: CTCModel) -> bool:
 
 
 @contextlib.contextmanager
-def _lstms_as_one_operator():
-    """While tracing, each LSTM becomes a single operator."""
-    original = recurrent._run_lstms
+def _recurrences_as_operators():
+    """While tracing, each LSTM becomes a single operator, and each reversal."""
+    originals = recurrent._run_lstms, recurrent.reverse_valid
     recurrent._run_lstms = lambda layers, inputs: [
         _trace_lstm(*pair) for pair in zip(layers, inputs, strict=True)
     ]
+    recurrent.reverse_valid = lambda x, lengths: tf.reverse_sequence(x, lengths, seq_axis=1)
     try:
         yield
     finally:
-        recurrent._run_lstms = original
+        recurrent._run_lstms, recurrent.reverse_valid = originals
 
 
 def _trace_lstm(layer, x):
