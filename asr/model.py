@@ -26,7 +26,8 @@ class CTCModel(keras.Model):
     Setting `cached_encoders` to n makes the model go on from the outputs of its first n encoders: the inputs
     are then what `encode` returned, computed once. Training on top of frozen encoders does so.
 
-    `teacher_share` is the share of a teacher in the loss, where the batches have its "targets".
+    `teacher_share` is the share of a teacher in the loss of the utterances for which the batches have its
+    "targets".
 
     Call with {"inputs": samples [batch, samples] or features [batch, frames, width], "lengths": [batch]}.
     Returns {"logits": float32 [batch, steps, units], "lengths": int32 [batch] in steps}.
@@ -107,7 +108,9 @@ class CTCModel(keras.Model):
         self.unaligned.update_state(ops.cast(ops.logical_not(aligned), "float32"))
         if "targets" in y:
             soft = soft_losses(y_pred["logits"], y["targets"])
-            losses = (1 - self.teacher_share) * losses + self.teacher_share * soft
+            taught = ops.cast(ops.any(y["targets"] > 0, axis=(1, 2)), losses.dtype)
+            share = self.teacher_share * taught
+            losses = (1 - share) * losses + share * soft
         total = ops.sum(ops.where(aligned, losses, ops.zeros_like(losses)))
         return total / ops.maximum(ops.sum(ops.cast(aligned, losses.dtype)), 1.0)
 

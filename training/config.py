@@ -94,12 +94,6 @@ class Run(_Section):
     checkpoint_steps: PositiveInt = 200
     seed: int = 0
 
-    @pydantic.model_validator(mode="after")
-    def _the_teacher_hears_the_same_time(self):
-        if self.distillation and self.data.augmentation.speed:
-            raise ValueError("augmentation.speed is above 0: a teacher hears each utterance once, as it is")
-        return self
-
 
 def load_config(path: Path | str, overrides: list[str] | None = None) -> Run:
     """The run that a YAML file describes, with overrides such as "optimizer.learning_rate=1e-4".

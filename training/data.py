@@ -17,7 +17,10 @@ from training.manifest import Entry
 
 INT16_SCALE = 32767
 BUCKET_SECONDS = 1.0  # utterances of equal length up to this share a bucket
-PAD_LABELS = 32  # label batches are padded to a multiple, so that compiled backends see few shapes
+# Labels, and a teacher's steps, are padded to a multiple; on JAX, which compiles anew for each shape, inputs
+# to the end of their bucket besides: without, hardly two batches would have the same.
+PAD_LABELS = 32
+PAD_STEPS = 25
 
 
 def decode_audio(
@@ -62,7 +65,8 @@ class Batches(keras.utils.PyDataset):
       rate: samples or frames a second.
       batch_seconds: padded length of a batch; at least one utterance goes into each.
       seed: of order and augmentation; None keeps one order, from short to long buckets, and one randomness.
-      targets: utterance → a teacher's probabilities of it [steps, units], or None.
+      targets: utterance → a teacher's probabilities of it [steps, units], or None; left out where the inputs
+        have another length than it heard.
 
     Yields ({"inputs", "lengths"}, {"labels", "label_lengths"}), with "targets" in the second where there are.
     """
@@ -81,6 +85,7 @@ class Batches(keras.utils.PyDataset):
         super().__init__(workers=workers, max_queue_size=8)
         self.read = read
         self.labels = labels
+        self.lengths = lengths
         self.seed = seed
         self.targets = targets
         self.epoch = 0
@@ -88,6 +93,8 @@ class Batches(keras.utils.PyDataset):
         buckets = np.ceil(np.asarray(lengths) / rate / BUCKET_SECONDS).astype(int)
         self.buckets = [np.flatnonzero(buckets == bucket) for bucket in np.unique(buckets)]
         self.sizes = [max(1, int(batch_seconds // (max(b, 1) * BUCKET_SECONDS))) for b in np.unique(buckets)]
+        compiled = keras.backend.backend() == "jax"
+        self.pad_inputs = max(1, round(rate * BUCKET_SECONDS)) if compiled else 2
         self.plan = self._plan()
 
     def _plan(self) -> list[np.ndarray]:
@@ -111,11 +118,16 @@ class Batches(keras.utils.PyDataset):
         inputs = [self.read(int(i), random) for i in utterances]
         # On TensorFlow, Keras takes each dimension in which the first two batches agree to be fixed: even and
         # odd batches never agree.
-        odd = index % 2 == 1
-        x, y = pad_batch(inputs, [self.labels[i] for i in utterances], odd)
+        odd = index % 2 == 1 and keras.backend.backend() == "tensorflow"
+        batch = pad_batch(inputs, [self.labels[i] for i in utterances], odd, self.pad_inputs)
         if self.targets is not None:
-            y["targets"] = pad([self.targets(int(i)) for i in utterances], 2, odd)
-        return x, y
+            targets = [self._targets_of(int(i), x) for i, x in zip(utterances, inputs, strict=True)]
+            batch[1]["targets"] = pad(targets, PAD_STEPS, odd)
+        return batch
+
+    def _targets_of(self, utterance: int, inputs: np.ndarray) -> np.ndarray:
+        targets = self.targets(utterance)
+        return targets if len(inputs) == self.lengths[utterance] else targets[:0]
 
     def start_at(self, epoch: int, batch: int) -> None:
         """Goes on with this batch of this epoch, after a resume."""
@@ -127,13 +139,15 @@ class Batches(keras.utils.PyDataset):
         self.start_at(self.epoch + 1, 0)
 
 
-def pad_batch(inputs: Sequence[np.ndarray], labels: Sequence[Sequence[int]], odd: bool = False):
+def pad_batch(
+    inputs: Sequence[np.ndarray], labels: Sequence[Sequence[int]], odd: bool = False, multiple: int = 2
+):
     """({"inputs", "lengths"}, {"labels", "label_lengths"}) with zeros at the ends.
 
-    Inputs are padded to an even length, labels to a multiple of PAD_LABELS; both to one more if `odd`.
+    Inputs are padded to a multiple of `multiple`, labels of PAD_LABELS; both to one more if `odd`.
     """
     return (
-        {"inputs": pad(inputs, 2, odd), "lengths": _lengths(inputs)},
+        {"inputs": pad(inputs, multiple, odd), "lengths": _lengths(inputs)},
         {
             "labels": pad([np.array(ids, dtype="int32") for ids in labels], PAD_LABELS, odd),
             "label_lengths": _lengths(labels),

@@ -128,6 +128,16 @@ def test_the_teacher_has_its_share_of_the_loss():
     assert loss == pytest.approx(0.75 * ctc + 0.25 * soft, rel=1e-5)
 
 
+def test_without_targets_an_utterance_counts_by_ctc_alone():
+    model = small_model()
+    outputs = model(batch())
+    labels = {"labels": np.int32([[1, 2], [1, 2], [4, 0]]), "label_lengths": np.int32([2, 2, 1])}
+    ctc = float(model.compute_loss(y=labels, y_pred=outputs))
+    model.teacher_share = 0.25
+    nothing = np.zeros((3, 5, UNITS), "float32")
+    assert float(model.compute_loss(y={**labels, "targets": nothing}, y_pred=outputs)) == ctc
+
+
 def test_nothing_aligned_costs_nothing():
     model = small_model()
     labels = {"labels": np.int32([[1, 1, 1, 1]]), "label_lengths": np.int32([4])}

@@ -91,13 +91,6 @@ def test_wrong_files(config, content, message):
     assert message in message_shown
 
 
-def test_a_teacher_does_not_hear_faster_speech(config):
-    overrides = ["distillation.teacher=english", "data.augmentation.speed=0.5"]
-    config.write_text(SMALLEST + "epochs: 2\n")
-    assert "augmentation.speed is above 0" in refusal(config, overrides)
-    assert load_config(config, overrides[:1]).distillation.share == 0.5
-
-
 def test_missing_file(tmp_path):
     assert "No such file" in refusal(tmp_path / "none.yaml")
 

@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 import soundfile
@@ -109,6 +110,16 @@ def test_a_teachers_targets_go_with_their_utterances():
     assert "targets" not in make_batches(LENGTHS)[0][1]
 
 
+def test_of_another_speed_the_teacher_says_nothing():
+    batches = make_batches([20] * 4, targets=lambda i: np.ones((20, 3), "float16"))
+    read = batches.read
+    batches.read = lambda i, random: read(i, random)[: 18 if i % 2 else 20]
+    for index in range(len(batches)):
+        inputs, y = batches[index]
+        for row, i in zip(y["targets"], numbers((inputs, y)), strict=True):
+            assert row[:20].all() if i % 2 == 0 else not row.any()
+
+
 def test_neighbouring_batches_differ_in_every_padded_dimension():
     """Else Keras on TensorFlow may take the length of two batches for that of all, and stop at the third."""
     batches = make_batches([20] * 9 + [45] * 4, batch_seconds=6.0)
@@ -116,6 +127,13 @@ def test_neighbouring_batches_differ_in_every_padded_dimension():
         (one, one_labels), (two, two_labels) = batches[i], batches[i + 1]
         assert one["inputs"].shape[1] != two["inputs"].shape[1]
         assert one_labels["labels"].shape[1] != two_labels["labels"].shape[1]
+
+
+def test_on_jax_the_inputs_of_a_bucket_have_one_length(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    batches = make_batches(LENGTHS, batch_seconds=12.0)
+    lengths = {batches[i][0]["inputs"].shape[1] for i in range(len(batches))}
+    assert lengths == {int(RATE * np.ceil(length / RATE)) for length in LENGTHS}
 
 
 @given(st.lists(st.floats(-1, 1, width=32), max_size=20))
