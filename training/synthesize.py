@@ -3,8 +3,8 @@
 A model that learnt from a few hours spells the words it has heard and misspells the others: the first model
 of this project got 16 % of the words wrong that its recordings hold more than 200 times, and 82 % of those
 that they never hold. This reads sentences of running text aloud, chosen for the words that have been heard
-too rarely, and writes a manifest that training.train reads like any other. Two synthesisers are known, which
-are no requirement of the project: a voice of Piper (OHF-Voice/piper1-gpl; `pip install piper-tts`), and hibari
+too rarely, and writes a manifest that training.train reads like any other. Two synthesisers are known, none
+a requirement of the project: a voice of Piper (OHF-Voice/piper1-gpl; `pip install piper-tts`), and hibari
 (MMWilliams/hibari; `pip install hibari-tts`), which brings its voice with it and speaks eight times as fast.
 
 One voice becomes many speakers by playing it faster or slower, which moves pitch and formants together, after
