@@ -3,13 +3,16 @@
 A model that learnt from a few hours spells the words it has heard and misspells the others: the first model
 of this project got 16 % of the words wrong that its recordings hold more than 200 times, and 82 % of those
 that they never hold. This reads sentences of running text aloud, chosen for the words that have been heard
-too rarely, and writes a manifest that training.train reads like any other. Two synthesisers are known, none
-a requirement of the project: a voice of Piper (OHF-Voice/piper1-gpl; `pip install piper-tts`), and hibari
-(MMWilliams/hibari; `pip install hibari-tts`), which brings its voice with it and speaks eight times as fast.
+too rarely, and writes a manifest that training.train reads like any other. Three synthesisers are known, none
+a requirement of the project:
 
-One voice becomes many speakers by playing it faster or slower, which moves pitch and formants together, after
-it has spoken as much slower or faster. Texts and settings are a function of the seed; Piper's own noise is
-not.
+    --voice hibari                      one voice that comes with it (pip install hibari-tts); fast
+    --voice NAME.onnx                   a voice of Piper (pip install piper-tts)
+    --voice MODEL.onnx --voices VOICES  many of Kokoro, mixed (pip install kokoro-onnx); slow
+
+A voice becomes many speakers by playing it faster or slower, which moves pitch and formants together, after
+it has spoken as much slower or faster. Texts and settings are a function of the seed; the noise in
+Piper and Kokoro is not.
 """
 
 import argparse
@@ -37,13 +40,15 @@ SECONDS_PER_CHARACTER = 0.065  # about; decides only when enough has been chosen
 SENTENCE_CHARACTERS = 15  # what a sentence costs besides its characters: pauses, padding
 SPEED = (0.85, 1.15)  # of the voice, at equal pitch
 PITCH = (0.85, 1.2)  # factor on all its frequencies
+KOKORO_ACCENTS = {"a": "en-us", "b": "en-gb"}  # by the first letter of a voice's name
 OPUS_LEVEL = 0.9  # of soundfile's compression_level: about 24 kbit/s
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.synthesize", description=__doc__.split("\n")[0])
     parser.add_argument("text", nargs="+", help="a sentence a line; .gz and .xz too")
-    parser.add_argument("--voice", required=True, help="NAME.onnx of Piper, or hibari")
+    parser.add_argument("--voice", required=True, help="hibari, NAME.onnx of Piper, or Kokoro's model")
+    parser.add_argument("--voices", type=Path, help="Kokoro's voices")
     parser.add_argument("--output", type=Path, required=True, help="of the sound; beside it OUTPUT.jsonl")
     parser.add_argument("--heard", nargs="*", default=[], help="manifests whose words have been heard")
     parser.add_argument("--hours", type=float, default=1.0)
@@ -54,7 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
         heard = Counter(w for block in read_sentences(options.heard) for line in block for w in line.split())
         lines = [line for block in read_sentences(options.text) for line in block]
         sentences = choose(lines, heard, options.hours * 3600)
-        synthesize(sentences, options.voice, options.output, options.processes, options.seed)
+        voice = (options.voice, options.voices)
+        synthesize(sentences, voice, options.output, options.processes, options.seed)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -97,11 +103,13 @@ def readable(line: str) -> bool:
     return len(words) in WORDS and all(len(word) > 1 or word in "aio" for word in words)
 
 
-def synthesize(sentences: list[str], voice: str, output: Path, processes: int, seed: int) -> None:
+def synthesize(
+    sentences: list[str], voice: tuple[str, Path | None], output: Path, processes: int, seed: int
+) -> None:
     """Writes output/*.opus and the manifest beside that folder."""
     output.mkdir(parents=True, exist_ok=True)
     jobs = [(sentence, seed, output / f"{i:06d}.opus") for i, sentence in enumerate(sentences)]
-    with multiprocessing.get_context("spawn").Pool(processes, _load_voice, [voice]) as pool:
+    with multiprocessing.get_context("spawn").Pool(processes, _load_voice, voice) as pool:
         spoken = track(
             zip(jobs, pool.imap(_speak, jobs), strict=True),
             "speaking",
@@ -115,26 +123,37 @@ def synthesize(sentences: list[str], voice: str, output: Path, processes: int, s
                     "audio_filepath": str(path.relative_to(output.parent)),
                     "text": sentence,
                     "duration": seconds,
-                    "speaker": Path(voice).stem,
+                    "speaker": Path(voice[0]).stem,
                     "corpus": "synthetic",
                 }
                 manifest.write(json.dumps(row) + "\n")
 
 
+class Hibari:
+    """The voice that comes with hibari."""
+
+    def __init__(self):
+        import hibari
+
+        self.voice = hibari.Hibari()
+        self.rate = self.voice.sample_rate
+
+    def say(self, text: str, speed: float, random: np.random.Generator) -> np.ndarray:
+        """float32 [samples] at the voice's rate; `speed` is a factor on its pace."""
+        return self.voice(text, speed, seed=int(random.integers(2**32)))
+
+
 class Piper:
-    """A voice of Piper from its NAME.onnx; NAME.onnx.json stands beside it."""
+    """A voice of Piper from its NAME.onnx; NAME.onnx.json stands beside it. Used as Hibari is."""
 
     def __init__(self, path: Path):
         from piper import PiperConfig, PiperVoice
 
         config = PiperConfig.from_dict(json.loads(Path(f"{path}.json").read_text(encoding="utf-8")))
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # a process a core is faster than threads
-        self.voice = PiperVoice(onnxruntime.InferenceSession(path, options), config)
+        self.voice = PiperVoice(_session(path), config)
         self.rate = config.sample_rate
 
     def say(self, text: str, speed: float, random: np.random.Generator) -> np.ndarray:
-        """float32 [samples] at the voice's rate; `speed` is a factor on its pace."""
         from piper import SynthesisConfig
 
         settings = SynthesisConfig(
@@ -145,22 +164,36 @@ class Piper:
         return np.concatenate([part.audio_float_array for part in self.voice.synthesize(text, settings)])
 
 
-class Hibari:
-    """The voice that comes with hibari; used as Piper's are."""
+class Kokoro:
+    """Kokoro, each sentence by a person of its own: a mixture of two of its voices. Used as Hibari is."""
 
-    def __init__(self):
-        import hibari
+    def __init__(self, path: Path, voices: Path):
+        import kokoro_onnx
 
-        self.voice = hibari.Hibari()
-        self.rate = self.voice.sample_rate
+        self.model = kokoro_onnx.Kokoro.from_session(_session(path), str(voices))
+        self.names = [name for name in self.model.voices.files if name[0] in KOKORO_ACCENTS]
+        self.rate = kokoro_onnx.SAMPLE_RATE
 
     def say(self, text: str, speed: float, random: np.random.Generator) -> np.ndarray:
-        return self.voice(text, speed, seed=int(random.integers(2**32)))
+        one = random.choice(self.names)
+        other = random.choice([name for name in self.names if name[0] == one[0]])
+        share = np.float32(random.uniform())
+        style = share * self.model.voices[one] + (1 - share) * self.model.voices[other]
+        return self.model.create(text, style, speed, KOKORO_ACCENTS[one[0]])[0]
 
 
-def _load_voice(voice: str) -> None:
+def _session(path: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # a process a core is faster than threads
+    return onnxruntime.InferenceSession(path, options)
+
+
+def _load_voice(voice: str, voices: Path | None) -> None:
     global _voice
-    _voice = Hibari() if voice == "hibari" else Piper(Path(voice))
+    if voices is not None:
+        _voice = Kokoro(Path(voice), voices)
+    else:
+        _voice = Hibari() if voice == "hibari" else Piper(Path(voice))
 
 
 def _speak(job: tuple[str, int, Path]) -> float:
