@@ -41,6 +41,7 @@ SENTENCE_CHARACTERS = 15  # what a sentence costs besides its characters: pauses
 SPEED = (0.85, 1.15)  # of the voice, at equal pitch
 PITCH = (0.85, 1.2)  # factor on all its frequencies
 KOKORO_ACCENTS = {"a": "en-us", "b": "en-gb"}  # by the first letter of a voice's name
+PACKAGES = {"hibari": "hibari-tts", "piper": "piper-tts", "kokoro_onnx": "kokoro-onnx"}  # by module
 OPUS_LEVEL = 0.9  # of soundfile's compression_level: about 24 kbit/s
 
 
@@ -106,7 +107,8 @@ def readable(line: str) -> bool:
 def synthesize(
     sentences: list[str], voice: tuple[str, Path | None], output: Path, processes: int, seed: int
 ) -> None:
-    """Writes output/*.opus and the manifest beside that folder."""
+    """Writes output/*.opus and the manifest beside that folder. Raises ValueError for an unusable voice."""
+    _load_voice(*voice)  # here first: a pool starts processes that cannot load it again and again, for ever
     output.mkdir(parents=True, exist_ok=True)
     jobs = [(sentence, seed, output / f"{i:06d}.opus") for i, sentence in enumerate(sentences)]
     with multiprocessing.get_context("spawn").Pool(processes, _load_voice, voice) as pool:
@@ -190,10 +192,16 @@ def _session(path: Path) -> onnxruntime.InferenceSession:
 
 def _load_voice(voice: str, voices: Path | None) -> None:
     global _voice
-    if voices is not None:
-        _voice = Kokoro(Path(voice), voices)
-    else:
-        _voice = Hibari() if voice == "hibari" else Piper(Path(voice))
+    try:
+        if voices is not None:
+            _voice = Kokoro(Path(voice), voices)
+        else:
+            _voice = Hibari() if voice == "hibari" else Piper(Path(voice))
+    except ModuleNotFoundError as error:
+        package = PACKAGES.get(error.name, error.name)
+        raise ValueError(f"{voice}: its synthesiser is not installed; pip install {package}") from None
+    except Exception as error:  # ONNX Runtime's own errors share no base class
+        raise ValueError(f"{voice}: no voice that can be used: {str(error).splitlines()[0]}") from None
 
 
 def _speak(job: tuple[str, int, Path]) -> float:
