@@ -14,7 +14,9 @@ N_FFT = 400  # 25 ms window
 HOP_SAMPLES = 160  # 10 ms between frames
 FRAME_SECONDS = HOP_SAMPLES / SAMPLE_RATE
 POWER_FLOOR = 1e-10
+SCALES = ("whisper", "natural", "standardized")
 WHISPER_RANGE_LOG10 = 8.0  # Whisper keeps the 80 dB below an utterance's loudest mel
+LEAST_DEVIATION = 0.01  # of a band; what varies less, as where a recording holds nothing, stays near 0
 
 
 @keras.saving.register_keras_serializable("hark")
@@ -30,6 +32,8 @@ class LogMel(keras.layers.Layer):
       mels: number of mel bands (Slaney's scale and norm).
       scale: "whisper": log10, clamped to 80 dB below the utterance's maximum, then (x + 4) / 4.
         "natural": natural logarithm of the mel power, floored at 1e-10.
+        "standardized": Whisper's, then each band brought to mean 0 and variance 1 over the utterance, so
+        that voices and microphones differ less: for models that hear few of them.
 
     Call with samples [batch, samples] (zeros after each utterance's end) and lengths [batch] in samples.
     Returns (features [batch, samples // 160, mels], lengths in frames); features beyond an utterance's end
@@ -39,8 +43,8 @@ class LogMel(keras.layers.Layer):
     def __init__(self, mels: int = 80, scale: str = "whisper", **kwargs):
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
-        if scale not in ("whisper", "natural"):
-            raise ValueError(f"scale is {scale!r}: use 'whisper' or 'natural'")
+        if scale not in SCALES:
+            raise ValueError(f"scale is {scale!r}: use one of {', '.join(SCALES)}")
         self.mels = mels
         self.scale = scale
         self.trainable = False
@@ -64,7 +68,10 @@ class LogMel(keras.layers.Layer):
         valid = mask_padding(log_mel - silence, frame_lengths) + silence
         loudest = ops.max(valid, axis=(1, 2), keepdims=True, initial=silence)
         log_mel = ops.maximum(log_mel, loudest - WHISPER_RANGE_LOG10)
-        return mask_padding((log_mel + 4.0) / 4.0, frame_lengths), frame_lengths
+        scaled = mask_padding((log_mel + 4.0) / 4.0, frame_lengths)
+        if self.scale == "standardized":
+            scaled = _standardized(scaled, frame_lengths)
+        return scaled, frame_lengths
 
     def output_lengths(self, lengths):
         """Frames of utterances of `lengths` samples."""
@@ -77,6 +84,14 @@ class LogMel(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "mels": self.mels, "scale": self.scale}
+
+
+def _standardized(x, lengths):
+    """Mean 0 and variance 1 of each band over the valid frames of [batch, frames, mels]; zeros beyond."""
+    count = ops.cast(ops.maximum(lengths, 1), "float32")[:, None, None]
+    centred = mask_padding(x - ops.sum(x, axis=1, keepdims=True) / count, lengths)
+    variance = ops.sum(ops.square(centred), axis=1, keepdims=True) / count
+    return centred / ops.sqrt(variance + LEAST_DEVIATION**2)
 
 
 @functools.cache

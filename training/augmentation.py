@@ -18,7 +18,7 @@ from asr.audio import SAMPLE_RATE, load_audio
 TELEPHONE_RATE = 8_000
 TELEPHONE_BAND_HZ = (300, 3_400)
 MU = 255  # of the telephone's companding, ITU-T G.711
-SPEED_RANGE = (0.9, 1.1)
+SPEED_RANGE = (0.85, 1.15)
 SNR_RANGE_DB = (5.0, 25.0)
 GAIN_RANGE_DB = (-24.0, 6.0)
 REVERBERATION_RANGE_SECONDS = (0.2, 0.7)  # time in which the room's sound falls by 60 dB
@@ -163,7 +163,7 @@ def augment(
       noises: recordings to mix in, float32; may be empty where the share of noise is 0.
     """
     if random.random() < shares["speed"]:
-        samples = change_speed(samples, SPEED_RANGE[int(random.integers(2))])
+        samples = change_speed(samples, random.uniform(*SPEED_RANGE))
     if random.random() < shares["reverb"]:
         seconds, wet_db = random.uniform(*REVERBERATION_RANGE_SECONDS), random.uniform(*REVERBERANT_RANGE_DB)
         samples = add_reverberation(samples, seconds, wet_db, random)

@@ -7,7 +7,7 @@ import pytest
 from keras import ops
 
 from asr.audio import SAMPLE_RATE
-from asr.features import HOP_SAMPLES, N_FFT, LogMel, SpecAugment
+from asr.features import HOP_SAMPLES, LEAST_DEVIATION, N_FFT, SCALES, LogMel, SpecAugment
 
 TOLERANCE = 1e-4
 FORMANTS_HZ = (700, 1200, 2600)
@@ -62,7 +62,20 @@ def test_equals_librosa(scale, mels):
     np.testing.assert_allclose(features[0][audible], expected[audible], atol=TOLERANCE, rtol=TOLERANCE)
 
 
-@pytest.mark.parametrize("scale", ["whisper", "natural"])
+def test_each_band_is_standardized():
+    sound = voice(1.3)
+    features, _ = features_of(LogMel(scale="standardized"), [sound])
+    whisper, _ = features_of(LogMel(scale="whisper"), [sound])
+    deviation = np.sqrt(whisper[0].std(axis=0) ** 2 + LEAST_DEVIATION**2)
+    expected = (whisper[0] - whisper[0].mean(axis=0)) / deviation
+    np.testing.assert_allclose(features[0], expected, atol=1e-3)
+    assert np.abs(features[0].mean(axis=0)).max() < 1e-3
+    assert 0.9 < features[0].std(axis=0).min() <= features[0].std(axis=0).max() < 1.001
+    silence, _ = features_of(LogMel(scale="standardized"), [np.zeros(4000, "float32")])
+    np.testing.assert_allclose(silence, 0, atol=1e-3)
+
+
+@pytest.mark.parametrize("scale", SCALES)
 def test_padding_changes_nothing(scale):
     layer = LogMel(scale=scale)
     sounds = [voice(0.8), 0.01 * voice(0.31, seed=1), voice(1, seed=2)[:180], voice(1, seed=3)[:1601]]
@@ -103,7 +116,7 @@ def test_configuration_and_shapes():
     np.testing.assert_array_equal(features_of(again, [sound])[0], features_of(layer, [sound])[0])
     assert layer.compute_output_shape((3, 3210)) == ((3, 20, 24), (3,))
     assert not layer.weights
-    with pytest.raises(ValueError, match="scale is 'db': use 'whisper' or 'natural'"):
+    with pytest.raises(ValueError, match="scale is 'db': use one of whisper, natural, standardized"):
         LogMel(scale="db")
 
 

@@ -16,7 +16,7 @@ from keras import ops
 
 from asr.ctc import ctc_loss
 from asr.encoders import build_encoder
-from asr.features import LogMel
+from asr.features import SCALES, LogMel
 
 ROOT = Path(__file__).parents[2]
 FEATURES = 6
@@ -28,7 +28,7 @@ ENCODERS = {
     "transformer": {"type": "transformer", "width": 8, "layers": 2, "heads": 2},
     "conformer": {"type": "conformer", "width": 8, "layers": 2, "heads": 2, "kernel": 5},
 }
-QUANTITIES = ["whisper", "natural", "ctc loss", "ctc gradient", "lstm gradient", *ENCODERS]
+QUANTITIES = [*SCALES, "ctc loss", "ctc gradient", "lstm gradient", *ENCODERS]
 
 
 def gradient(function, x):
@@ -52,7 +52,7 @@ def numbers() -> dict[str, np.ndarray]:
     found = {}
     samples = 0.1 * random.standard_normal((2, 3000)).astype("float32")
     samples[1, 1700:] = 0
-    for scale in ("whisper", "natural"):
+    for scale in SCALES:
         found[scale], _ = LogMel(mels=40, scale=scale)(samples, np.int32([3000, 1700]))
 
     logits = 3 * random.standard_normal((4, 20, 6)).astype("float32")

@@ -10,6 +10,7 @@ from asr.audio import SAMPLE_RATE
 from training.augmentation import (
     CONDITIONS,
     GAIN_RANGE_DB,
+    SPEED_RANGE,
     add_noise,
     add_reverberation,
     apply_condition,
@@ -105,7 +106,8 @@ def test_augmented_sound_is_sound(seed, seconds, shares):
     assert sound.dtype == np.float32
     assert np.all(np.isfinite(sound))
     assert np.abs(sound).max() <= 1
-    assert 0.85 * len(speech) <= len(sound) <= 1.2 * len(speech)
+    slow, fast = SPEED_RANGE
+    assert len(speech) / fast - 1 <= len(sound) <= len(speech) / slow + 1
     np.testing.assert_array_equal(augment(speech, np.random.default_rng(seed), shares, [hiss()]), sound)
     if shares is NEVER:
         np.testing.assert_array_equal(sound, speech)
