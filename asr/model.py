@@ -29,6 +29,10 @@ class CTCModel(keras.Model):
     `teacher_share` is the share of a teacher in the loss of the utterances for which the batches have its
     "targets".
 
+    Where `consistency` is above 0, training reads each utterance twice, under two draws of masks and dropout,
+    and each reading learns from the other with that weight (CR-CTC, Yao et al. 2025). The outputs then hold
+    the batch twice, one copy behind the other.
+
     Call with {"inputs": samples [batch, samples] or features [batch, frames, width], "lengths": [batch]}.
     Returns {"logits": float32 [batch, steps, units], "lengths": int32 [batch] in steps}.
     """
@@ -48,6 +52,7 @@ class CTCModel(keras.Model):
         self.unaligned = keras.metrics.Sum(name="unaligned")
         self.cached_encoders = 0
         self.teacher_share = 0.0
+        self.consistency = 0.0
 
     @property
     def subsampling(self) -> int:
@@ -89,6 +94,8 @@ class CTCModel(keras.Model):
         x, lengths = inputs["inputs"], inputs["lengths"]
         if self.features is not None and not self.cached_encoders:
             x, lengths = self.features(x, lengths)
+        if training and self.consistency:
+            x, lengths = twice(x), twice(lengths)
         if self.spec_augment is not None:
             x = self.spec_augment(x, lengths, training=training)
         for encoder in self.encoders[self.cached_encoders :]:
@@ -103,14 +110,19 @@ class CTCModel(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Mean CTC loss over the utterances that can be aligned; the others are counted in `unaligned`."""
+        readings = 2 if training and self.consistency else 1
+        if readings == 2:
+            y = {name: twice(values) for name, values in y.items()}
         losses = ctc_loss(y_pred["logits"], y_pred["lengths"], y["labels"], y["label_lengths"])
         aligned = ops.isfinite(losses)
-        self.unaligned.update_state(ops.cast(ops.logical_not(aligned), "float32"))
+        self.unaligned.update_state(ops.cast(ops.logical_not(aligned), "float32") / readings)
         if "targets" in y:
             soft = soft_losses(y_pred["logits"], y["targets"])
             taught = ops.cast(ops.any(y["targets"] > 0, axis=(1, 2)), losses.dtype)
             share = self.teacher_share * taught
             losses = (1 - share) * losses + share * soft
+        if readings == 2:
+            losses += self.consistency * consistency_losses(y_pred["logits"], y_pred["lengths"])
         total = ops.sum(ops.where(aligned, losses, ops.zeros_like(losses)))
         return total / ops.maximum(ops.sum(ops.cast(aligned, losses.dtype)), 1.0)
 
@@ -135,3 +147,25 @@ def soft_losses(logits, targets):
     steps = ops.minimum(ops.shape(logits)[1], ops.shape(targets)[1])
     log_probs = ops.log_softmax(ops.cast(logits[:, :steps], "float32"), axis=-1)
     return -ops.sum(targets[:, :steps] * log_probs, axis=(1, 2))
+
+
+def consistency_losses(logits, lengths):
+    """How far each reading of an utterance is from the other one, of which it learns; [batch].
+
+    The Kullback-Leibler divergence from the other reading's units, which get no gradient, summed over the
+    steps: "CR-CTC: Consistency regularization on CTC for improved speech recognition" (Yao et al. 2025).
+
+    Args:
+      logits: [batch, steps, units], the second half of the batch the same utterances as the first.
+      lengths: [batch] in steps; beyond them nothing counts.
+    """
+    log_probs = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
+    others = ops.stop_gradient(ops.concatenate(ops.split(log_probs, 2)[::-1]))
+    divergences = ops.sum(ops.exp(others) * (others - log_probs), axis=-1)
+    valid = ops.arange(ops.shape(logits)[1])[None, :] < ops.cast(lengths, "int32")[:, None]
+    return ops.sum(ops.where(valid, divergences, ops.zeros_like(divergences)), axis=1)
+
+
+def twice(values):
+    """[2 × batch, ...]: a batch and the same again."""
+    return ops.concatenate([values, values])

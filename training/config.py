@@ -90,9 +90,17 @@ class Run(_Section):
     # Of each utterance through the frozen encoders: the first clean, the others augmented.
     cached_copies: PositiveInt = 1
     distillation: Distillation | None = None
+    # Weight of the difference between two masked readings of each utterance (CR-CTC): twice the work a step.
+    consistency: Annotated[float, pydantic.Field(ge=0)] = 0.0
     mixed_precision: bool = False  # bfloat16, for processors and GPUs that have it
     checkpoint_steps: PositiveInt = 200
     seed: int = 0
+
+    @pydantic.model_validator(mode="after")
+    def _consistency_needs_masks(self):
+        if self.consistency and self.model.spec_augment is None:
+            raise ValueError("consistency is above 0: give model.spec_augment, so that two readings differ")
+        return self
 
 
 def load_config(path: Path | str, overrides: list[str] | None = None) -> Run:
@@ -114,8 +122,8 @@ def load_config(path: Path | str, overrides: list[str] | None = None) -> Run:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"{path}: {key}: {first['msg']}") from None
+        key = ".".join(map(str, first["loc"]))  # empty where keys do not go together
+        raise ConfigError(": ".join(filter(None, [str(path), key, first["msg"]]))) from None
 
 
 def _override(content: dict, override: str) -> None:

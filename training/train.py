@@ -116,6 +116,7 @@ def train(run: Run, resume: bool = False) -> Path:
     for encoder in model.encoders[: run.frozen_encoders]:
         encoder.trainable = False
     model.cached_encoders = run.frozen_encoders
+    model.consistency = run.consistency
 
     batches = training_batches(run, model, units)
     sets = [dev_set(run, model, units, manifest) for manifest in run.data.dev]

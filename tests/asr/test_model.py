@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 from asr.ctc import ctc_loss
-from asr.model import CTCModel, soft_losses
+from asr.model import CTCModel, consistency_losses, soft_losses
 
 UNITS = 5
 ENCODERS = [
@@ -136,6 +136,53 @@ def test_without_targets_an_utterance_counts_by_ctc_alone():
     model.teacher_share = 0.25
     nothing = np.zeros((3, 5, UNITS), "float32")
     assert float(model.compute_loss(y={**labels, "targets": nothing}, y_pred=outputs)) == ctc
+
+
+def test_two_readings_learn_from_each_other():
+    random = np.random.default_rng(0)
+    logits = random.standard_normal((4, 5, UNITS)).astype("float32")  # two utterances, read twice
+    lengths = np.int32([5, 3, 5, 3])
+    probs = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+    for i, other in enumerate([2, 3, 0, 1]):
+        own, others = probs[i, : lengths[i]], probs[other, : lengths[i]]
+        divergence = (others * np.log(others / own)).sum()
+        np.testing.assert_allclose(consistency_losses(logits, lengths)[i], divergence, rtol=1e-4)
+    alike = np.concatenate([logits[:2], logits[:2]])
+    np.testing.assert_allclose(consistency_losses(alike, lengths), 0, atol=1e-6)
+
+
+def test_only_training_reads_twice():
+    labels = {"labels": np.int32([[1, 2], [3, 0], [1, 1]]), "label_lengths": np.int32([2, 1, 2])}
+    inputs = batch(lengths=(4000, 1700, 1300))
+    model = small_model()
+    model.consistency = 0.5
+    once, outputs = model(inputs), model(inputs, training=True)
+    assert once["logits"].shape[0] == 3
+    first, second = np.split(ops.convert_to_numpy(outputs["logits"]), 2)
+    assert first.shape == once["logits"].shape
+    assert np.abs(first - second).max() > 0.01  # other masks, other dropout
+    np.testing.assert_array_equal(*np.split(ops.convert_to_numpy(outputs["lengths"]), 2))
+
+    both = {name: np.concatenate([values, values]) for name, values in labels.items()}
+    apart = consistency_losses(outputs["logits"], outputs["lengths"])
+    loss = float(model.compute_loss(y=labels, y_pred=outputs))
+    assert float(model.unaligned.result()) == 1
+    model.consistency = 0
+    ctc = float(model.compute_loss(y=both, y_pred=outputs))
+    aligned = np.bool_([True, True, False] * 2)
+    assert loss == pytest.approx(ctc + 0.5 * float(np.mean(apart[aligned])), rel=1e-5)
+
+
+def test_fit_learns_from_two_readings():
+    model = small_model(spec_augment=None, dropout=0.1)
+    model.consistency = 0.2
+    labels = {"labels": np.int32([[1, 2], [3, 0], [1, 1]]), "label_lengths": np.int32([2, 1, 2])}
+    model.compile(optimizer=keras.optimizers.Adam(0.03), jit_compile=False)
+    inputs = batch(lengths=(4000, 1700, 1300))
+    history = model.fit(inputs, labels, batch_size=3, epochs=20, verbose=0).history
+    assert history["loss"][-1] < 0.5 * history["loss"][0]
+    assert history["unaligned"] == [1] * 20
+    assert model.evaluate(inputs, labels, batch_size=3, verbose=0, return_dict=True)["unaligned"] == 1
 
 
 def test_nothing_aligned_costs_nothing():

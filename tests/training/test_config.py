@@ -64,6 +64,8 @@ def test_overrides(config):
         ("data.augmentation.noise=1.5", "data.augmentation.noise: Input should be less than"),
         ("optimizer.multipliers={encoder_0: -1}", "optimizer.multipliers.encoder_0"),
         ("distillation={share: 1}", "distillation.teacher: Field required"),
+        ("consistency=-1", "consistency: Input should be greater than or equal to 0"),
+        ("consistency=0.2", "run.yaml: Value error, consistency is above 0: give model.spec_augment"),
         ("epochs", "write key=value"),
         ("epochs.first=1", "epochs is no section"),
         ("epochs=[", "epochs=[': not YAML"),

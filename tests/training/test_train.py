@@ -22,7 +22,7 @@ from training.callbacks import CHECKPOINT
 from training.train import main
 
 ROOT = Path(__file__).parents[2]
-EPOCHS = 12
+EPOCHS = 18
 LETTER_SECONDS = 0.12
 HZ = {"a": 400, "b": 900, "c": 1600, " ": 2600}
 
