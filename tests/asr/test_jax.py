@@ -17,6 +17,7 @@ from keras import ops
 from asr.ctc import ctc_loss
 from asr.encoders import build_encoder
 from asr.features import SCALES, LogMel
+from asr.model import consistency_losses
 
 ROOT = Path(__file__).parents[2]
 FEATURES = 6
@@ -28,7 +29,15 @@ ENCODERS = {
     "transformer": {"type": "transformer", "width": 8, "layers": 2, "heads": 2},
     "conformer": {"type": "conformer", "width": 8, "layers": 2, "heads": 2, "kernel": 5},
 }
-QUANTITIES = [*SCALES, "ctc loss", "ctc gradient", "lstm gradient", *ENCODERS]
+QUANTITIES = [
+    *SCALES,
+    "ctc loss",
+    "ctc gradient",
+    "consistency loss",
+    "consistency gradient",
+    "lstm gradient",
+    *ENCODERS,
+]
 
 
 def gradient(function, x):
@@ -64,6 +73,9 @@ def numbers() -> dict[str, np.ndarray]:
 
     found["ctc loss"] = ctc_loss(logits, steps, labels, label_lengths)
     found["ctc gradient"] = gradient(loss, logits)
+    twice = np.int32([20, 9, 20, 9])
+    found["consistency loss"] = consistency_losses(logits, twice)
+    found["consistency gradient"] = gradient(lambda x: ops.sum(consistency_losses(x, twice)), logits)
 
     x = random.standard_normal((3, 13, FEATURES)).astype("float32")
     for name, description in ENCODERS.items():

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 from asr.ctc import ctc_loss
@@ -147,6 +148,12 @@ def test_two_readings_learn_from_each_other():
         own, others = probs[i, : lengths[i]], probs[other, : lengths[i]]
         divergence = (others * np.log(others / own)).sum()
         np.testing.assert_allclose(consistency_losses(logits, lengths)[i], divergence, rtol=1e-4)
+    with tf.GradientTape() as tape:  # each reading moves towards the other, and moves it not
+        x = tf.Variable(logits)
+        total = ops.sum(consistency_losses(x, lengths))
+    towards = probs - probs[[2, 3, 0, 1]]
+    towards[[1, 3], 3:] = 0
+    np.testing.assert_allclose(tape.gradient(total, x), towards, atol=1e-5)
     alike = np.concatenate([logits[:2], logits[:2]])
     np.testing.assert_allclose(consistency_losses(alike, lengths), 0, atol=1e-6)
 
