@@ -5,6 +5,7 @@ from keras import ops
 
 from asr.ctc import ctc_loss
 from asr.encoders import build_encoder
+from asr.encoders.subsampling import mask_padding
 from asr.features import FRAME_SECONDS, LogMel, SpecAugment
 
 
@@ -161,9 +162,8 @@ def consistency_losses(logits, lengths):
     """
     log_probs = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
     others = ops.stop_gradient(ops.concatenate(ops.split(log_probs, 2)[::-1]))
-    divergences = ops.sum(ops.exp(others) * (others - log_probs), axis=-1)
-    valid = ops.arange(ops.shape(logits)[1])[None, :] < ops.cast(lengths, "int32")[:, None]
-    return ops.sum(ops.where(valid, divergences, ops.zeros_like(divergences)), axis=1)
+    divergences = mask_padding(ops.exp(others) * (others - log_probs), lengths)
+    return ops.sum(divergences, axis=(1, 2))
 
 
 def twice(values):
