@@ -97,3 +97,38 @@ def test_it_serves_behind_a_proxy_and_leaves_quietly_with_all_uploads(tmp_path, 
         process.kill()
     assert (process.returncode, output, error) == (0, "", "")
     assert not list(tmp_path.glob("hark-*"))
+
+
+AT_WORK = """
+import runpy, sys, threading
+import numpy as np
+from asr import Recognizer
+
+recognizer = Recognizer.load()
+
+def work():
+    while True:
+        recognizer.engine.log_probs([np.zeros(16_000, np.float32)])
+
+threading.Thread(target=work, daemon=True).start()
+runpy.run_path("app.py", run_name="__main__")
+"""
+
+
+def test_it_leaves_quietly_while_a_thread_still_recognises():
+    if not available_bundles():
+        pytest.skip("no model is installed in asr/models")
+    process = subprocess.Popen(
+        [sys.executable, "-c", AT_WORK, "--port", str(free_port())],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout.readline().startswith("Hark is listening")
+        process.send_signal(signal.SIGINT)
+        output, error = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert (process.returncode, output, error) == (0, "", "")
