@@ -145,9 +145,10 @@ def soft_losses(logits, targets):
       logits: [batch, steps, units].
       targets: [batch, teacher's steps, units]; steps that one of both lacks count nothing, padding neither.
     """
-    steps = ops.minimum(ops.shape(logits)[1], ops.shape(targets)[1])
-    log_probs = ops.log_softmax(ops.cast(logits[:, :steps], "float32"), axis=-1)
-    return -ops.sum(targets[:, :steps] * log_probs, axis=(1, 2))
+    # Not up to their minimum: on JAX, compiled, that is no plain number.
+    targets = targets[:, : ops.shape(logits)[1]]
+    logits = logits[:, : ops.shape(targets)[1]]
+    return -ops.sum(targets * ops.log_softmax(ops.cast(logits, "float32"), axis=-1), axis=(1, 2))
 
 
 def consistency_losses(logits, lengths):

@@ -17,7 +17,7 @@ from keras import ops
 from asr.ctc import ctc_loss
 from asr.encoders import build_encoder
 from asr.features import SCALES, LogMel
-from asr.model import consistency_losses
+from asr.model import consistency_losses, soft_losses
 
 ROOT = Path(__file__).parents[2]
 FEATURES = 6
@@ -35,17 +35,19 @@ QUANTITIES = [
     "ctc gradient",
     "consistency loss",
     "consistency gradient",
+    "teacher loss",
+    "teacher gradient",
     "lstm gradient",
     *ENCODERS,
 ]
 
 
 def gradient(function, x):
-    """Derivative of a scalar function of an array."""
+    """Derivative of a scalar function of an array; on JAX compiled, as in training."""
     if keras.backend.backend() == "jax":
         import jax
 
-        return jax.grad(function)(x)
+        return jax.jit(jax.grad(function))(x)
     import tensorflow as tf
 
     x = tf.constant(x)
@@ -76,6 +78,9 @@ def numbers() -> dict[str, np.ndarray]:
     twice = np.int32([20, 9, 20, 9])
     found["consistency loss"] = consistency_losses(logits, twice)
     found["consistency gradient"] = gradient(lambda x: ops.sum(consistency_losses(x, twice)), logits)
+    targets = random.random((4, 17, 6)).astype("float32")  # of three steps fewer
+    found["teacher loss"] = soft_losses(logits, targets)
+    found["teacher gradient"] = gradient(lambda x: ops.sum(soft_losses(x, targets)), logits)
 
     x = random.standard_normal((3, 13, FEATURES)).astype("float32")
     for name, description in ENCODERS.items():
