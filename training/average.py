@@ -19,12 +19,9 @@ def average(first: Bundle, second: Bundle, share: float, output: Path) -> Path:
 
     Raises BundleError where the two are no models of one kind.
     """
-    kinds = [
-        (bundle.units, bundle.config["features"], bundle.config["encoders"]) for bundle in (first, second)
-    ]
-    ours, theirs = (load_file(weights_path(bundle.directory)) for bundle in (first, second))
-    if kinds[0] != kinds[1] or ours.keys() != theirs.keys():
+    if _kind(first) != _kind(second):
         raise BundleError(f"{first.directory} and {second.directory} are no models of one kind")
+    ours, theirs = (load_file(weights_path(bundle.directory)) for bundle in (first, second))
     mixed = {
         name: ((1 - share) * ours[name].astype("float32") + share * theirs[name].astype("float32")).astype(
             "float16"
@@ -38,6 +35,13 @@ def average(first: Bundle, second: Bundle, share: float, output: Path) -> Path:
     second.units.save(output / "units.txt")
     weights_path(output).write_bytes(save(mixed))
     return output
+
+
+def _kind(bundle: Bundle):
+    """Equal for models that differ only in their weights and in the dropout they were trained with."""
+    model = bundle.build_model()  # whose parts know what a description left to the defaults
+    encoders = [encoder.get_config() | {"dropout": None} for encoder in model.encoders]
+    return bundle.units, model.features.get_config(), encoders
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,6 +4,7 @@ import json
 
 import keras
 import numpy as np
+import pytest
 from safetensors.numpy import load_file
 
 from asr.bundle import Bundle, save_bundle, weights_path
@@ -14,9 +15,9 @@ from training.average import main
 UNITS = Units.characters()
 
 
-def model(folder, seed, width=4):
+def model(folder, seed, **options):
     keras.utils.set_random_seed(seed)
-    encoders = [{"type": "recurrent", "width": width, "layers": 1, "stack": 4}]
+    encoders = [{"type": "recurrent", "width": 4, "layers": 1, "stack": 4} | options]
     return save_bundle(folder, CTCModel(UNITS.size, encoders, features={"mels": 8}).build_for(), UNITS)
 
 
@@ -33,8 +34,14 @@ def test_weights_lie_between(tmp_path):
     assert Bundle.load(output).config == config  # with no figures of another model
 
 
-def test_models_of_different_shapes_are_refused(tmp_path, capsys):
-    folders = [model(tmp_path / "first", 0), model(tmp_path / "second", 1, width=6)]
+def test_dropout_and_defaults_that_are_written_out_make_no_difference(tmp_path):
+    folders = [model(tmp_path / "first", 0), model(tmp_path / "second", 1, dropout=0.2, bidirectional=True)]
+    assert main([*map(str, folders), "--output", str(tmp_path / "mixed")]) == 0
+
+
+@pytest.mark.parametrize("other", [{"width": 6}, {"stack": 2}, {"cell": "gru"}])
+def test_models_of_another_kind_are_refused(tmp_path, capsys, other):
+    folders = [model(tmp_path / "first", 0), model(tmp_path / "second", 1, **other)]
     assert main([*map(str, folders), "--output", str(tmp_path / "mixed")]) == 2
     assert "no models of one kind" in capsys.readouterr().err
     assert not (tmp_path / "mixed").exists()
