@@ -22,6 +22,13 @@ def run(*arguments, **options):
     )
 
 
+def start(*arguments, **options):
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        [sys.executable, *arguments], cwd=ROOT, stdout=pipe, stderr=pipe, text=True, **options
+    )
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -77,14 +84,8 @@ def test_it_serves_behind_a_proxy_and_leaves_quietly_with_all_uploads(tmp_path, 
         pytest.skip("no model is installed in asr/models")
     port = free_port()
     dead_proxy = "http://127.0.0.1:9"
-    process = subprocess.Popen(
-        [sys.executable, "app.py", "--port", str(port)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "TMPDIR": str(tmp_path), "http_proxy": dead_proxy, "https_proxy": dead_proxy},
-    )
+    environment = {"TMPDIR": str(tmp_path), "http_proxy": dead_proxy, "https_proxy": dead_proxy}
+    process = start("app.py", "--port", str(port), env=os.environ | environment)
     try:
         assert process.stdout.readline() == f"Hark is listening on http://127.0.0.1:{port}\n"
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -118,13 +119,7 @@ runpy.run_path("app.py", run_name="__main__")
 def test_it_leaves_quietly_while_a_thread_still_recognises():
     if not available_bundles():
         pytest.skip("no model is installed in asr/models")
-    process = subprocess.Popen(
-        [sys.executable, "-c", AT_WORK, "--port", str(free_port())],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start("-c", AT_WORK, "--port", str(free_port()))
     try:
         assert process.stdout.readline().startswith("Hark is listening")
         process.send_signal(signal.SIGINT)
