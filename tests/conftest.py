@@ -11,7 +11,8 @@ import pytest
 hypothesis.settings.register_profile("hark", deadline=None)
 hypothesis.settings.load_profile("hark")
 
-# Before any test imports gradio or TensorFlow.
+# Before any test imports gradio, TensorFlow or ONNX Runtime.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
