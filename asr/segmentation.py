@@ -40,40 +40,84 @@ MIN_SPEECH = _frames(MIN_SPEECH_SECONDS)
 
 @dataclass(frozen=True)
 class Utterance:
-    """A stretch of speech: where it starts (seconds) and what it holds (float32 [samples], 16 kHz)."""
+    """A stretch of speech: where it starts (seconds) and what it holds (float32 [samples], 16 kHz).
+
+    channel: "left" or "right", if it is of only one of two channels.
+    """
 
     start: float
     samples: np.ndarray
+    channel: str | None = None
 
 
-def cut_utterances(blocks: Iterable[np.ndarray], max_seconds: float = 24.0) -> Iterator[Utterance]:
+def cut_utterances(
+    blocks: Iterable[np.ndarray], max_seconds: float = 24.0, channel: str | None = None
+) -> Iterator[Utterance]:
     """The utterances of a recording, in order, each as soon as its end is heard.
 
     blocks: consecutive float32 [samples] of one recording at 16 kHz, of any lengths (asr.audio.read_blocks).
     The result does not depend on where one block ends and the next begins.
     max_seconds: the longest utterance, at least 2 s. At most that much and 2 s more are held in memory.
+    channel: what the utterances are marked with.
 
     Utterances do not overlap; their samples are those of the recording. Silence and noise give no utterance.
     """
-    if max_seconds < 2:
-        raise ValueError(f"max_seconds is {max_seconds}; an utterance needs room for 2 s or more")
-    longest = int(max_seconds * SAMPLE_RATE) // FRAME
-    samples = np.empty(0, np.float32)
-    probabilities = np.empty(0, np.float32)
-    first = 0  # frame of the recording where the buffer starts
-    continues = False  # what comes next was cut from the utterance before, only for its length
-    for new_samples, new_probabilities, last in _scored(blocks):
-        samples = np.concatenate([samples, new_samples])
-        probabilities = np.concatenate([probabilities, new_probabilities])
-        while cut := _next_cut(probabilities, longest, last):
+    cutter = Cutter(max_seconds, channel)
+    for block in blocks:
+        yield from cutter.push(block)
+    yield from cutter.finish()
+
+
+class Cutter:
+    """Cuts blocks into utterances as they come; see `cut_utterances`."""
+
+    def __init__(self, max_seconds: float = 24.0, channel: str | None = None):
+        if max_seconds < 2:
+            raise ValueError(f"max_seconds is {max_seconds}; an utterance needs room for 2 s or more")
+        self.channel = channel
+        self._longest = int(max_seconds * SAMPLE_RATE) // FRAME
+        self._detector = SpeechDetector()
+        self._unscored = np.empty(0, np.float32)
+        self._samples = np.empty(0, np.float32)
+        self._probabilities = np.empty(0, np.float32)
+        self._first = 0  # frame of the recording where the buffer starts
+        self._continues = False  # what comes next was cut from the utterance before, only for its length
+
+    @property
+    def done_seconds(self) -> float:
+        """The time before which no further utterance starts."""
+        return self._first * FRAME / SAMPLE_RATE
+
+    def push(self, block: np.ndarray) -> Iterator[Utterance]:
+        """The utterances that are complete with this block [samples]."""
+        self._unscored = np.concatenate([self._unscored, block])
+        size = BATCH_FRAMES * FRAME
+        while len(self._unscored) >= size:
+            batch, self._unscored = self._unscored[:size], self._unscored[size:]
+            yield from self._cut(batch, self._detector(batch), last=False)
+
+    def finish(self) -> Iterator[Utterance]:
+        """The rest, when nothing follows."""
+        rest = self._unscored
+        yield from self._cut(rest, self._detector(np.pad(rest, (0, -len(rest) % FRAME))), last=True)
+
+    def _cut(self, samples: np.ndarray, probabilities: np.ndarray, last: bool) -> Iterator[Utterance]:
+        self._samples = np.concatenate([self._samples, samples])
+        self._probabilities = np.concatenate([self._probabilities, probabilities])
+        while cut := _next_cut(self._probabilities, self._longest, last):
             begin, end, in_speech = cut
-            evidence = np.count_nonzero(probabilities[begin:end] > SPEECH)
-            if evidence >= MIN_SPEECH or (continues and evidence):
-                start = (first + begin) * FRAME / SAMPLE_RATE
-                yield Utterance(start, samples[begin * FRAME : end * FRAME].copy())
-            continues = in_speech
-            samples, probabilities = samples[end * FRAME :], probabilities[end:]
-            first += end
+            evidence = np.count_nonzero(self._probabilities[begin:end] > SPEECH)
+            found = evidence >= MIN_SPEECH or (self._continues and evidence)
+            utterance = Utterance(
+                (self._first + begin) * FRAME / SAMPLE_RATE,
+                self._samples[begin * FRAME : end * FRAME].copy(),
+                self.channel,
+            )
+            self._continues = in_speech
+            self._samples, self._probabilities = self._samples[end * FRAME :], self._probabilities[end:]
+            self._first += end
+            if found:
+                yield utterance
 
 
 def _next_cut(probabilities: np.ndarray, longest: int, last: bool) -> tuple[int, int, bool] | None:
@@ -106,19 +150,6 @@ def _next_cut(probabilities: np.ndarray, longest: int, last: bool) -> tuple[int,
     else:
         end = earliest + np.argmin(probabilities[earliest:latest])
     return int(begin), int(min(end, latest)), True
-
-
-def _scored(blocks: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, bool]]:
-    """Samples, the probability of speech of each of their frames, and whether they are the last."""
-    detector = SpeechDetector()
-    waiting = np.empty(0, np.float32)
-    size = BATCH_FRAMES * FRAME
-    for block in blocks:
-        waiting = np.concatenate([waiting, block])
-        while len(waiting) >= size:
-            yield waiting[:size], detector(waiting[:size]), False
-            waiting = waiting[size:]
-    yield waiting, detector(np.pad(waiting, (0, -len(waiting) % FRAME))), True
 
 
 class SpeechDetector:
