@@ -64,8 +64,8 @@ def load_audio(
         mute the next.
       warn: is called with one line for each thing that was damaged, or left out.
 
-    Returns float32 [samples], mono, 16 kHz, nominally in [-1, 1]. Sample 0 is time 0 of a player: a late start
-    of the track, gaps between time stamps and lost packets become silence (at most 6 h altogether).
+    Returns float32 [samples], mono, 16 kHz, nominally in [-1, 1]. Sample 0 is time 0 of a player: a late
+    start of the track, gaps between time stamps and lost packets become silence (at most 6 h altogether).
 
     A constant offset (mean of the first 10 s beyond ±0.01) is subtracted; sound without one is left as it is.
     Raises AudioError for what is missing, empty, not audio or not finite, for a channel or track that it does
@@ -128,13 +128,13 @@ def duration_seconds(source: Source) -> float | None:
     if isinstance(source, np.ndarray | tuple):
         samples, rate = _checked_array(source)
         return len(samples) / rate
-    if _is_pipe(source):
+    if is_pipe(source):
         return None
     with _opened(source) as (name, file):
         return stated_seconds(name, file) if file.seekable() else None
 
 
-def _is_pipe(source: Source) -> bool:
+def is_pipe(source: Source) -> bool:
     """Whether the source can be read only once, from its start to its end. Asked without opening it."""
     if isinstance(source, str) and source == "-":
         return not sys.stdin.buffer.seekable()
@@ -163,7 +163,7 @@ def _sound(
     else:
         chunks = _file_chunks(source, offset_seconds, track, warn)
     chunks = _chosen(name, _checked(name, chunks), channel)
-    head_seconds = OFFSET_SECONDS if is_array or not _is_pipe(source) else LIVE_OFFSET_SECONDS
+    head_seconds = OFFSET_SECONDS if is_array or not is_pipe(source) else LIVE_OFFSET_SECONDS
     empty = True
     for rate, samples in _without_constant(chunks, head_seconds):
         empty = False

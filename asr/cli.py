@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from asr.recognizer import DECODERS, Recognizer
-from asr.transcript import FORMATS, Transcript
+from asr.recognizer import CHANNELS, DECODERS, Recognizer
+from asr.transcript import FORMATS, Segment, Transcript
 
 ALL_DONE, SOME_FAILED, WRONG_CALL = 0, 1, 2
 INTERRUPTED, READER_GONE = 130, 141  # what a shell reports: 128 + SIGINT, 128 + SIGPIPE
@@ -62,14 +62,18 @@ def _transcribe(options: argparse.Namespace) -> int:
     _make_folder(options.output)
     recognizer = _load(options)
     bar = _ProgressBar()
+    choices = {
+        "decoder": options.decoder,
+        "hotwords": options.hotword,
+        "n_best": options.n_best,
+        "channel": options.channel,
+        "track": options.track,
+    }
     try:
-        results = recognizer.transcribe_many(
-            files,
-            decoder=options.decoder,
-            hotwords=options.hotword,
-            n_best=options.n_best,
-            progress=bar.update,
-        )
+        if len(files) == 1 and options.format == "txt" and options.output is None and _is_pipe(files[0]):
+            segments = recognizer.segments(files[0], warn=_warn, **choices)
+            return _print_live(segments, files[0], options.debug)
+        results = recognizer.transcribe_many(files, progress=bar.update, **choices)
     except ValueError as error:
         raise CallError(str(error)) from error
 
@@ -81,12 +85,41 @@ def _transcribe(options: argparse.Namespace) -> int:
             _tell(result, options.debug)
             code = SOME_FAILED
             continue
+        for warning in result.warnings:
+            _warn(warning)
         if not result.segments:
-            print(f"warning: no speech was found in {file!r}", file=sys.stderr)
+            _warn(f"no speech was found in {file!r}")
         if len(files) > 1 and options.output is None:
             print(f"==> {file} <==")
         _deliver(result, file, options)
     return code
+
+
+def _print_live(segments: Iterator[Segment], file: str, debug: bool) -> int:
+    """Prints each segment of a pipe as soon as it is recognised."""
+    from asr.audio import AudioError
+
+    found = False
+    try:
+        for segment in segments:
+            print(segment.labelled_text, flush=True)
+            found = True
+    except AudioError as error:
+        _tell(error, debug)
+        return SOME_FAILED
+    if not found:
+        _warn(f"no speech was found in {file!r}")
+    return ALL_DONE
+
+
+def _is_pipe(file: str) -> bool:
+    from asr.audio import is_pipe
+
+    return is_pipe(file)
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def _align(options: argparse.Namespace) -> int:
@@ -105,6 +138,8 @@ def _align(options: argparse.Namespace) -> int:
         raise
     except ValueError as error:
         raise ValueError(f"{options.text!r} does not fit {options.audio!r}: {error}") from error
+    for warning in transcript.warnings:
+        _warn(warning)
     _deliver(transcript, options.audio, options)
     return ALL_DONE
 
@@ -251,6 +286,13 @@ def _parser() -> argparse.ArgumentParser:
         default=1,
         metavar="N",
         help="texts of each segment, with --format json (1)",
+    )
+
+    transcribe.add_argument(
+        "--channel", choices=CHANNELS, help="of a recording with one party a channel (all, mixed)"
+    )
+    transcribe.add_argument(
+        "--track", type=_positive, metavar="N", help="sound track, counted from 1 (the default one)"
     )
 
     align = commands.add_parser("align", parents=[recognition], help="find when each word of a text is said")

@@ -47,8 +47,10 @@ class Recognizer:
         print(recognizer.transcribe("meeting.m4a").text)
 
     A source is whatever `asr.audio` reads: a path, "-" (standard input), bytes, a binary file object, mono
-    samples at 16 kHz (a NumPy array [samples]), or (samples, rate). `progress` is called as `progress(done_seconds, total_seconds)` after each utterance; the
-    total is what the recording's header says, or None. Its last call has the true duration twice.
+    samples at 16 kHz (a NumPy array [samples]), or (samples, rate).
+
+    `progress` is called as `progress(done_seconds, total_seconds)` after each utterance; the total is what the
+    recording's header says, or None. Its last call has the true duration twice.
 
     Args:
       bundle: the model's folder.
@@ -99,11 +101,11 @@ class Recognizer:
             hot words or several texts are wanted, else greedy.
           hotwords: names and terms to expect; only beam search knows them.
           n_best: texts to give of each segment, its alternatives included; only beam search has several.
-          channel: "left" or "right" of several channels, or "each" of two parties in a stereo recording, whose
-            segments then name their channel. None takes the mean, and each channel for itself only where two
-            parties speak at the same time.
-          track: of a file with several sound tracks, counted from 1. None takes the default one, or if that is
-            mute the next.
+          channel: "left" or "right" of several channels, or "each" of a stereo recording with one party a
+            channel; segments then name theirs. None takes the mean, and the channels apart only where they
+            hold different speech at the same time.
+          track: of a file with several sound tracks, counted from 1. None takes the default one, or if that
+            is mute the next.
 
         What was damaged or left out is told in the transcript's `warnings`.
 

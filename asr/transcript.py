@@ -111,8 +111,10 @@ class Transcript:
     def to_vtt(self) -> str:
         """WebVTT captions (https://www.w3.org/TR/webvtt1/), the format of HTML's <track>."""
         cues = (
-            f"\n{_clock(start, '.')} --> {_clock(end, '.')}\n{f'<v {voice}>' if voice else ''}{_escape_vtt(text)}\n"
-            for start, end, text, voice in self._channel_cues()
+            f"\n{_clock(start, '.')} --> {_clock(end, '.')}\n"
+            + (f"<v {channel}>" if channel else "")
+            + f"{_escape_vtt(text)}\n"
+            for start, end, text, channel in self._channel_cues()
         )
         return "WEBVTT\n" + "".join(cues)
 

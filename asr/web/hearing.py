@@ -1,6 +1,7 @@
 """A recording while it is transcribed: what the page and its API ask of a recogniser."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from asr.recognizer import Recognizer
 from asr.transcript import Segment, Transcript
@@ -27,12 +28,14 @@ class Hearing:
         self.total_seconds: float | None = None  # not known for every kind of file
         self._bundle = recognizer.bundle
         self._segments: list[Segment] = []
+        self._warnings: list[str] = []
         self._source = recognizer.segments(
             sound,
             decoder=decoder,
             hotwords=terms,
             n_best=READINGS if decoder == "beam" else 1,
             progress=self._advance,
+            warn=lambda warning: self._warnings.append(warning.replace(sound, Path(sound).name)),
         )
 
     def __iter__(self) -> Iterator[Segment]:
@@ -47,5 +50,9 @@ class Hearing:
     def transcript(self) -> Transcript:
         """What was heard so far; its duration is what was listened to."""
         return Transcript(
-            tuple(self._segments), self._bundle.config["language"], self.done_seconds, self._bundle.name
+            tuple(sorted(self._segments, key=lambda segment: segment.start)),
+            self._bundle.config["language"],
+            self.done_seconds,
+            self._bundle.name,
+            tuple(self._warnings),
         )

@@ -137,14 +137,15 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], visits: Visits) -> Non
 
     def result(visit: Visit, summary: str) -> Update:
         transcript = visit.transcript
+        warnings = markup.warnings_html(transcript.warnings)
         if not transcript.words:
-            return {status: markup.silence_html(transcript.duration), text: ""}
+            return {status: markup.silence_html(transcript.duration) + warnings, text: ""}
         stem = Path(visit.path).stem
         files = {f"{stem}.{format}": transcript.render(format) for format in SAVED_FORMATS}
         paragraphs = "".join(map(markup.segment_html, transcript.segments, itertools.count()))
         return {
             sound: gr.update(subtitles=_captions(transcript)),
-            status: summary + markup.legend_html(transcript.words),
+            status: summary + warnings + markup.legend_html(transcript.words),
             text: gr.update(value=markup.TEXT_START + paragraphs + markup.saving_html(files), files=files),
         }
 
@@ -240,10 +241,14 @@ def _picture_of(visit: Visit, index: int) -> str:
     words = [word for word in segment.words if word.end <= start + duration]
     try:
         visit.keep_file()
-        picture = picture_html(load_audio(visit.path, start, duration), start, words)
+        picture = picture_html(load_audio(visit.path, start, duration, warn=_told), start, words)
     except FileNotFoundError:
         picture = markup.error_html("The recording was deleted after an hour; drop it again to draw this.")
     return picture + markup.readings_html(segment)
+
+
+def _told(warning: str) -> None:
+    """Warnings are shown with the transcript already."""
 
 
 def _without_folder(error: Exception, path: str) -> str:
