@@ -49,8 +49,8 @@ class Recognizer:
     A source is whatever `asr.audio` reads: a path, "-" (standard input), bytes, a binary file object, mono
     samples at 16 kHz (a NumPy array [samples]), or (samples, rate).
 
-    `progress` is called as `progress(done_seconds, total_seconds)` after each utterance; the total is what the
-    recording's header says, or None. Its last call has the true duration twice.
+    `progress` is called as `progress(done_seconds, total_seconds)` after each utterance; the total is what
+    the recording's header says, or None. Its last call has the true duration twice.
 
     Args:
       bundle: the model's folder.

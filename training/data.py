@@ -11,9 +11,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from asr.audio import SAMPLE_RATE, load_audio
+from asr.audio import SAMPLE_RATE, AudioError
 from training.cache import Ragged
 from training.manifest import Entry
+from training.recordings import decode_entries
 
 INT16_SCALE = 32767
 BUCKET_SECONDS = 1.0  # utterances of equal length up to this share a bucket
@@ -32,8 +33,10 @@ def decode_audio(
     )
 
     def decoded() -> Iterator[np.ndarray]:
-        for entry in progress(entries):
-            yield to_int16(load_audio(entry.audio, entry.offset_seconds, entry.duration_seconds))
+        for _, samples in zip(progress(entries), decode_entries(entries), strict=False):
+            if isinstance(samples, AudioError):
+                raise samples
+            yield to_int16(samples)
 
     return Ragged.create(folder, key, decoded())
 
