@@ -6,7 +6,6 @@ Between a model and the same one trained on, some mixture often errs less than e
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 from safetensors.numpy import load_file, save
@@ -44,22 +43,14 @@ def _kind(bundle: Bundle):
     return bundle.units, model.features.get_config(), encoders
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m training.average", description=__doc__.split("\n")[0])
-    parser.add_argument("first", help="name or folder of a bundle")
-    parser.add_argument("second", help="another of the same kind")
-    parser.add_argument("--share", type=float, default=0.5, help="of the second, from 0 to 1 (0.5)")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the new bundle")
-    options = parser.parse_args(arguments)
+def main(options: argparse.Namespace) -> None:
+    """`hark average`."""
     if not 0 <= options.share <= 1:
-        parser.error(f"--share {options.share:g} is not between 0 and 1")
-    try:
-        average(Bundle.load(options.first), Bundle.load(options.second), options.share, options.output)
-    except BundleError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+        raise ValueError(f"--share {options.share:g} is not between 0 and 1")
+    average(Bundle.load(options.first), Bundle.load(options.second), options.share, options.output)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from training.commands import run_as_module
+
+    run_as_module("average")

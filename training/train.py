@@ -15,8 +15,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 import keras
 import numpy as np
 import yaml
@@ -25,8 +23,9 @@ from rich.progress import track
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from asr.audio import SAMPLE_RATE, AudioError
-from asr.bundle import Bundle, BundleError, save_bundle, weights_digest, weights_path
+from asr.audio import SAMPLE_RATE
+from asr.bundle import Bundle, save_bundle, weights_digest, weights_path
+from asr.cli import naming
 from asr.ctc import required_steps
 from asr.engine import Engine
 from asr.features import FRAME_SECONDS
@@ -45,8 +44,8 @@ from training.callbacks import (
 )
 from training.config import ConfigError, Run, load_config
 from training.data import Batches, decode_audio, fingerprint, speech_seconds, to_float
-from training.import_whisper import WeightsError, assign_whisper
-from training.manifest import Entry, ManifestError, read_manifest
+from training.import_whisper import assign_whisper
+from training.manifest import Entry, read_manifest
 
 DEV_BATCH_SECONDS = 240.0
 
@@ -84,18 +83,11 @@ class WarmUpAndFall(keras.optimizers.schedules.LearningRateSchedule):
         return {"peak": self.peak, "warmup_steps": self.warmup_steps, "steps": self.steps}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__.split("\n")[0])
-    parser.add_argument("config", type=Path)
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. optimizer.learning_rate=1e-4")
-    parser.add_argument("--resume", action="store_true", help="go on from the run folder's checkpoint")
-    options = parser.parse_intermixed_args(arguments)  # key=value may stand behind --resume
-    try:
-        train(load_config(options.config, options.overrides), options.resume)
-    except (ConfigError, ManifestError, AudioError, WeightsError, BundleError, FloatingPointError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+def main(options: argparse.Namespace) -> None:
+    """`hark train`."""
+    run = load_config(options.config, options.overrides)
+    with naming(run.output):
+        train(run, options.resume)
 
 
 def train(run: Run, resume: bool = False) -> Path:
@@ -323,4 +315,6 @@ def _bar(what: str):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from training.commands import run_as_module
+
+    run_as_module("train")
