@@ -4,6 +4,11 @@ Between a model and the same one trained on, some mixture often errs less than e
 "Robust fine-tuning of zero-shot models"). Which share is best has to be measured on dev sets.
 """
 
+if __name__ == "__main__":  # first, so that --help need not wait for the imports
+    from training.commands import run_as_module
+
+    run_as_module("average")
+
 import argparse
 import json
 from pathlib import Path
@@ -48,9 +53,3 @@ def main(options: argparse.Namespace) -> None:
     if not 0 <= options.share <= 1:
         raise ValueError(f"--share {options.share:g} is not between 0 and 1")
     average(Bundle.load(options.first), Bundle.load(options.second), options.share, options.output)
-
-
-if __name__ == "__main__":
-    from training.commands import run_as_module
-
-    run_as_module("average")

@@ -6,6 +6,11 @@ likelihood of right and wrong words largest (logistic regression, after Platt 19
 training.tune_decoder.
 """
 
+if __name__ == "__main__":  # first, so that --help need not wait for the imports
+    from training.commands import run_as_module
+
+    run_as_module("calibrate")
+
 import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -101,9 +106,3 @@ def main(options: argparse.Namespace) -> None:
     for name, (evidence, is_right) in judged.items():
         print(f"{name}: {report(evidence, is_right, fitted[name])}")
     print(f"wrote {path}")
-
-
-if __name__ == "__main__":
-    from training.commands import run_as_module
-
-    run_as_module("calibrate")

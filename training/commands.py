@@ -7,8 +7,11 @@ TensorFlow. `python -m training.VERB` are the same commands. asr.cli says what t
 import argparse
 import importlib
 import os
+import re
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from asr.cli import DECODERS, Parser, add_command, build_parser, execute, positive
@@ -16,6 +19,8 @@ from asr.cli import add_commands as add_recognition
 from training.scoring.normalizers import DEFAULT, DESCRIPTIONS
 
 MAX_ORDER = 6  # of n-grams
+# Information; and that there is no NVIDIA driver, an error to tensorflow though not to tensorflow-cpu.
+STARTUP_LOG = re.compile(rb"I\d{4} |WARNING: All log|To enable the following|E\d{4} .*cuInit: .*\(303\)")
 BUNDLE = "name or folder of a model"
 TEXT = "a sentence a line; .xz, .gz or plain, - for standard input"
 
@@ -33,7 +38,34 @@ def run_as_module(*verb: str) -> None:
 
 def working(module: str) -> Callable[[argparse.Namespace], int | None]:
     """The function `main` of a module of `training`, which is imported when it is called."""
-    return lambda options: importlib.import_module(f"training.{module}").main(options)
+
+    def run(options: argparse.Namespace) -> int | None:
+        with without_startup_log():
+            main = importlib.import_module(f"training.{module}").main
+            if "tensorflow" in sys.modules:
+                sys.modules["tensorflow"].config.list_physical_devices()  # here, since it logs something, too
+        return main(options)
+
+    return run
+
+
+@contextmanager
+def without_startup_log() -> Iterator[None]:
+    """Drops what TensorFlow logs for information while it is loaded, before it obeys TF_CPP_MIN_LOG_LEVEL."""
+    with tempfile.TemporaryFile() as log:
+        sys.stderr.flush()
+        standard_error = os.dup(2)
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(standard_error, 2)
+            os.close(standard_error)
+            log.seek(0)
+            for line in log:
+                if not STARTUP_LOG.match(line):
+                    os.write(2, line)
 
 
 def add_training(commands) -> None:

@@ -5,6 +5,11 @@ python -m training.evaluate dev-read.jsonl --model english --hypotheses whisper.
 python -m training.evaluate references.stm --hypotheses ours.ctm theirs.ctm --normalizer english
 """
 
+if __name__ == "__main__":  # first, so that --help need not wait for the imports
+    from training.commands import run_as_module
+
+    run_as_module("evaluate")
+
 import argparse
 import sys
 from collections import Counter
@@ -129,9 +134,3 @@ def _check_fields(by: Sequence[str], references: list[Reference]) -> None:
         if not any(name in one.fields for one in references):
             known = sorted({known for one in references for known in one.fields})
             raise ValueError(f"no reference has a field {name!r}; there are: {', '.join(known) or 'none'}")
-
-
-if __name__ == "__main__":
-    from training.commands import run_as_module
-
-    run_as_module("evaluate")

@@ -6,6 +6,17 @@ as TensorFlow's BlockLSTMV2, an operator of equal meaning, which is then written
 an utterance is reversed by one operator, where gathering took a third of the time of a small model.
 """
 
+if __name__ == "__main__":  # first, so that --help need not wait for the imports
+    from training.commands import run_as_module
+
+    run_as_module("export")
+
+
+if __name__ == "__main__":
+    from training.commands import run_as_module
+
+    run_as_module("export")
+
 import argparse
 import contextlib
 import copy
@@ -157,13 +168,3 @@ def main(options: argparse.Namespace) -> None:
     """`hark export`."""
     path = export(Bundle.load(options.bundle), options.int8)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
-
-
-if __name__ == "__main__":
-    from training.commands import run_as_module
-
-    run_as_module("export")

@@ -5,6 +5,17 @@ names of our `TransformerEncoder`. Nothing in a file is executed: a .pt is a zip
 index, of which only the few instructions that describe tensors are obeyed.
 """
 
+if __name__ == "__main__":  # first, so that --help need not wait for the imports
+    from training.commands import run_as_module
+
+    run_as_module("import-whisper")
+
+
+if __name__ == "__main__":
+    from training.commands import run_as_module
+
+    run_as_module("import-whisper")
+
 import argparse
 import io
 import pickle
@@ -218,13 +229,3 @@ def main(options: argparse.Namespace) -> None:
     options.output.parent.mkdir(parents=True, exist_ok=True)
     save_file(weights, options.output)
     print(f"{options.output}: {dimensions(weights)}", file=sys.stderr)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
-
-
-if __name__ == "__main__":
-    from training.commands import run_as_module
-
-    run_as_module("import-whisper")

@@ -9,6 +9,17 @@ Text has a sentence a line (.xz and .gz are unpacked, - is standard input) and i
 are: write numbers out before, they would be lost. Of a manifest (.jsonl) the texts are taken.
 """
 
+if __name__ == "__main__":  # first, so that --help need not wait for the imports
+    from training.commands import run_as_module
+
+    run_as_module("language-model")
+
+
+if __name__ == "__main__":
+    from training.commands import run_as_module
+
+    run_as_module("language-model")
+
 import argparse
 import gzip
 import json
@@ -197,13 +208,3 @@ def main(options: argparse.Namespace) -> None:
         options.output.mkdir(parents=True, exist_ok=True)
     commands = {"ngram": _ngram, "recurrent": _recurrent, "convert": _convert, "perplexity": _perplexity}
     commands[options.action](options)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
-
-
-if __name__ == "__main__":
-    from training.commands import run_as_module
-
-    run_as_module("language-model")

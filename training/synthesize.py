@@ -15,6 +15,11 @@ it has spoken as much slower or faster. Texts and settings are a function of the
 Piper and Kokoro is not.
 """
 
+if __name__ == "__main__":  # first, so that --help need not wait for the imports
+    from training.commands import run_as_module
+
+    run_as_module("synthesize")
+
 import argparse
 import heapq
 import json
@@ -198,9 +203,3 @@ def _speak(job: tuple[str, int, Path]) -> float:
     samples = soxr.resample(samples, _voice.rate * pitch, SAMPLE_RATE)
     soundfile.write(path, samples, SAMPLE_RATE, format="OGG", subtype="OPUS", compression_level=OPUS_LEVEL)
     return round(len(samples) / SAMPLE_RATE, 3)
-
-
-if __name__ == "__main__":
-    from training.commands import run_as_module
-
-    run_as_module("synthesize")

@@ -5,6 +5,11 @@ The run folder holds what is needed to know and to repeat it: config.yaml (resol
 metrics.jsonl, tensorboard/, checkpoint.safetensors, and at the end bundle/.
 """
 
+if __name__ == "__main__":  # first, so that --help need not wait for the imports
+    from training.commands import run_as_module
+
+    run_as_module("train")
+
 import argparse
 import importlib.metadata
 import json
@@ -312,9 +317,3 @@ class FrozenEncoders(keras.Model):
 
 def _bar(what: str):
     return lambda items: track(items, what, console=Console(stderr=True), disable=not sys.stderr.isatty())
-
-
-if __name__ == "__main__":
-    from training.commands import run_as_module
-
-    run_as_module("train")

@@ -8,6 +8,11 @@ weights are moved one by one for as long as fewer words are wrong, the narrowest
 to nothing, and the weights of the recurrent model are sought on the N-best texts.
 """
 
+if __name__ == "__main__":  # first, so that --help need not wait for the imports
+    from training.commands import run_as_module
+
+    run_as_module("tune-decoder")
+
 import argparse
 import json
 import math
@@ -220,9 +225,3 @@ def main(options: argparse.Namespace) -> None:
     sets = {path.stem: hear(engine, progress(path.stem)(read_manifest(path))) for path in options.manifests}
     settings = tune_bundle(bundle, sets)
     print(json.dumps(settings, indent=2))
-
-
-if __name__ == "__main__":
-    from training.commands import run_as_module
-
-    run_as_module("tune-decoder")
