@@ -9,6 +9,7 @@ import difflib
 import itertools
 import logging
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -135,7 +136,8 @@ def execute(parser: Parser, arguments: Sequence[str] | None = None) -> int:
         if options.debug:
             traceback.print_exception(error)
         missing = f"{options.parser.prog} needs {error.name}, which is not installed"
-        print(f"error: {missing}: pip install 'hark[train]'", file=sys.stderr)
+        # Not "pip install hark[train]", since the package of that name on PyPI is somebody else's.
+        print(f"error: {missing}: pip install '.[train]' in Hark's folder", file=sys.stderr)
         return WRONG_CALL
     except (ValueError, OSError, FloatingPointError) as error:
         tell(error, options.debug)
@@ -354,18 +356,21 @@ class _ProgressBar:
 
     @contextmanager
     def shown(self, file: str) -> Iterator[None]:
-        """The bar stands while the block runs, and is gone when results are printed."""
+        """The bar is there while the block runs, and is gone when results are printed."""
         if not sys.stderr.isatty():
             yield
             return
-        from rich.console import Console
-        from rich.markup import escape
-        from rich.progress import Progress
+        from tqdm import tqdm
+        from tqdm.contrib.logging import logging_redirect_tqdm
 
-        # Redirected by rich, what is printed meanwhile would go to standard error.
-        with Progress(console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
-            task = bar.add_task(escape(file), total=None)
-            self._draw = lambda done, total: bar.update(task, completed=done, total=total)
+        columns = shutil.get_terminal_size().columns
+        with tqdm(desc=file, unit=" s", leave=False, ncols=columns) as bar, logging_redirect_tqdm():
+
+            def draw(done_seconds: float, total_seconds: float | None) -> None:
+                bar.total = total_seconds
+                bar.update(done_seconds - bar.n)
+
+            self._draw = draw
             yield
         self._draw = None
 

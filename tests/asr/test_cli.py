@@ -264,7 +264,7 @@ def test_help_loads_nothing_heavy():
         "numba",
         "scipy",
         "onnxruntime",
-        "rich",
+        "tqdm",
     }
 
 
@@ -292,4 +292,4 @@ def test_the_shipped_model_runs_without_tensorflow(folder):
     assert ended.returncode == 0
     loaded = {line.split("|")[-1].strip().split(".")[0] for line in ended.stderr.splitlines()}
     assert "onnxruntime" in loaded
-    assert not loaded & {"tensorflow", "keras", "jax", "gradio", "librosa", "rich"}
+    assert not loaded & {"tensorflow", "keras", "jax", "gradio", "librosa", "rich", "tqdm"}
