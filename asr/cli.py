@@ -9,7 +9,6 @@ import difflib
 import itertools
 import logging
 import os
-import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -363,8 +362,7 @@ class _ProgressBar:
         from tqdm import tqdm
         from tqdm.contrib.logging import logging_redirect_tqdm
 
-        columns = shutil.get_terminal_size().columns
-        with tqdm(desc=file, unit=" s", leave=False, ncols=columns) as bar, logging_redirect_tqdm():
+        with tqdm(desc=file, unit=" s", leave=False) as bar, logging_redirect_tqdm():
 
             def draw(done_seconds: float, total_seconds: float | None) -> None:
                 bar.total = total_seconds

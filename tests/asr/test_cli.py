@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -270,6 +271,7 @@ def test_help_loads_nothing_heavy():
 
 def test_progress_shows_on_a_terminal_and_never_in_the_results(folder):
     terminal, stderr = os.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))
     ended = subprocess.run(
         [sys.executable, "-c", COMMAND_OF_TONES, "transcribe", "hello.wav"],
         stdout=subprocess.PIPE,
