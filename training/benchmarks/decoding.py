@@ -89,7 +89,7 @@ def _compare(manifests: Sequence[Path], bundle: Bundle) -> None:
 def _decoders(bundle: Bundle) -> Iterator[tuple[str, Callable[[np.ndarray], str]]]:
     """Names, and functions from log-probs to text."""
     tuned = BeamDecoder.from_bundle(bundle)
-    beam = tuned.pruning.beam
+    beam = tuned.beam
     phrases = _phrases(tuned.language_model)
     with_phrases = BeamDecoder.from_bundle(bundle, phrases)
     without = BeamDecoder(bundle.units, beam=beam)
