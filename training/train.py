@@ -260,7 +260,7 @@ def teach(run: Run, model: CTCModel, units: Units, audio: Ragged) -> Ragged:
 
     def probabilities():
         for i in _bar("asking the teacher")(range(len(audio))):
-            yield np.exp(engine.log_probs([to_float(audio[i])])[0]).astype("float16")
+            yield np.exp(engine.log_probs(to_float(audio[i]))).astype("float16")
 
     key = fingerprint([weights_digest(weights_path(teacher.directory)), audio.key])
     return Ragged.create(run.output / "cache" / "teacher", key, probabilities())

@@ -39,10 +39,7 @@ def _speak(text: str) -> np.ndarray:
 class ToneEngine:
     """Hears the tones of `_speak`: probability 0.9 for the loudest, or for the blank where there is none."""
 
-    def log_probs(self, batch: list[np.ndarray]) -> list[np.ndarray]:
-        return [self._log_probs(samples) for samples in batch]
-
-    def _log_probs(self, samples: np.ndarray) -> np.ndarray:
+    def log_probs(self, samples: np.ndarray) -> np.ndarray:
         steps = np.pad(samples, (0, -len(samples) % STEP)).reshape(-1, STEP)
         spectrum = np.abs(np.fft.rfft(steps * np.hanning(STEP), axis=1))
         tones = FIRST_TONE + TONE_SPACING * np.arange(UNITS.size)

@@ -56,10 +56,10 @@ def test_same_log_probs_as_keras(tmp_path, scale, encoders):
     trained = bundle(tmp_path / "model", encoders, scale)
     path = exporting.export(trained)
     by_graph, by_keras = (Engine.load(trained, backend=backend) for backend in ("onnx", "keras"))
-    for batch in (sounds(), sounds()[1:2]):
-        for ours, expected in zip(by_graph.log_probs(batch), by_keras.log_probs(batch), strict=True):
-            assert ours.shape == expected.shape
-            np.testing.assert_allclose(ours, expected, atol=1e-3)
+    for samples in sounds():
+        ours, expected = by_graph.log_probs(samples), by_keras.log_probs(samples)
+        assert ours.shape == expected.shape
+        np.testing.assert_allclose(ours, expected, atol=1e-3)
     # Every weight of a size that matters is read from the file, none is in the graph a second time.
     graph = onnx.load(path, load_external_data=False).graph
     referred = [t for t in graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
