@@ -10,10 +10,10 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from asr.bundle import Bundle, BundleError, save_bundle, variable_name, weights_path
 from asr.engine import GRAPH, Engine
 from asr.model import CTCModel
-from asr.text import Units
+from asr.tokenizer import Tokenizer
 from training import export as exporting
 
-UNITS = Units.characters()
+UNITS = Tokenizer.characters()
 WHISPER_LIKE = [
     {"type": "transformer", "width": 32, "layers": 1, "heads": 2, "final_norm": False},
     {"type": "transformer", "width": 32, "layers": 1, "heads": 2, "subsampling": 1, "stem": False},

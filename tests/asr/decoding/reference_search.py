@@ -68,7 +68,7 @@ def _step(beam: dict[tuple[int, ...], Prefix], row: np.ndarray, decoder: BeamDec
                 continue
             longer = (*units, unit)
             if longer not in candidates:
-                text = _extend(prefix.text, decoder.units.symbols[unit], decoder)
+                text = _extend(prefix.text, decoder.tokenizer.symbols[unit], decoder)
                 candidates[longer] = Prefix(text, _score(text, decoder))
             candidates[longer].unit = log_add(candidates[longer].unit, path)
     ranked = sorted(candidates.items(), key=lambda one: -one[1].score)[: decoder.beam]
