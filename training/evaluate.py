@@ -16,10 +16,10 @@ from typing import Any
 
 from asr.audio import AudioError
 from asr.recognizer import DECODERS, Recognizer
+from training.environment import environment
 from training.scoring.console import progress, summary
 from training.scoring.degradation import add_condition_options, check_conditions, noise_files_of
 from training.scoring.normalizers import DEFAULT, DESCRIPTIONS
-from training.scoring.provenance import provenance
 from training.scoring.recognisers import run
 from training.scoring.report import write_report
 from training.scoring.results import ALWAYS_GROUPED, Output, score
@@ -77,7 +77,8 @@ def evaluate(options: argparse.Namespace, argv: Sequence[str]) -> int:
         print(f"evaluate: not scored: {reason}", file=sys.stderr)
     if options.output:
         measured = {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "speed": gathered.speed}
-        write_report(options.output, scores, provenance("training.evaluate", argv), measured)
+        command = ["python", "-m", "training.evaluate", *argv]
+        write_report(options.output, scores, environment(command), measured)
         print(f"evaluate: wrote {options.output / 'report.html'}", file=sys.stderr)
     return 1 if gathered.unreadable else 0
 

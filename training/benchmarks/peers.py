@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from training.environment import environment
 from training.scoring.console import progress
 from training.scoring.degradation import add_condition_options, check_conditions, noise_files_of
 from training.scoring.normalizers import DEFAULT, DESCRIPTIONS
-from training.scoring.provenance import provenance
 from training.scoring.recognisers import RecogniserError, run
 from training.scoring.report import interval_text, p_text, percent, tally, write_report
 from training.scoring.results import Output, score
@@ -87,7 +87,8 @@ def _compare(options: argparse.Namespace, argv: Sequence[str]) -> int:
         print(f"peers: not scored: {reason}", file=sys.stderr)
     if options.output:
         measured = {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "speed": speed}
-        write_report(options.output, scores, provenance("training.benchmark", ["peers", *argv]), measured)
+        command = ["python", "-m", "training.benchmark", "peers", *argv]
+        write_report(options.output, scores, environment(command), measured)
     return 1 if failed or unreadable else 0
 
 
