@@ -4,8 +4,6 @@ import importlib
 import sys
 
 BENCHMARKS = {
-    "ctc": "the CTC loss beside Keras' and PyTorch's",
-    "decoding": "beam search beside other decoders",
     "hotwords": "what hot words find, and what they cost elsewhere",
     "peers": "word error rate and speed beside other recognisers",
 }
