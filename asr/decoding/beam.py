@@ -26,10 +26,6 @@ LANGUAGE_MODEL_NAME = "lm/ngram.bin"
 RECURRENT_MODEL_NAME = "lm/recurrent.safetensors"
 SETTINGS_NAME = "lm/config.json"
 
-# Steps × states of the fast alignment, a byte each: two minutes of speech. For longer ones `align` is
-# bounded.
-MAX_CELLS = 1 << 24
-
 # What training.tune_decoder writes into a bundle; the settings where it has not.
 TUNED = ("alpha", "beta", "unknown_penalty", "beam")
 TUNED_RESCORING = ("alpha", "share")
@@ -137,7 +133,7 @@ class BeamDecoder:
         if len(log_probs) and not np.isfinite(log_probs.max(axis=1)).all():
             raise ValueError("the log-probs of a step are infinite: the model or its input is broken")
         return [
-            Hypothesis(units=ids, steps=_steps(log_probs, ids), score=score, text=text)
+            Hypothesis(units=ids, steps=align(log_probs, ids).steps, score=score, text=text)
             for score, ids, text in self._best(log_probs, n_best)
         ]
 
@@ -196,12 +192,6 @@ class BeamDecoder:
             if self.language_model.knows(letters, finished)
             else self.unknown_penalty * len(letters.encode())
         )
-
-
-def _steps(log_probs: np.ndarray, ids: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
-    if len(log_probs) * (2 * len(ids) + 1) > MAX_CELLS:
-        return align(log_probs, ids).steps
-    return tuple(map(tuple, prefix_search.unit_steps(log_probs, np.array(ids, np.int64)).tolist()))
 
 
 def _nothing() -> NgramModel:

@@ -14,11 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from asr.bundle import Bundle
-from asr.decoding.alignment import align
 from asr.decoding.arpa import read_arpa
 from asr.decoding.beam import BeamDecoder
 from asr.decoding.ngram import LanguageModelError
-from asr.decoding.prefix_search import unit_steps
 from asr.decoding.words import words_of
 from tests.asr.decoding import reference_search
 from tests.asr.decoding.certainties import tokenizer_of
@@ -116,16 +114,6 @@ def test_steps_and_words_of_a_hypothesis():
     assert hypothesis.steps == ((1, 2), (5, 5), (6, 7), (9, 9))
     words = words_of(hypothesis, log_probs, UNITS, step_seconds=0.5)
     assert [(word.text, word.start, word.end) for word in words] == [("ab", 0.5, 3.0), ("c", 4.5, 5.0)]
-
-
-@given(data=st.data())
-def test_the_fast_alignment_is_the_plain_one(data):
-    ids = data.draw(st.lists(st.integers(1, 4), max_size=6), label="ids")
-    least = len(ids) + sum(a == b for a, b in itertools.pairwise(ids))
-    shape = st.tuples(st.integers(least, least + 6), st.just(UNITS.size))
-    log_probs = data.draw(arrays(np.float32, shape, elements=st.floats(-9, 0, width=32)), label="log_probs")
-    fast = unit_steps(log_probs, np.array(ids, np.int64))
-    assert tuple(map(tuple, fast.tolist())) == align(log_probs, ids).steps
 
 
 matrices = arrays(np.float32, st.tuples(st.integers(0, 4), st.just(4)), elements=st.floats(-6, 0, width=32))
