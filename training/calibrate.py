@@ -58,7 +58,7 @@ def judged_words(
     evidence: dict[str, list[np.ndarray]] = {name: [] for name in decoders}
     for entry in progress("hearing")(entries):
         samples = load_audio(entry.audio, entry.offset_seconds, entry.duration_seconds)
-        log_probs = engine.log_probs([samples])[0]
+        log_probs = engine.log_probs(samples)
         for name, decode in decoders.items():
             hypothesis = decode(log_probs)
             texts[name].append(hypothesis.text)

@@ -74,7 +74,7 @@ def hear(engine: Engine, tokenizer: Tokenizer, entries: Iterable[Entry]) -> list
     heard = []
     for entry in entries:
         samples = load_audio(entry.audio, entry.offset_seconds, entry.duration_seconds)
-        parts = [engine.log_probs([utterance.samples])[0] for utterance in cut_utterances([samples])]
+        parts = [engine.log_probs(utterance.samples) for utterance in cut_utterances([samples])]
         heard.append(Heard(tokenizer.normalize(entry.text), parts))
     return heard
 

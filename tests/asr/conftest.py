@@ -21,10 +21,7 @@ TONES_HZ = {symbol: FIRST_TONE + TONE_SPACING * id for id, symbol in enumerate(U
 class ToneEngine:
     """Recognises the tones of `voice.speak`: probability 0.9 for the loudest, or else for the blank."""
 
-    def log_probs(self, batch: list[np.ndarray]) -> list[np.ndarray]:
-        return [self._log_probs(samples) for samples in batch]
-
-    def _log_probs(self, samples: np.ndarray) -> np.ndarray:
+    def log_probs(self, samples: np.ndarray) -> np.ndarray:
         steps = np.pad(samples, (0, -len(samples) % STEP)).reshape(-1, STEP)
         spectrum = np.abs(np.fft.rfft(steps * np.hanning(STEP), axis=1))
         tones = FIRST_TONE + TONE_SPACING * np.arange(UNITS.size)
