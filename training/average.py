@@ -4,14 +4,17 @@ Between a model and the same one trained on, some mixture often errs less than e
 "Robust fine-tuning of zero-shot models"). Which share is best has to be measured on dev sets.
 """
 
+if __name__ == "__main__":  # first, so that --help need not wait for the imports
+    from training.commands import run_as_module
+
+    run_as_module("average")
+
 import argparse
-import json
-import sys
 from pathlib import Path
 
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file
 
-from asr.bundle import Bundle, BundleError, weights_path
+from asr.bundle import Bundle, BundleError, weights_path, write_bundle
 
 
 def average(first: Bundle, second: Bundle, share: float, output: Path) -> Path:
@@ -28,38 +31,20 @@ def average(first: Bundle, second: Bundle, share: float, output: Path) -> Path:
         )
         for name in ours
     }
-    output.mkdir(parents=True, exist_ok=True)
     # Confidence and error rates were measured on another model.
     config = {key: value for key, value in second.config.items() if key not in ("confidence", "wer")}
-    (output / "model.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    second.units.save(output / "units.txt")
-    weights_path(output).write_bytes(save(mixed))
-    return output
+    return write_bundle(output, config, second.tokenizer, mixed)
 
 
 def _kind(bundle: Bundle):
     """Equal for models that differ only in their weights and in the dropout they were trained with."""
     model = bundle.build_model()  # whose parts know what a description left to the defaults
     encoders = [encoder.get_config() | {"dropout": None} for encoder in model.encoders]
-    return bundle.units, model.features.get_config(), encoders
+    return bundle.tokenizer, model.features.get_config(), encoders
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m training.average", description=__doc__.split("\n")[0])
-    parser.add_argument("first", help="name or folder of a bundle")
-    parser.add_argument("second", help="another of the same kind")
-    parser.add_argument("--share", type=float, default=0.5, help="of the second, from 0 to 1 (0.5)")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the new bundle")
-    options = parser.parse_args(arguments)
+def main(options: argparse.Namespace) -> None:
+    """`hark average`."""
     if not 0 <= options.share <= 1:
-        parser.error(f"--share {options.share:g} is not between 0 and 1")
-    try:
-        average(Bundle.load(options.first), Bundle.load(options.second), options.share, options.output)
-    except BundleError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        raise ValueError(f"--share {options.share:g} is not between 0 and 1")
+    average(Bundle.load(options.first), Bundle.load(options.second), options.share, options.output)

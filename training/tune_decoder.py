@@ -8,6 +8,11 @@ weights are moved one by one for as long as fewer words are wrong, the narrowest
 to nothing, and the weights of the recurrent model are sought on the N-best texts.
 """
 
+if __name__ == "__main__":  # first, so that --help need not wait for the imports
+    from training.commands import run_as_module
+
+    run_as_module("tune-decoder")
+
 import argparse
 import json
 import math
@@ -28,7 +33,7 @@ from asr.decoding.recurrent_lm import RecurrentModel
 from asr.decoding.rescoring import Rescorer
 from asr.engine import Engine
 from asr.segmentation import cut_utterances
-from asr.text import normalize
+from asr.tokenizer import Tokenizer
 from training.language_model import MODEL_NAME, RECURRENT_NAME
 from training.manifest import Entry, read_manifest
 from training.scoring.alignment import HITS, align
@@ -64,13 +69,13 @@ class Heard(NamedTuple):
     log_probs: list[np.ndarray]
 
 
-def hear(engine: Engine, entries: Iterable[Entry]) -> list[Heard]:
+def hear(engine: Engine, tokenizer: Tokenizer, entries: Iterable[Entry]) -> list[Heard]:
     """Log-probs as the recogniser would decode them. Raises AudioError for sound that cannot be read."""
     heard = []
     for entry in entries:
         samples = load_audio(entry.audio, entry.offset_seconds, entry.duration_seconds)
-        parts = [engine.log_probs([utterance.samples])[0] for utterance in cut_utterances([samples])]
-        heard.append(Heard(normalize(entry.text), parts))
+        parts = [engine.log_probs(utterance.samples) for utterance in cut_utterances([samples])]
+        heard.append(Heard(tokenizer.normalize(entry.text), parts))
     return heard
 
 
@@ -133,7 +138,7 @@ def tune_bundle(bundle: Bundle, sets: Mapping[str, Sequence[Heard]]) -> dict[str
     everything = [one for heard in sets.values() for one in heard]
 
     def texts(heard: Sequence[Heard], **settings: float) -> list[str]:
-        decoder = BeamDecoder(bundle.units, model, **settings)
+        decoder = BeamDecoder(bundle.tokenizer, model, **settings)
         return transcribe(lambda log_probs: decoder.decode(log_probs)[0].text, heard)
 
     def errors_of(weights: dict[str, float]) -> int:
@@ -147,12 +152,12 @@ def tune_bundle(bundle: Bundle, sets: Mapping[str, Sequence[Heard]]) -> dict[str
     if (bundle.directory / RECURRENT_MODEL_NAME).exists():
         recurrent = RecurrentModel.load(bundle.directory / RECURRENT_MODEL_NAME)
         settings["rescoring"] = tune_rescoring(
-            BeamDecoder(bundle.units, model, **settings), recurrent, everything
+            BeamDecoder(bundle.tokenizer, model, **settings), recurrent, everything
         )
     _write_settings(bundle, settings)
     tuned = BeamDecoder.from_bundle(bundle)  # read back: what is measured is what a user gets
     decoders = {
-        "greedy": lambda log_probs: greedy_decode(log_probs, bundle.units).text,
+        "greedy": lambda log_probs: greedy_decode(log_probs, bundle.tokenizer).text,
         "beam": lambda log_probs: tuned.decode(log_probs)[0].text,
     }
     settings["wer_percent"] = {
@@ -211,32 +216,15 @@ def install(folder: Path, bundle: Bundle) -> None:
         shutil.copyfile(folder / RECURRENT_NAME, recurrent)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0, or 2 where something cannot be read or used."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.tune_decoder",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("manifests", nargs="+", type=Path, help="speech to tune on, no part of any training")
-    parser.add_argument("--model", required=True, help="name or folder of a bundle")
-    parser.add_argument("--lm", type=Path, help=f"folder with {MODEL_NAME}, perhaps {RECURRENT_NAME}")
-    options = parser.parse_args(argv)
-    try:
-        bundle = Bundle.load(options.model)
-        if options.lm:
-            install(options.lm, bundle)
-        engine = Engine.load(bundle)
-        sets = {
-            path.stem: hear(engine, progress(path.stem)(read_manifest(path))) for path in options.manifests
-        }
-        settings = tune_bundle(bundle, sets)
-    except (ValueError, OSError) as error:
-        print(f"tune_decoder: {error}", file=sys.stderr)
-        return 2
+def main(options: argparse.Namespace) -> None:
+    """`hark tune-decoder`."""
+    bundle = Bundle.load(options.model)
+    if options.lm:
+        install(options.lm, bundle)
+    engine = Engine.load(bundle)
+    sets = {
+        path.stem: hear(engine, bundle.tokenizer, progress(path.stem)(read_manifest(path)))
+        for path in options.manifests
+    }
+    settings = tune_bundle(bundle, sets)
     print(json.dumps(settings, indent=2))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

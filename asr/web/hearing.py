@@ -51,7 +51,7 @@ class Hearing:
         """What was heard so far; its duration is what was listened to."""
         return Transcript(
             tuple(sorted(self._segments, key=lambda segment: segment.start)),
-            self._bundle.config["language"],
+            self._bundle.tokenizer.language,
             self.done_seconds,
             self._bundle.name,
             tuple(self._warnings),

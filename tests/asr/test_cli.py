@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import soundfile
 from asr.bundle import MODELS
 from asr.cli import main
 from asr.recognizer import Recognizer
-from asr.text import Units
+from asr.tokenizer import Tokenizer
 
 RATE = 16_000
 ROOT = Path(__file__).parents[2]
@@ -182,15 +183,14 @@ def test_models(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("asr.bundle.MODELS", tmp_path)
     (tmp_path / "small").mkdir()
     description = {
-        "format_version": 1,
+        "format_version": 2,
         "features": {},
         "encoders": [],
         "step_seconds": 0.04,
-        "language": "en",
     }
     description["wer"] = {"dev-read": 31.25, "dev-other": 50}
     (tmp_path / "small" / "model.json").write_text(json.dumps(description))
-    Units.characters().save(tmp_path / "small" / "units.txt")
+    Tokenizer.characters().save(tmp_path / "small" / "tokenizer.json")
     (tmp_path / "small" / "weights.safetensors").write_bytes(bytes(2_000_000))
     assert main(["models"]) == 0
     assert capsys.readouterr() == ("small\t2.0 MB\ten\tWER dev-read 31.2 %, dev-other 50.0 %\n", "")
@@ -264,12 +264,13 @@ def test_help_loads_nothing_heavy():
         "numba",
         "scipy",
         "onnxruntime",
-        "rich",
+        "tqdm",
     }
 
 
 def test_progress_shows_on_a_terminal_and_never_in_the_results(folder):
     terminal, stderr = os.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))
     ended = subprocess.run(
         [sys.executable, "-c", COMMAND_OF_TONES, "transcribe", "hello.wav"],
         stdout=subprocess.PIPE,
@@ -292,4 +293,4 @@ def test_the_shipped_model_runs_without_tensorflow(folder):
     assert ended.returncode == 0
     loaded = {line.split("|")[-1].strip().split(".")[0] for line in ended.stderr.splitlines()}
     assert "onnxruntime" in loaded
-    assert not loaded & {"tensorflow", "keras", "jax", "gradio", "librosa", "rich"}
+    assert not loaded & {"tensorflow", "keras", "jax", "gradio", "librosa", "rich", "tqdm"}
