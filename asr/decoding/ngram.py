@@ -256,10 +256,10 @@ class NgramModel:
         return float(ngram_log_prob(self.tables, np.array(kept, dtype=np.int64), word))
 
     @cached_property
-    def mass(self) -> np.ndarray:
-        """float64 [vocabulary + 1]: `mass[b] - mass[a]` is the unigram probability of the words a to b - 1.
+    def cumulative_probability(self) -> np.ndarray:
+        """float64 [vocabulary + 1]: entry b less entry a is the unigram probability of the words a to b - 1.
 
-        `<s>`, `</s>` and `<unk>` count as nothing: they are spelt by no letters.
+        Without `<s>`, `</s>` and `<unk>`, which no letters spell.
         """
         probabilities = np.exp(self.tables.unigram_log_probs.astype(np.float64))
         probabilities[[self.tables.begin_id, self.tables.end_id, self.tables.unknown_id]] = 0.0
