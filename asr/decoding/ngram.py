@@ -195,8 +195,8 @@ class NgramModel:
     def save(self, path: Path | str) -> None:
         """Writes the compact file: probabilities of order 2 and above in 8 bits, a codebook an order.
 
-        Quantisation is by equal population (Federico & Bertoldi 2006): each value of a codebook is the mean of
-        as many probabilities.
+        Quantisation is by equal population (Federico & Bertoldi 2006): each value is the mean of as many
+        probabilities as any other.
         """
         tables = self.quantised().tables
         arrays = {name: value for name, value in tables._asdict().items() if isinstance(value, np.ndarray)}
