@@ -198,11 +198,11 @@ class Recognizer:
         self, heard: Sequence[tuple[float, np.ndarray]], text: str, unit_ids: list[int]
     ) -> list[Segment]:
         """The segments of a known text. `heard`: each utterance's start in seconds and log-probs."""
-        from asr.decoding.alignment import align
+        from asr.decoding.alignment import forced_align
 
         # Nobody knows which words are in which utterance, so all are aligned in one go, on steps.
         log_probs = np.concatenate([log_probs for _, log_probs in heard])
-        step_words = iter(self._words(align(log_probs, unit_ids), log_probs, 1, "greedy"))
+        step_words = iter(self._words(forced_align(log_probs, unit_ids), log_probs, 1, "greedy"))
 
         step_seconds = self.bundle.step_seconds
         step_starts = np.concatenate(

@@ -1,4 +1,4 @@
-"""What a recogniser heard, as data; every output format is a view of it."""
+"""The transcript of a recording as dataclasses, and its output formats."""
 
 import itertools
 import json
@@ -13,7 +13,7 @@ FORMATS = ("txt", "srt", "vtt", "tsv", "json")
 MAX_LINE_CHARACTERS = 42
 MAX_CUE_SECONDS = 7.0
 MIN_CUE_SECONDS = 5 / 6
-# A speaker's pause that viewers notice: the text after it must not show before it is said.
+# After a pause this long a new cue begins, so that its text is not shown before it is spoken.
 CUE_PAUSE_SECONDS = 1.0
 
 
@@ -29,11 +29,11 @@ class Word:
 
 @dataclass(frozen=True)
 class Segment:
-    """What was said between two pauses; times are in seconds.
+    """The speech between two pauses; times are in seconds.
 
     Attributes:
-      text: its words with single spaces.
-      alternatives: other texts that it may have been, the next best first, where they were asked for.
+      text: its words, joined by single spaces.
+      alternatives: other hypotheses, best first, if requested.
     """
 
     start: float
@@ -49,9 +49,9 @@ class Transcript:
 
     Attributes:
       segments: in order of time.
-      language: as the model's bundle states it ("en").
+      language: of the model ("en").
       duration: of the recording, in seconds.
-      model: name of the model that heard it.
+      model: name of the model.
     """
 
     segments: tuple[Segment, ...]
@@ -61,7 +61,7 @@ class Transcript:
 
     @property
     def text(self) -> str:
-        """All words, on one line."""
+        """All segments on one line."""
         return " ".join(segment.text for segment in self.segments)
 
     @property
@@ -70,11 +70,11 @@ class Transcript:
         return tuple(word for segment in self.segments for word in segment.words)
 
     def cues(self) -> list[tuple[int, int, str]]:
-        """The text as subtitles: start and end in milliseconds, and one or two lines of readable length."""
+        """Subtitles: start and end in milliseconds, and a text of one or two lines of readable length."""
         return list(_cues(self.segments))
 
     def to_txt(self) -> str:
-        """One line a segment."""
+        """One line per segment."""
         return "".join(f"{segment.text}\n" for segment in self.segments)
 
     def to_srt(self) -> str:
@@ -93,7 +93,7 @@ class Transcript:
         return "WEBVTT\n" + "".join(cues)
 
     def to_tsv(self) -> str:
-        """One line a segment: start and end in integer milliseconds, text. The columns are Whisper's."""
+        """One line per segment, with Whisper's columns: start and end in integer milliseconds, text."""
         rows = (
             f"{_milliseconds(segment.start)}\t{_milliseconds(segment.end)}\t{segment.text}\n"
             for segment in self.segments
@@ -101,8 +101,8 @@ class Transcript:
         return "start\tend\ttext\n" + "".join(rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields of OpenAI's `verbose_json`, plus `model`, the `confidence` of each word, and the
-        `alternatives` of segments that have some.
+        """The fields of OpenAI's `verbose_json`, plus `model`, `confidence` of words, and `alternatives` of
+        segments that have some.
         """
         return {
             "task": "transcribe",
@@ -149,7 +149,7 @@ class Transcript:
         return views[format]()
 
     def save(self, path: Path | str) -> None:
-        """Writes the format that the path's suffix names. Raises ValueError if it is none of `FORMATS`."""
+        """Writes the format of the path's suffix. Raises ValueError if it is not one of `FORMATS`."""
         path = Path(path)
         text = self.render(path.suffix.removeprefix(".").lower())
         path.write_text(text, encoding="utf-8", newline="\n")
@@ -160,7 +160,7 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _clock(milliseconds: int, decimal_sign: str) -> str:
-    # Whole milliseconds are carried up, so 59.9996 s is 00:01:00.000 and never 00:00:60.000.
+    # Split whole milliseconds: 59.9996 s must become 00:01:00.000, not 00:00:60.000.
     minutes, milliseconds = divmod(milliseconds, 60_000)
     hours, minutes = divmod(minutes, 60)
     seconds, milliseconds = divmod(milliseconds, 1000)
@@ -172,10 +172,10 @@ def _escape_vtt(text: str) -> str:
 
 
 def _cues(segments: Sequence[Segment]) -> Iterator[tuple[int, int, str]]:
-    """Subtitles in order: start and end in milliseconds, and a text of one or two lines.
+    """Start and end in milliseconds and text of each subtitle.
 
-    Cues never overlap, none is empty or (one long word apart) too long, and one that would only flash stays
-    for `MIN_CUE_SECONDS` if the next leaves it the time.
+    Cues are not empty and do not overlap. Only a single long word may exceed the limits. Each cue lasts at least
+    `MIN_CUE_SECONDS` unless the next one starts earlier.
     """
     groups = [words for segment in segments for words in _split(segment.words)]
     starts = [_milliseconds(words[0].start) for words in groups]
@@ -190,7 +190,7 @@ def _cues(segments: Sequence[Segment]) -> Iterator[tuple[int, int, str]]:
 
 
 def _split(words: Sequence[Word]) -> Iterator[Sequence[Word]]:
-    """Runs of words that each fit one cue, split where the speaker paused or else near the middle."""
+    """Splits words into cues that fit, at pauses or else near the middle."""
     pending = [words] if words else []
     while pending:
         words = pending.pop()
@@ -198,7 +198,7 @@ def _split(words: Sequence[Word]) -> Iterator[Sequence[Word]]:
         if len(words) == 1 or (_fits(words) and max(pauses) < CUE_PAUSE_SECONDS):
             yield words
             continue
-        # A pause of x seconds wins over a split that is nearer to the middle by the share x of the words.
+        # Trades pauses for balance: 1 s of pause outweighs being off the middle by all of the words.
         preference = [
             pause - abs(count / len(words) - 0.5) if pause < CUE_PAUSE_SECONDS else pause
             for count, pause in enumerate(pauses, start=1)
@@ -216,7 +216,7 @@ def _fits(words: Sequence[Word]) -> bool:
 
 
 def _lines(words: Sequence[Word]) -> list[str]:
-    """The words on one line, or on two that are as equal as they can be."""
+    """The words on one line, or on two lines of similar length."""
     texts = [word.text for word in words]
     line = " ".join(texts)
     if len(line) <= MAX_LINE_CHARACTERS or len(texts) == 1:

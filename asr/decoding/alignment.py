@@ -1,4 +1,4 @@
-"""Viterbi forced alignment: where in the sound each unit of a known text was said."""
+"""Viterbi forced alignment: the steps of each unit of a known text."""
 
 from collections.abc import Sequence
 
@@ -7,39 +7,39 @@ import numpy as np
 from asr.decoding import Hypothesis, check_log_probs
 from asr.text import BLANK_ID
 
-# Steps × states; some two hours of speech at 25 steps and 15 characters a second.
-MAX_CELLS = 40_000_000_000
+# Steps × states; about two hours of speech at 25 steps and 15 characters per second.
+MAX_ALIGNMENT_CELLS = 40_000_000_000
 
-# Scores are kept once in so many steps, and the moves between two of those found again on the way back.
+# Scores are stored every so many steps; the moves in between are recomputed during backtracking.
 _CHECKPOINT_STEPS = 1024
 
 
-def align(log_probs: np.ndarray, unit_ids: Sequence[int]) -> Hypothesis:
-    """The most probable CTC path that spells the units (the lattice of Graves et al. 2006, with the maximum).
+def forced_align(log_probs: np.ndarray, unit_ids: Sequence[int]) -> Hypothesis:
+    """The most probable CTC path for the units (Viterbi on the lattice of Graves et al. 2006).
 
-    States are the units with a blank before, between and after them. At each step a path stays or moves on by
-    one state, or by two to leave out the blank between different units; it begins in one of the first two
-    states and ends in one of the last two.
+    States are the units with a blank before, between and after them. At each step a path stays, moves on by
+    one state, or by two to skip the blank between different units. It begins in one of the first two states
+    and ends in one of the last two.
 
-    The result is exact. Time is O(steps × units), all states of a step at once; memory is one row of states
-    every 1,024 steps. An hour of speech (90,000 steps, 54,000 units) takes half a minute and 100 MB.
+    The result is exact. Time is O(steps × units), vectorised over states; memory is one row of states per
+    1,024 steps. An hour of speech (90,000 steps, 54,000 units) takes half a minute and 100 MB.
 
     Args:
       log_probs: [steps, units], natural logarithms.
-      unit_ids: what was said, without blanks; may be empty.
+      unit_ids: of the text, without blanks; may be empty.
 
     Returns:
-      A hypothesis of the same units; its score is the logarithm of the path's probability.
+      A hypothesis of these units; its score is the log-probability of the path.
 
     Raises:
-      ValueError: NaN; ids that are blank or no units; fewer steps than the units need (equal neighbours need
-        a blank between them); no path of a probability above 0; more than `MAX_CELLS` steps × states.
+      ValueError: NaN; an id that is blank or out of range; fewer steps than the units need (equal neighbours
+        need a blank between them); a text of probability 0; more than `MAX_ALIGNMENT_CELLS` steps × states.
     """
     check_log_probs(log_probs)
     labels = np.asarray(unit_ids, dtype=np.intp)
     steps, size = log_probs.shape
     if len(labels) and (labels.min() <= BLANK_ID or labels.max() >= size):
-        raise ValueError(f"unit ids must lie between {BLANK_ID + 1} and {size - 1}")
+        raise ValueError(f"unit ids must be between {BLANK_ID + 1} and {size - 1}")
     repeats = labels[1:] == labels[:-1]
     needed = len(labels) + int(np.count_nonzero(repeats))
     if steps < needed:
@@ -51,7 +51,7 @@ def align(log_probs: np.ndarray, unit_ids: Sequence[int]) -> Hypothesis:
     states[1::2] = labels
     skip_score = np.full(len(states), -np.inf)
     skip_score[3::2][~repeats] = 0.0
-    if steps * len(states) > MAX_CELLS:
+    if steps * len(states) > MAX_ALIGNMENT_CELLS:
         raise ValueError(
             f"{steps} steps and {len(labels)} units are too many at once: align the recording in parts"
         )
@@ -70,17 +70,17 @@ def align(log_probs: np.ndarray, unit_ids: Sequence[int]) -> Hypothesis:
 
 
 def _best_path(log_probs: np.ndarray, states: np.ndarray, skip_score: np.ndarray) -> tuple[np.ndarray, float]:
-    """The state at each step, [steps], and the path's score.
+    """The state at each step, [steps], and the score of the path.
 
-    `skip_score` [states] is 0 for a state that a move of two may enter, -inf for the others.
+    `skip_score` [states] is 0 where a move of two states may end, -inf elsewhere.
     """
     steps = len(log_probs)
-    # Two states in front that are never entered spare the first states a case of their own.
+    # Two unreachable states in front, so that the first states need no special case.
     scores = np.full(2 + len(states), -np.inf)
     scores[2:4] = log_probs[0, states[:2]]
     checkpoints = [scores.copy()]
     for step in range(1, steps):
-        # Only states that the start reaches and that reach the end; the others are never read again.
+        # Only states that can be reached from the start and can reach the end.
         low = max(0, len(states) - 2 * (steps - step))
         high = min(len(states), 2 * step + 2)
         stay, advance, skip = _moves(scores[low : high + 2], skip_score[low:high])
@@ -98,7 +98,7 @@ def _best_path(log_probs: np.ndarray, states: np.ndarray, skip_score: np.ndarray
     last = steps - 1
     while checkpoints:
         first = (len(checkpoints) - 1) * _CHECKPOINT_STEPS
-        # In these steps the path comes from no further below, so no other states are needed.
+        # Only states from which the path can have come.
         low, high = max(0, state - 2 * (last - first)), state + 1
         scores = checkpoints.pop()[low : high + 2]
         arrived_by = np.empty((last - first, high - low), dtype=np.int8)
@@ -115,8 +115,8 @@ def _best_path(log_probs: np.ndarray, states: np.ndarray, skip_score: np.ndarray
 
 
 def _moves(scores: np.ndarray, skip_score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores [states] of staying in a state, of entering it from the one before, and from two before.
+    """Scores [states] of staying in a state, of entering it from the previous one, and from two before.
 
-    `scores` begins two states before `skip_score` does.
+    `scores` begins two states earlier than `skip_score`.
     """
     return scores[2:], scores[1:-1], scores[:-2] + skip_score

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from asr.decoding import Hypothesis, check_log_probs, compiled_search, prefix_search
-from asr.decoding.alignment import align
+from asr.decoding.alignment import forced_align
 from asr.decoding.hotwords import HotwordScorer, build_automaton, spelled
 from asr.decoding.ngram import BEGIN, END, UNKNOWN, LanguageModelError, NgramLevel, NgramModel
 from asr.decoding.prefix_search import Pruning
@@ -213,7 +213,7 @@ class BeamDecoder:
 
 def _steps(log_probs: np.ndarray, ids: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
     if len(log_probs) * (2 * len(ids) + 1) > MAX_CELLS:
-        return align(log_probs, ids).steps
+        return forced_align(log_probs, ids).steps
     return tuple(map(tuple, compiled_search.unit_steps(log_probs, np.array(ids, np.int64)).tolist()))
 
 

@@ -1,4 +1,4 @@
-"""Conformer encoder: self-attention for what is far apart, convolution for what is near."""
+"""Conformer encoder: self-attention for global context, convolution for local context."""
 
 import keras
 from keras import ops
@@ -9,7 +9,7 @@ from asr.encoders.transformer import SelfAttention, sinusoids
 
 @keras.saving.register_keras_serializable("hark")
 class FeedForward(keras.layers.Layer):
-    """Norm, a wider layer with Swish, and back: one of the two half-step feed-forwards of a Conformer block.
+    """LayerNorm, expansion, Swish, projection: one of the two feed-forward modules of a Conformer block.
 
     Call with x [..., width]; returns the same shape.
     """
@@ -40,9 +40,10 @@ class FeedForward(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("hark")
 class ConvolutionModule(keras.layers.Layer):
-    """Norm, gated linear unit, depthwise convolution over time, norm, Swish, projection (fig. 2).
+    """LayerNorm, GLU, depthwise convolution over time, LayerNorm, Swish, projection (figure 2 of the paper).
 
-    The second norm is LayerNorm where the paper has BatchNorm, whose statistics would see padding.
+    The paper's BatchNorm is a LayerNorm here, since batch statistics would include padding.
+    Raises ValueError for an even kernel.
 
     Call with x [batch, steps, width] and lengths [batch]; returns [batch, steps, width].
     """
@@ -68,7 +69,7 @@ class ConvolutionModule(keras.layers.Layer):
 
     def call(self, x, lengths):
         value, gate = ops.split(self.gated(self.norm(x)), 2, axis=-1)
-        x = mask_padding(value * ops.sigmoid(gate), lengths)  # the convolution reaches beyond the end
+        x = mask_padding(value * ops.sigmoid(gate), lengths)  # the convolution reaches into the padding
         x = ops.silu(self.depthwise_norm(self.depthwise(x)))
         return self.project(x)
 
@@ -81,7 +82,7 @@ class ConvolutionModule(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("hark")
 class ConformerBlock(keras.layers.Layer):
-    """Half a feed-forward, self-attention, convolution, half a feed-forward, each added to x; then a norm.
+    """x + ½ feed-forward, + self-attention, + convolution, + ½ feed-forward; then LayerNorm.
 
     Call with x [batch, steps, width] and lengths [batch]; returns [batch, steps, width].
     """
@@ -134,17 +135,17 @@ class ConformerBlock(keras.layers.Layer):
 class ConformerEncoder(keras.layers.Layer):
     """Convolutional subsampling and Conformer blocks (Gulati et al. 2020, arXiv:2005.08100).
 
-    Differs from the paper in two things: positions are sinusoids, added once, not relative, and
-    the convolution modules normalise each step by itself, so that padding changes nothing.
+    Differs from the paper in two ways: position embeddings are absolute sinusoids, not relative, and the
+    convolution modules use LayerNorm, so that padding changes nothing.
 
     Args:
       width: of the residual stream.
       layers: number of blocks.
       heads: attention heads; divides width.
       hidden: width of the feed-forward layers; 4 × width if None.
-      kernel: steps that a depthwise convolution sees; odd.
-      subsampling: frames a step: 1, 2, 4 or 8.
-      dropout: share of the outputs of each block's four parts dropped while training.
+      kernel: width of the depthwise convolutions in steps; odd.
+      subsampling: frames per step: 1, 2, 4 or 8.
+      dropout: rate on the output of each of a block's four modules.
 
     Call with x [batch, frames, features] and lengths [batch]; returns x [batch, steps, width] and lengths.
     """

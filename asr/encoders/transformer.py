@@ -1,4 +1,4 @@
-"""Pre-norm Transformer encoder; one configuration takes the weights of Whisper's encoder."""
+"""Pre-norm Transformer encoder, compatible with the weights of Whisper's encoder."""
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ LONGEST_PERIOD_STEPS = 10_000
 
 
 def sinusoids(steps, width: int):
-    """Fixed position embeddings [steps, width], sines then cosines, as in Whisper's model.py."""
+    """Fixed position embeddings [steps, width]: sines, then cosines, as in Whisper's model.py."""
     half = width // 2
     increment = np.log(LONGEST_PERIOD_STEPS) / (half - 1)
     frequencies = np.exp(-increment * np.arange(half)).astype("float32")
@@ -20,9 +20,10 @@ def sinusoids(steps, width: int):
 
 @keras.saving.register_keras_serializable("hark")
 class SelfAttention(keras.layers.Layer):
-    """Multi-head self-attention in which no step sees padding (Vaswani et al. 2017).
+    """Multi-head self-attention with padding masked (Vaswani et al. 2017).
 
-    The key projection has no bias, as in Whisper: the softmax would cancel it.
+    The key projection has no bias, as in Whisper; the softmax would cancel it.
+    Raises ValueError unless `heads` divides `width`.
 
     Call with x [batch, steps, width] and lengths [batch]; returns [batch, steps, width].
     """
@@ -108,21 +109,21 @@ class TransformerBlock(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("hark")
 class TransformerEncoder(keras.layers.Layer):
-    """Convolutional stem with sinusoidal positions, pre-norm blocks, a last LayerNorm.
+    """Convolutional stem, sinusoidal positions, pre-norm blocks, final LayerNorm.
 
-    `TransformerEncoder(width=384, layers=4, heads=6, subsampling=2)` is the encoder of Whisper tiny, and with
-    its weights (training/import_whisper.py) gives its numbers. It works on the true length of each utterance
-    where the original pads to 30 s; Whisper's weights know positions up to 30 s only.
+    `TransformerEncoder(width=384, layers=4, heads=6, subsampling=2)` is the encoder of Whisper tiny and takes
+    its weights (training/import_whisper.py). Utterances keep their true length, where Whisper pads to 30 s;
+    Whisper was not trained on positions after 30 s.
 
     Args:
       width: of the residual stream.
       layers: number of blocks.
       heads: attention heads; divides width.
       hidden: width of the feed-forward layers; 4 × width if None.
-      subsampling: frames a step: 1, 2, 4 or 8.
-      stem: False where this encoder goes on from another one of equal width: no convolutions, no positions.
-      final_norm: False where another encoder goes on from this one.
-      dropout: share of each block's two outputs dropped while training.
+      subsampling: frames per step: 1, 2, 4 or 8.
+      stem: False to continue another encoder of this width: no convolutions, no positions.
+      final_norm: False if another encoder continues this one.
+      dropout: rate on the outputs of attention and feed-forward.
 
     Call with x [batch, frames, features] and lengths [batch]; returns x [batch, steps, width] and lengths.
     """

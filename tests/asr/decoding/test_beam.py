@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 
 from asr.bundle import Bundle
 from asr.decoding import prefix_search
-from asr.decoding.alignment import align
+from asr.decoding.alignment import forced_align
 from asr.decoding.arpa import read_arpa, write_arpa
 from asr.decoding.beam import BeamDecoder
 from asr.decoding.compiled_search import unit_steps
@@ -126,7 +126,7 @@ def test_the_fast_alignment_is_the_plain_one(data):
     shape = st.tuples(st.integers(least, least + 6), st.just(UNITS.size))
     log_probs = data.draw(arrays(np.float32, shape, elements=st.floats(-9, 0, width=32)), label="log_probs")
     fast = unit_steps(log_probs, np.array(ids, np.int64))
-    assert tuple(map(tuple, fast.tolist())) == align(log_probs, ids).steps
+    assert tuple(map(tuple, fast.tolist())) == forced_align(log_probs, ids).steps
 
 
 matrices = arrays(np.float32, st.tuples(st.integers(0, 4), st.just(4)), elements=st.floats(-6, 0, width=32))
