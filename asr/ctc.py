@@ -8,7 +8,7 @@ paper), without automatic differentiation of the loop.
 import numpy as np
 from keras import ops
 
-from asr.text import BLANK_ID
+from asr.tokenizer import BLANK_ID
 
 LOG_ZERO = -1e30  # finite, to avoid inf - inf
 

@@ -3,15 +3,15 @@
 import numpy as np
 
 from asr.decoding import Hypothesis, check_log_probs
-from asr.text import BLANK_ID, WORD_BOUNDARY, Units
+from asr.tokenizer import BLANK_ID, Tokenizer
 
 
-def greedy_decode(log_probs: np.ndarray, units: Units) -> Hypothesis:
+def greedy_decode(log_probs: np.ndarray, tokenizer: Tokenizer) -> Hypothesis:
     """The best unit of each step, without repeats and blanks ("best path decoding", Graves et al. 2006).
 
     Args:
       log_probs: [steps, units], natural logarithms; no steps give an empty text.
-      units: of the model.
+      tokenizer: of the model.
 
     Returns:
       A hypothesis whose score is the log-probability of the best path.
@@ -29,5 +29,5 @@ def greedy_decode(log_probs: np.ndarray, units: Units) -> Hypothesis:
         units=ids,
         steps=tuple(zip(firsts[spoken].tolist(), lasts[spoken].tolist(), strict=True)),
         score=float(log_probs.max(axis=1).sum(dtype=np.float64)),
-        text=WORD_BOUNDARY.join(units.decode(ids).split()),
+        text=tokenizer.decode(ids),
     )

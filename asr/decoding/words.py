@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from asr.decoding import Hypothesis
-from asr.text import BLANK_ID, WORD_BOUNDARY, Units
+from asr.tokenizer import BLANK_ID, WORD_BOUNDARY, Tokenizer
 from asr.transcript import Word
 
 # float32 log-probs near 0 are exact to about 1e-7: outside these bounds a logit is noise or infinite.
@@ -26,7 +26,7 @@ class _Spelling(NamedTuple):
 def words_of(
     hypothesis: Hypothesis,
     log_probs: np.ndarray,
-    units: Units,
+    tokenizer: Tokenizer,
     step_seconds: float,
     calibration: Mapping[str, float] | None = None,
 ) -> list[Word]:
@@ -38,11 +38,11 @@ def words_of(
     Args:
       hypothesis: units and their steps in `log_probs`.
       log_probs: [steps, units], natural logarithms.
-      units: of the model.
+      tokenizer: of the model.
       step_seconds: length of a step in seconds.
       calibration: see `confidences`; None means UNCALIBRATED.
     """
-    words = _spellings(hypothesis, units)
+    words = _spellings(hypothesis, tokenizer)
     found = confidences(_evidence(words, log_probs), UNCALIBRATED if calibration is None else calibration)
     return [
         Word(
@@ -64,14 +64,14 @@ def confidences(evidence: np.ndarray, calibration: Mapping[str, float]) -> np.nd
     return 1 / (1 + np.exp(-(evidence @ weights + calibration["offset"])))
 
 
-def word_evidence(hypothesis: Hypothesis, log_probs: np.ndarray, units: Units) -> np.ndarray:
+def word_evidence(hypothesis: Hypothesis, log_probs: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
     """Certainty and shortfall of each word, [words, 2], the inputs of its confidence.
 
     Certainty: the logit of the peak posterior of the word's least certain unit. Shortfall: how much less
     probable the word's path is than the best path through the same steps, in nats per letter; 0 in greedy
     decoding, positive if a language model or a hot word changed the word.
     """
-    return _evidence(_spellings(hypothesis, units), log_probs)
+    return _evidence(_spellings(hypothesis, tokenizer), log_probs)
 
 
 def _evidence(words: list[_Spelling], log_probs: np.ndarray) -> np.ndarray:
@@ -90,10 +90,10 @@ def _evidence(words: list[_Spelling], log_probs: np.ndarray) -> np.ndarray:
     return np.array(rows, dtype=np.float64).reshape(-1, 2)
 
 
-def _spellings(hypothesis: Hypothesis, units: Units) -> list[_Spelling]:
+def _spellings(hypothesis: Hypothesis, tokenizer: Tokenizer) -> list[_Spelling]:
     words = [_Spelling("", [], [])]
     for unit, steps in zip(hypothesis.units, hypothesis.steps, strict=True):
-        symbol = units.symbols[unit]
+        symbol = tokenizer.symbols[unit]
         if symbol.startswith(WORD_BOUNDARY):
             words.append(_Spelling("", [], []))
         if letters := symbol.strip():

@@ -47,5 +47,5 @@ class Recognition:
     def transcript(self) -> Transcript:
         """The segments so far; its duration is the part of the recording that was processed."""
         return Transcript(
-            tuple(self._segments), self._bundle.config["language"], self.done_seconds, self._bundle.name
+            tuple(self._segments), self._bundle.tokenizer.language, self.done_seconds, self._bundle.name
         )
