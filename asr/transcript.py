@@ -174,8 +174,8 @@ def _escape_vtt(text: str) -> str:
 def _cues(segments: Sequence[Segment]) -> Iterator[tuple[int, int, str]]:
     """Start and end in milliseconds and text of each subtitle.
 
-    Cues are not empty and do not overlap. Only a single long word may exceed the limits. Each cue lasts at least
-    `MIN_CUE_SECONDS` unless the next one starts earlier.
+    Cues are not empty and do not overlap. Only a single long word may exceed the limits. A cue lasts at
+    least `MIN_CUE_SECONDS` unless the next one starts earlier.
     """
     groups = [words for segment in segments for words in _split(segment.words)]
     starts = [_milliseconds(words[0].start) for words in groups]
