@@ -20,8 +20,8 @@ HEAD = f"""
 <header class="hark">
   <h1>{ICON.read_text(encoding="utf-8")}Hark</h1>
   <p>Record speech or drop a file, and read the text.</p>
-  <p class="privacy">Works offline: your recording stays on the machine that serves this page
-  and is deleted when you close the page.</p>
+  <p class="privacy">Works offline: recordings stay on the machine that serves this page
+  and are deleted when you close it.</p>
   <p class="notice insecure" role="alert" hidden>Browsers allow the microphone only over https or on
   localhost. Open this page that way, or upload a file.</p>
 </header>

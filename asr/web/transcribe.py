@@ -54,6 +54,7 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
                 DECODERS,
                 value="beam" if language_model else "greedy",
                 label="Decoding",
+                min_width=200,  # the whole option on a phone
                 visible=language_model,
             )
             hotwords = gr.Textbox(
