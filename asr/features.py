@@ -16,7 +16,7 @@ FRAME_SECONDS = HOP_SAMPLES / SAMPLE_RATE
 POWER_FLOOR = 1e-10
 SCALES = ("whisper", "natural", "standardized")
 WHISPER_RANGE_LOG10 = 8.0  # Whisper clamps to 80 dB below the utterance's maximum
-MIN_DEVIATION = 0.01  # added to a band's standard deviation, so that constant bands stay near 0
+MIN_DEVIATION = 0.01  # a soft floor of a band's standard deviation, so that constant bands stay near 0
 
 
 @keras.saving.register_keras_serializable("hark")

@@ -3,7 +3,7 @@
 const tab = element.closest('#transcribe');
 
 // The media element of Gradio's player, in WaveSurfer's shadow root. Gradio's `playback_position` can set the time, but
-// cannot start playing, and reading it needs a request to the server.
+// cannot start playing, and querying it takes a request to the server.
 const player = () => tab.querySelector('#sound #waveform > div')?.shadowRoot?.querySelector('audio');
 
 let words = [];

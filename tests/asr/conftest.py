@@ -1,4 +1,4 @@
-"""A voice made by code and an engine that hears it, so that a clone alone can walk the whole road."""
+"""A synthetic voice and an engine that recognises it, for end-to-end tests without a model."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +14,12 @@ SAMPLE_RATE = 16_000
 STEP_SECONDS = 0.04
 STEP = round(STEP_SECONDS * SAMPLE_RATE)
 UNITS = Tokenizer.characters()
-FIRST_TONE, TONE_SPACING = 4500.0, 100.0  # Hz: above the voice, and whole periods a step
+FIRST_TONE, TONE_SPACING = 4500.0, 100.0  # Hz: above the voice, with whole periods per step
 FORMANTS = ((730, 1090, 2440), (270, 2290, 3010), (300, 870, 2240), (530, 1840, 2480))  # Hz, of 4 vowels
 
 
 def _speak(text: str) -> np.ndarray:
-    """A voice of 120 ms a character, which a voice detector takes for one, with tones that spell the text."""
+    """A voice of 120 ms per character that passes voice detection, with tones that encode the text."""
     seconds = np.arange(3 * STEP * len(text)) / SAMPLE_RATE
     pitch = 120 + 15 * np.sin(2 * np.pi * 0.7 * seconds)
     phase = 2 * np.pi * np.cumsum(pitch) / SAMPLE_RATE
@@ -37,7 +37,7 @@ def _speak(text: str) -> np.ndarray:
 
 
 class ToneEngine:
-    """Hears the tones of `_speak`: probability 0.9 for the loudest, or for the blank where there is none."""
+    """Decodes the tones of `_speak`: probability 0.9 for the loudest, or for the blank if there is none."""
 
     def log_probs(self, batch: list[np.ndarray]) -> list[np.ndarray]:
         return [self._log_probs(samples) for samples in batch]
@@ -55,7 +55,7 @@ class ToneEngine:
 
 @pytest.fixture(scope="session")
 def speak() -> Callable[..., np.ndarray]:
-    """`speak("hello", 2.5, "world")`: samples at 16 kHz of texts, pauses in seconds, and a faint hiss."""
+    """`speak("hello", 2.5, "world")`: 16 kHz samples of texts and pauses in seconds, with faint noise."""
 
     def said(*parts: str | float) -> np.ndarray:
         sounds = [
@@ -81,5 +81,5 @@ def tone_recognizer() -> Recognizer:
 
 @pytest.fixture
 def recognizer() -> Recognizer:
-    """A recogniser of the voice that `speak` makes."""
+    """Recognises the voice of `speak`."""
     return tone_recognizer()
