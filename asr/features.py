@@ -82,9 +82,6 @@ class LogMel(keras.layers.Layer):
         frames = None if samples is None else samples // HOP_SAMPLES
         return (batch, frames, self.mels), (batch,)
 
-    def get_config(self):
-        return {**super().get_config(), "mels": self.mels, "scale": self.scale}
-
 
 def _standardized(x, lengths):
     """x [batch, frames, mels] with mean 0 and variance 1 per band over valid frames, and zeros after them."""
@@ -142,7 +139,6 @@ class SpecAugment(keras.layers.Layer):
         self.time_masks = time_masks
         self.time_width = time_width
         self.time_share = time_share
-        self.seed = seed
         self.random = keras.random.SeedGenerator(seed)
 
     def call(self, features, lengths, training=False):
@@ -169,7 +165,3 @@ class SpecAugment(keras.layers.Layer):
 
     def compute_output_shape(self, features_shape, lengths_shape=None):
         return features_shape
-
-    def get_config(self):
-        names = ("frequency_masks", "frequency_width", "time_masks", "time_width", "time_share", "seed")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,16 +137,9 @@ class Transcript:
 
     def render(self, format: str) -> str:
         """The transcript in one of `FORMATS`. Raises ValueError for any other."""
-        views: dict[str, Callable[[], str]] = {
-            "txt": self.to_txt,
-            "srt": self.to_srt,
-            "vtt": self.to_vtt,
-            "tsv": self.to_tsv,
-            "json": self.to_json,
-        }
-        if format not in views:
+        if format not in FORMATS:
             raise ValueError(f"no output format {format!r}: choose one of {', '.join(FORMATS)}")
-        return views[format]()
+        return getattr(self, f"to_{format}")()
 
     def save(self, path: Path | str) -> None:
         """Writes the format of the path's suffix. Raises ValueError if it is not one of `FORMATS`."""

@@ -8,7 +8,7 @@ import numba
 def compiled(function: Callable) -> Callable:
     """`function`, compiled by numba at its first call and cached on disk.
 
-    The cache is beside the source or in the user's cache folder. If neither is writable, numba raises
+    The cache is next to the source or in the user's cache folder. If neither is writable, numba raises
     RuntimeError; each process then compiles again.
     """
     try:

@@ -4,10 +4,9 @@ import keras
 from keras import ops
 
 from asr.encoders.subsampling import ConvSubsampling, mask_padding
-from asr.encoders.transformer import SelfAttention, sinusoids
+from asr.encoders.transformer import SelfAttention, layer_norm, sinusoids
 
 
-@keras.saving.register_keras_serializable("hark")
 class FeedForward(keras.layers.Layer):
     """LayerNorm, expansion, Swish, projection: one of the two feed-forward modules of a Conformer block.
 
@@ -16,10 +15,9 @@ class FeedForward(keras.layers.Layer):
 
     def __init__(self, width: int, hidden: int, **kwargs):
         super().__init__(**kwargs)
-        self.width = width
         self.hidden = hidden
         policy = self.dtype_policy
-        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype=policy, name="norm")
+        self.norm = layer_norm("norm", policy)
         self.expand = keras.layers.Dense(hidden, activation="silu", dtype=policy, name="expand")
         self.contract = keras.layers.Dense(width, dtype=policy, name="contract")
 
@@ -31,14 +29,7 @@ class FeedForward(keras.layers.Layer):
     def call(self, x):
         return self.contract(self.expand(self.norm(x)))
 
-    def compute_output_shape(self, x_shape):
-        return x_shape
 
-    def get_config(self):
-        return {**super().get_config(), "width": self.width, "hidden": self.hidden}
-
-
-@keras.saving.register_keras_serializable("hark")
 class ConvolutionModule(keras.layers.Layer):
     """LayerNorm, GLU, depthwise convolution over time, LayerNorm, Swish, projection (figure 2 of the paper).
 
@@ -52,15 +43,11 @@ class ConvolutionModule(keras.layers.Layer):
         super().__init__(**kwargs)
         if kernel % 2 == 0:
             raise ValueError(f"kernel is {kernel}: use an odd number of steps, so that it has a centre")
-        self.width = width
-        self.kernel = kernel
         policy = self.dtype_policy
-        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype=policy, name="norm")
+        self.norm = layer_norm("norm", policy)
         self.gated = keras.layers.Dense(2 * width, dtype=policy, name="gated")
         self.depthwise = keras.layers.DepthwiseConv1D(kernel, padding="same", dtype=policy, name="depthwise")
-        self.depthwise_norm = keras.layers.LayerNormalization(
-            epsilon=1e-5, dtype=policy, name="depthwise_norm"
-        )
+        self.depthwise_norm = layer_norm("depthwise_norm", policy)
         self.project = keras.layers.Dense(width, dtype=policy, name="project")
 
     def build(self, x_shape, lengths_shape=None):
@@ -73,14 +60,7 @@ class ConvolutionModule(keras.layers.Layer):
         x = ops.silu(self.depthwise_norm(self.depthwise(x)))
         return self.project(x)
 
-    def compute_output_shape(self, x_shape, lengths_shape=None):
-        return x_shape
 
-    def get_config(self):
-        return {**super().get_config(), "width": self.width, "kernel": self.kernel}
-
-
-@keras.saving.register_keras_serializable("hark")
 class ConformerBlock(keras.layers.Layer):
     """x + ½ feed-forward, + self-attention, + convolution, + ½ feed-forward; then LayerNorm.
 
@@ -89,31 +69,18 @@ class ConformerBlock(keras.layers.Layer):
 
     def __init__(self, width: int, heads: int, hidden: int, kernel: int, dropout: float = 0.0, **kwargs):
         super().__init__(**kwargs)
-        self.width = width
-        self.heads = heads
-        self.hidden = hidden
-        self.kernel = kernel
-        self.dropout = dropout
         policy = self.dtype_policy
         self.first = FeedForward(width, hidden, dtype=policy, name="first")
-        self.attention_norm = keras.layers.LayerNormalization(
-            epsilon=1e-5, dtype=policy, name="attention_norm"
-        )
+        self.attention_norm = layer_norm("attention_norm", policy)
         self.attention = SelfAttention(width, heads, dtype=policy, name="attention")
         self.convolution = ConvolutionModule(width, kernel, dtype=policy, name="convolution")
         self.second = FeedForward(width, hidden, dtype=policy, name="second")
-        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype=policy, name="norm")
+        self.norm = layer_norm("norm", policy)
         self.drop = keras.layers.Dropout(dropout, dtype=policy)
 
     def build(self, x_shape, lengths_shape=None):
-        for layer in (
-            self.first,
-            self.attention_norm,
-            self.attention,
-            self.convolution,
-            self.second,
-            self.norm,
-        ):
+        parts = (self.first, self.attention_norm, self.attention, self.convolution, self.second, self.norm)
+        for layer in parts:
             layer.build(x_shape)
 
     def call(self, x, lengths, training=False):
@@ -122,13 +89,6 @@ class ConformerBlock(keras.layers.Layer):
         x = x + self.drop(self.convolution(x, lengths), training=training)
         x = x + 0.5 * self.drop(self.second(x), training=training)
         return self.norm(x)
-
-    def compute_output_shape(self, x_shape, lengths_shape=None):
-        return x_shape
-
-    def get_config(self):
-        names = ("width", "heads", "hidden", "kernel", "dropout")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 @keras.saving.register_keras_serializable("hark")
@@ -163,20 +123,11 @@ class ConformerEncoder(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.width = width
-        self.layers = layers
-        self.heads = heads
-        self.hidden = hidden
-        self.kernel = kernel
         self.subsampling = subsampling
-        self.dropout = dropout
         policy = self.dtype_policy
         self.convolutions = ConvSubsampling(width, subsampling, dtype=policy, name="stem")
-        self.blocks = [
-            ConformerBlock(
-                width, heads, hidden or 4 * width, kernel, dropout, dtype=policy, name=f"block_{i}"
-            )
-            for i in range(layers)
-        ]
+        sizes = (width, heads, hidden or 4 * width, kernel, dropout)
+        self.blocks = [ConformerBlock(*sizes, dtype=policy, name=f"block_{i}") for i in range(layers)]
 
     def build(self, x_shape, lengths_shape=None):
         self.convolutions.build(x_shape)
@@ -192,7 +143,3 @@ class ConformerEncoder(keras.layers.Layer):
 
     def compute_output_shape(self, x_shape, lengths_shape=None):
         return self.convolutions.compute_output_shape(x_shape)
-
-    def get_config(self):
-        names = ("width", "layers", "heads", "hidden", "kernel", "subsampling", "dropout")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -75,8 +75,6 @@ class RecurrentEncoder(keras.layers.Layer):
         self.layers = layers
         self.cell = cell
         self.bidirectional = bidirectional
-        self.stack = stack
-        self.dropout = dropout
         self.subsampling = stack
         policy = self.dtype_policy
         self.stacking = StackFrames(stack, dtype=policy)
@@ -92,7 +90,7 @@ class RecurrentEncoder(keras.layers.Layer):
         self.backwards = recurrences("backward") if bidirectional else []
 
     def build(self, x_shape, lengths_shape=None):
-        channels = x_shape[-1] * self.stack
+        channels = x_shape[-1] * self.subsampling
         for i in range(self.layers):
             self.forwards[i].build((None, None, channels))
             if self.bidirectional:
@@ -115,7 +113,3 @@ class RecurrentEncoder(keras.layers.Layer):
     def compute_output_shape(self, x_shape, lengths_shape=None):
         (batch, steps, _), _ = self.stacking.compute_output_shape(x_shape)
         return (batch, steps, self.width * (1 + self.bidirectional)), (batch,)
-
-    def get_config(self):
-        names = ("width", "layers", "cell", "bidirectional", "stack", "dropout")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

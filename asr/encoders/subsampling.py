@@ -37,7 +37,6 @@ def _halvings(factor: int) -> int:
     return factor.bit_length() - 1
 
 
-@keras.saving.register_keras_serializable("hark")
 class ConvSubsampling(keras.layers.Layer):
     """Convolutions with kernel size 3 and GELU: the first with stride 1, each further one with stride 2.
 
@@ -82,11 +81,7 @@ class ConvSubsampling(keras.layers.Layer):
         steps = None if x_shape[1] is None else halved(x_shape[1], self.halvings)
         return (x_shape[0], steps, self.width), (x_shape[0],)
 
-    def get_config(self):
-        return {**super().get_config(), "width": self.width, "factor": self.factor}
 
-
-@keras.saving.register_keras_serializable("hark")
 class StackFrames(keras.layers.Layer):
     """Concatenates every `factor` consecutive frames into one step; has no weights.
 
@@ -110,6 +105,3 @@ class StackFrames(keras.layers.Layer):
         batch, frames, width = x_shape
         steps = None if frames is None else halved(frames, self.halvings)
         return (batch, steps, self.factor * width), (batch,)
-
-    def get_config(self):
-        return {**super().get_config(), "factor": self.factor}

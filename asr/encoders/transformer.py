@@ -9,6 +9,11 @@ from asr.encoders.subsampling import ConvSubsampling, gelu, mask_padding, valid_
 LONGEST_PERIOD_STEPS = 10_000
 
 
+def layer_norm(name: str, policy) -> keras.layers.LayerNormalization:
+    """LayerNorm with Whisper's epsilon."""
+    return keras.layers.LayerNormalization(epsilon=1e-5, dtype=policy, name=name)
+
+
 def sinusoids(steps, width: int):
     """Fixed position embeddings [steps, width]: sines, then cosines, as in Whisper's model.py."""
     half = width // 2
@@ -18,7 +23,6 @@ def sinusoids(steps, width: int):
     return ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=1)
 
 
-@keras.saving.register_keras_serializable("hark")
 class SelfAttention(keras.layers.Layer):
     """Multi-head self-attention with padding masked (Vaswani et al. 2017).
 
@@ -57,14 +61,7 @@ class SelfAttention(keras.layers.Layer):
         )
         return self.out(ops.reshape(y, (batch, steps, self.width)))
 
-    def compute_output_shape(self, x_shape, lengths_shape=None):
-        return x_shape
 
-    def get_config(self):
-        return {**super().get_config(), "width": self.width, "heads": self.heads}
-
-
-@keras.saving.register_keras_serializable("hark")
 class TransformerBlock(keras.layers.Layer):
     """x + attention(norm(x)), then x + feed-forward(norm(x)).
 
@@ -73,18 +70,11 @@ class TransformerBlock(keras.layers.Layer):
 
     def __init__(self, width: int, heads: int, hidden: int, dropout: float = 0.0, **kwargs):
         super().__init__(**kwargs)
-        self.width = width
-        self.heads = heads
         self.hidden = hidden
-        self.dropout = dropout
         policy = self.dtype_policy
-        self.attention_norm = keras.layers.LayerNormalization(
-            epsilon=1e-5, dtype=policy, name="attention_norm"
-        )
+        self.attention_norm = layer_norm("attention_norm", policy)
         self.attention = SelfAttention(width, heads, dtype=policy, name="attention")
-        self.feed_forward_norm = keras.layers.LayerNormalization(
-            epsilon=1e-5, dtype=policy, name="feed_forward_norm"
-        )
+        self.feed_forward_norm = layer_norm("feed_forward_norm", policy)
         self.expand = keras.layers.Dense(hidden, dtype=policy, name="expand")
         self.contract = keras.layers.Dense(width, dtype=policy, name="contract")
         self.drop = keras.layers.Dropout(dropout, dtype=policy)
@@ -98,13 +88,6 @@ class TransformerBlock(keras.layers.Layer):
         x = x + self.drop(self.attention(self.attention_norm(x), lengths), training=training)
         y = gelu(self.expand(self.feed_forward_norm(x)))
         return x + self.drop(self.contract(y), training=training)
-
-    def compute_output_shape(self, x_shape, lengths_shape=None):
-        return x_shape
-
-    def get_config(self):
-        names = ("width", "heads", "hidden", "dropout")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 @keras.saving.register_keras_serializable("hark")
@@ -145,12 +128,9 @@ class TransformerEncoder(keras.layers.Layer):
             raise ValueError(f"subsampling by {subsampling} needs the stem: use subsampling 1 or stem True")
         self.width = width
         self.layers = layers
-        self.heads = heads
-        self.hidden = hidden
         self.subsampling = subsampling
         self.stem = stem
         self.final_norm = final_norm
-        self.dropout = dropout
         policy = self.dtype_policy
         if stem:
             self.convolutions = ConvSubsampling(width, subsampling, dtype=policy, name="stem")
@@ -159,7 +139,7 @@ class TransformerEncoder(keras.layers.Layer):
             for i in range(layers)
         ]
         if final_norm:
-            self.norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype=policy, name="norm")
+            self.norm = layer_norm("norm", policy)
 
     def build(self, x_shape, lengths_shape=None):
         if self.stem:
@@ -181,7 +161,3 @@ class TransformerEncoder(keras.layers.Layer):
 
     def compute_output_shape(self, x_shape, lengths_shape=None):
         return self.convolutions.compute_output_shape(x_shape) if self.stem else (x_shape, (x_shape[0],))
-
-    def get_config(self):
-        names = ("width", "layers", "heads", "hidden", "subsampling", "stem", "final_norm", "dropout")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
