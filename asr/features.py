@@ -117,7 +117,7 @@ class SpecAugment(keras.layers.Layer):
       frequency_width: maximum mask width in mels; widths are uniform in [0, frequency_width].
       time_masks: number of time masks per utterance.
       time_width: maximum mask width in frames; widths are uniform in [0, time_width].
-      time_share: maximum mask width as a fraction of the utterance, in [0, 1].
+      time_fraction: maximum mask width as a fraction of the utterance, in [0, 1].
       seed: of the layer's own random state.
 
     Call with features [batch, frames, mels] and lengths [batch] in frames; returns features of that shape.
@@ -129,7 +129,7 @@ class SpecAugment(keras.layers.Layer):
         frequency_width=27,
         time_masks=2,
         time_width=40,
-        time_share=0.2,
+        time_fraction=0.2,
         seed=0,
         **kwargs,
     ):
@@ -138,7 +138,7 @@ class SpecAugment(keras.layers.Layer):
         self.frequency_width = frequency_width
         self.time_masks = time_masks
         self.time_width = time_width
-        self.time_share = time_share
+        self.time_fraction = time_fraction
         self.random = keras.random.SeedGenerator(seed)
 
     def call(self, features, lengths, training=False):
@@ -147,7 +147,7 @@ class SpecAugment(keras.layers.Layer):
         batch, frames, mels = ops.shape(features)
         lengths = ops.cast(lengths, "float32")
         all_mels = ops.full((batch,), mels, dtype="float32")
-        longest = ops.minimum(float(self.time_width), self.time_share * lengths)
+        longest = ops.minimum(float(self.time_width), self.time_fraction * lengths)
         widest = ops.full((batch,), float(min(self.frequency_width, mels)), dtype="float32")
         keep_time = self._keep(batch, frames, self.time_masks, longest, lengths)
         keep_mels = self._keep(batch, mels, self.frequency_masks, widest, all_mels)

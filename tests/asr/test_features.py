@@ -134,7 +134,7 @@ def test_masks_only_while_training():
 
 def test_masks_are_bounded():
     layer = SpecAugment(
-        frequency_masks=1, frequency_width=5, time_masks=1, time_width=12, time_share=0.2, seed=1
+        frequency_masks=1, frequency_width=5, time_masks=1, time_width=12, time_fraction=0.2, seed=1
     )
     lengths = np.int32([100, 40] * 100)
     y = ops.convert_to_numpy(layer(np.ones((200, 100, 16), "float32"), lengths, training=True))
