@@ -6,23 +6,26 @@ likelihood of right and wrong words largest (logistic regression, after Platt 19
 training.tune_decoder.
 """
 
+if __name__ == "__main__":  # first, so that --help need not wait for the imports
+    from training.commands import run_as_module
+
+    run_as_module("calibrate")
+
 import argparse
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import scipy.optimize
 
-from asr.audio import AudioError, load_audio
-from asr.bundle import Bundle, BundleError
+from asr.audio import load_audio
+from asr.bundle import Bundle
 from asr.decoding import Hypothesis
 from asr.decoding.beam import BeamDecoder
 from asr.decoding.greedy import greedy_decode
 from asr.decoding.words import UNCALIBRATED, confidences, word_evidence
 from asr.engine import Engine
-from training.manifest import Entry, ManifestError, read_manifest
+from training.manifest import Entry, read_manifest
 from training.scoring.alignment import align
 from training.scoring.calibration import calibration
 from training.scoring.console import progress
@@ -55,7 +58,7 @@ def judged_words(
     evidence: dict[str, list[np.ndarray]] = {name: [] for name in decoders}
     for entry in progress("hearing")(entries):
         samples = load_audio(entry.audio, entry.offset_seconds, entry.duration_seconds)
-        log_probs = engine.log_probs([samples])[0]
+        log_probs = engine.log_probs(samples)
         for name, decode in decoders.items():
             hypothesis = decode(log_probs)
             texts[name].append(hypothesis.text)
@@ -83,25 +86,18 @@ def report(evidence: np.ndarray, is_right: np.ndarray, fitted: Mapping[str, floa
     return f"{after.words} words, AUC {after.auc:.3f}, calibration error {before.ece:.3f} → {after.ece:.3f}"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m training.calibrate", description=__doc__.split("\n")[0])
-    parser.add_argument("manifests", nargs="+", type=Path, help="speech that the model was not trained on")
-    parser.add_argument("--model", required=True, help="name or folder of a bundle")
-    options = parser.parse_args(arguments)
-    try:
-        bundle = Bundle.load(options.model)
-        decoders: dict[str, Decode] = {"greedy": lambda log_probs: greedy_decode(log_probs, bundle.tokenizer)}
-        if bundle.has_language_model:
-            beam = BeamDecoder.from_bundle(bundle)
-            decoders["beam"] = lambda log_probs: beam.decode(log_probs)[0]
-        entries = [entry for manifest in options.manifests for entry in read_manifest(manifest)]
-        judged = judged_words(bundle, entries, decoders)
-        for name, (_, is_right) in judged.items():
-            if is_right.all() or not is_right.any():
-                raise ValueError(f"{name}: all words are right, or none: give more speech to calibrate on")
-    except (BundleError, ManifestError, AudioError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
+def main(options: argparse.Namespace) -> None:
+    """`hark calibrate`."""
+    bundle = Bundle.load(options.model)
+    decoders: dict[str, Decode] = {"greedy": lambda log_probs: greedy_decode(log_probs, bundle.tokenizer)}
+    if bundle.has_language_model:
+        beam = BeamDecoder.from_bundle(bundle)
+        decoders["beam"] = lambda log_probs: beam.decode(log_probs)[0]
+    entries = [entry for manifest in options.manifests for entry in read_manifest(manifest)]
+    judged = judged_words(bundle, entries, decoders)
+    for name, (_, is_right) in judged.items():
+        if is_right.all() or not is_right.any():
+            raise ValueError(f"{name}: all words are right, or none: give more speech to calibrate on")
     fitted = {name: fit(*words) for name, words in judged.items()}
     path = bundle.directory / "model.json"
     config = {**bundle.config, "confidence": fitted}
@@ -109,8 +105,3 @@ def main(arguments: list[str] | None = None) -> int:
     for name, (evidence, is_right) in judged.items():
         print(f"{name}: {report(evidence, is_right, fitted[name])}")
     print(f"wrote {path}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

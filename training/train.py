@@ -3,16 +3,18 @@
 The weights come from the first of: this run's own checkpoint (--resume), `initialize`, chance.
 """
 
+if __name__ == "__main__":  # first, so that --help need not wait for the imports
+    from training.commands import run_as_module
+
+    run_as_module("train")
+
 import argparse
 import hashlib
 import math
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
@@ -21,6 +23,7 @@ from rich.progress import track
 
 from asr.audio import SAMPLE_RATE
 from asr.bundle import Bundle, save_bundle, weights_digest, weights_path
+from asr.cli import naming
 from asr.engine import Engine
 from asr.features import FRAME_SECONDS
 from asr.model import CTCModel
@@ -51,18 +54,11 @@ from training.step import TrainingStep
 DEV_BATCH_SECONDS = 240.0
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__.split("\n")[0])
-    parser.add_argument("config", type=Path)
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. optimizer.learning_rate=1e-4")
-    parser.add_argument("--resume", action="store_true", help="go on from the run folder's checkpoint")
-    options = parser.parse_intermixed_args(arguments)  # key=value may stand behind --resume
-    try:
-        train(load_config(options.config, options.overrides), options.resume)
-    except (ValueError, OSError, FloatingPointError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+def main(options: argparse.Namespace) -> None:
+    """`hark train`."""
+    config = load_config(options.config, options.overrides)
+    with naming(config.output):
+        train(config, options.resume)
 
 
 def train(config: RunConfig, resume: bool = False) -> Path:
@@ -233,7 +229,7 @@ def teach(
     def probabilities():
         utterances = [(part, i) for part in parts for i in range(len(part))]
         for part, i in bar("asking the teacher")(utterances):
-            yield np.exp(engine.log_probs([part[i]])[0]).astype("float16")
+            yield np.exp(engine.log_probs(part[i])).astype("float16")
 
     content = [weights_digest(weights_path(teacher.directory)), *(part.key for part in parts)]
     return RaggedCache.create(folder, content, probabilities())
@@ -266,7 +262,3 @@ def dev_set(
 def bar(what: str) -> Callable[[Iterable], Iterable]:
     """Shows progress on a terminal."""
     return lambda items: track(items, what, console=Console(stderr=True), disable=not sys.stderr.isatty())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

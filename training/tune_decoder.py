@@ -8,6 +8,11 @@ weights are moved one by one for as long as fewer words are wrong, the narrowest
 to nothing, and the weights of the recurrent model are sought on the N-best texts.
 """
 
+if __name__ == "__main__":  # first, so that --help need not wait for the imports
+    from training.commands import run_as_module
+
+    run_as_module("tune-decoder")
+
 import argparse
 import json
 import math
@@ -69,7 +74,7 @@ def hear(engine: Engine, tokenizer: Tokenizer, entries: Iterable[Entry]) -> list
     heard = []
     for entry in entries:
         samples = load_audio(entry.audio, entry.offset_seconds, entry.duration_seconds)
-        parts = [engine.log_probs([utterance.samples])[0] for utterance in cut_utterances([samples])]
+        parts = [engine.log_probs(utterance.samples) for utterance in cut_utterances([samples])]
         heard.append(Heard(tokenizer.normalize(entry.text), parts))
     return heard
 
@@ -211,33 +216,15 @@ def install(folder: Path, bundle: Bundle) -> None:
         shutil.copyfile(folder / RECURRENT_NAME, recurrent)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0, or 2 where something cannot be read or used."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.tune_decoder",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("manifests", nargs="+", type=Path, help="speech to tune on, no part of any training")
-    parser.add_argument("--model", required=True, help="name or folder of a bundle")
-    parser.add_argument("--lm", type=Path, help=f"folder with {MODEL_NAME}, perhaps {RECURRENT_NAME}")
-    options = parser.parse_args(argv)
-    try:
-        bundle = Bundle.load(options.model)
-        if options.lm:
-            install(options.lm, bundle)
-        engine = Engine.load(bundle)
-        sets = {
-            path.stem: hear(engine, bundle.tokenizer, progress(path.stem)(read_manifest(path)))
-            for path in options.manifests
-        }
-        settings = tune_bundle(bundle, sets)
-    except (ValueError, OSError) as error:
-        print(f"tune_decoder: {error}", file=sys.stderr)
-        return 2
+def main(options: argparse.Namespace) -> None:
+    """`hark tune-decoder`."""
+    bundle = Bundle.load(options.model)
+    if options.lm:
+        install(options.lm, bundle)
+    engine = Engine.load(bundle)
+    sets = {
+        path.stem: hear(engine, bundle.tokenizer, progress(path.stem)(read_manifest(path)))
+        for path in options.manifests
+    }
+    settings = tune_bundle(bundle, sets)
     print(json.dumps(settings, indent=2))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,7 +8,8 @@ import pytest
 
 from asr.decoding.recurrent_lm import END_ID, RecurrentModel
 from training import recurrent_training
-from training.language_model import main, measure
+from training.commands import main
+from training.language_model import measure
 from training.recurrent_training import NoiseContrastiveLM, read, train
 
 VERBS = {"cat": "sleeps", "dog": "barks", "bird": "sings"}
@@ -26,8 +27,8 @@ def grammar(sentences, seed=0):
 
 def test_states_are_those_of_keras_and_of_numpy():
     lines = grammar(5)
-    vocabulary, sentences, shares = read([lines], 9)
-    model = NoiseContrastiveLM(shares, width=8)
+    vocabulary, sentences, frequencies = read([lines], 9)
+    model = NoiseContrastiveLM(frequencies, width=8)
     model.build()
     words = np.zeros((5, 7), np.float32)
     for row, sentence in zip(words, sentences, strict=True):
@@ -35,16 +36,16 @@ def test_states_are_those_of_keras_and_of_numpy():
     lengths = np.array([len(sentence) for sentence in sentences])
     states = keras.ops.convert_to_numpy(model({"inputs": words, "lengths": lengths}))
 
+    tensors = model.tensors()
     layer = keras.layers.LSTM(8, return_sequences=True)
-    embedded = keras.ops.take(model.embedding, words[:, :-1].astype(int), axis=0)
+    embedded = tensors["embedding"][words[:, :-1].astype(int)]
     layer.build(embedded.shape)
-    layer.set_weights(
-        [keras.ops.convert_to_numpy(w) for w in (model.kernel, model.recurrent_kernel, model.bias)]
-    )
-    np.testing.assert_allclose(states, keras.ops.convert_to_numpy(layer(embedded)), atol=1e-5)
+    layer.set_weights([tensors[name] for name in ("kernel", "recurrent_kernel", "bias")])
+    expected = keras.ops.convert_to_numpy(layer(embedded))
+    expected[np.arange(words.shape[1] - 1)[None] >= lengths[:, None] - 1] = 0
+    np.testing.assert_allclose(states, expected, atol=1e-5)
 
-    tensors = ("embedding", "kernel", "recurrent_kernel", "bias", "word_bias")
-    plain = RecurrentModel(vocabulary, **{n: keras.ops.convert_to_numpy(getattr(model, n)) for n in tensors})
+    plain = RecurrentModel(vocabulary, **tensors)
     for row, sentence in zip(states, sentences, strict=True):
         ids = sentence[1:].astype(int)
         expected = np.sum(row[: len(ids)] * plain.embedding[ids], axis=1) + plain.word_bias[ids]
@@ -53,8 +54,8 @@ def test_states_are_those_of_keras_and_of_numpy():
 
 
 def test_padding_is_not_learnt_from():
-    _, sentences, shares = read([["the cat sleeps"]], 6)
-    model = NoiseContrastiveLM(shares, width=8)
+    _, sentences, frequencies = read([["the cat sleeps"]], 6)
+    model = NoiseContrastiveLM(frequencies, width=8)
     model.build()
     losses = []
     for places in (5, 9):
@@ -97,8 +98,8 @@ def test_the_command_trains_and_measures(tmp_path, capsys):
         "--output",
         str(tmp_path / "lm"),
     ]
-    assert main(call) == 0
-    assert main(["perplexity", str(tmp_path / "lm/recurrent.safetensors"), str(text)]) == 0
+    assert main(["language-model", *call]) == 0
+    assert main(["language-model", "perplexity", str(tmp_path / "lm/recurrent.safetensors"), str(text)]) == 0
     said = capsys.readouterr().out
     assert "6 words; 0.0 MB" in said
     assert "OOV" in said and "perplexity" in said
@@ -109,14 +110,15 @@ def test_a_folder_with_a_run_of_another_text_is_refused(tmp_path, capsys):
     call = ["--words", "6", "--width", "4", "--epochs", "1", "--output", str(tmp_path / "lm")]
     for name, seed in (("first.txt", 0), ("second.txt", 1)):
         (tmp_path / name).write_text("\n".join(grammar(40, seed)))
-    assert main(["recurrent", str(tmp_path / "first.txt"), *call]) == 0
+    assert main(["language-model", "recurrent", str(tmp_path / "first.txt"), *call]) == 0
     before = (tmp_path / "lm/recurrent.safetensors").read_bytes()
-    assert main(["recurrent", str(tmp_path / "second.txt"), *call]) == 2
+    assert main(["language-model", "recurrent", str(tmp_path / "second.txt"), *call]) == 2
     assert "lm: holds a run of another text or size" in capsys.readouterr().err.splitlines()[-1]
     assert (tmp_path / "lm/recurrent.safetensors").read_bytes() == before
 
 
 def test_a_text_without_words_is_one_line(tmp_path, capsys):
     (tmp_path / "text.txt").write_text("\n\n")
-    assert main(["recurrent", str(tmp_path / "text.txt"), "--output", str(tmp_path / "lm")]) == 2
-    assert capsys.readouterr().err == "the text has no words\n"
+    call = ["language-model", "recurrent", str(tmp_path / "text.txt"), "--output", str(tmp_path / "lm")]
+    assert main(call) == 2
+    assert capsys.readouterr().err == "error: the text has no words\n"

@@ -10,8 +10,9 @@ from asr.decoding.beam import BeamDecoder
 from asr.decoding.greedy import greedy_decode
 from asr.decoding.recurrent_lm import RecurrentModel
 from asr.tokenizer import Tokenizer
+from training.commands import main
 from training.ngram_estimation import estimate
-from training.tune_decoder import Heard, install, main, narrowest, transcribe, tune, tune_bundle, word_errors
+from training.tune_decoder import Heard, install, narrowest, transcribe, tune, tune_bundle, word_errors
 
 UNITS = Tokenizer.characters()
 TEXTS = ["the cat sat on the mat", "the dog ran", "the cat and the dog sat on the log", "a dog and a cat"]
@@ -108,5 +109,5 @@ def test_a_recurrent_model_is_tuned_too_and_leaves_with_its_folder(tmp_path):
 
 
 def test_wrong_calls_are_one_line(tmp_path, capsys):
-    assert main([str(tmp_path / "dev.jsonl"), "--model", str(tmp_path / "none")]) == 2
+    assert main(["tune-decoder", str(tmp_path / "dev.jsonl"), "--model", str(tmp_path / "none")]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -10,17 +10,16 @@ None of them is needed by the project: install those that you want to compare wi
 import argparse
 import importlib.util
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from training.scoring.console import progress
-from training.scoring.degradation import add_condition_options, check_conditions, noise_files_of
-from training.scoring.normalizers import DEFAULT, DESCRIPTIONS
-from training.scoring.provenance import provenance
+from training.environment import environment
+from training.scoring.console import progress, summary
+from training.scoring.degradation import check_conditions, noise_files_of
 from training.scoring.recognisers import RecogniserError, run
-from training.scoring.report import interval_text, p_text, percent, tally, write_report
+from training.scoring.report import write_report
 from training.scoring.results import Output, score
 from training.scoring.transcripts import Heard, read_all_references
 
@@ -33,17 +32,8 @@ PACKAGES = {
 }
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs what is asked for, prints one table; 1 if a recogniser or a sound failed, 2 for a wrong call."""
-    options = _parser().parse_args(argv)
-    try:
-        return _compare(options, argv)
-    except ValueError as error:
-        print(f"peers: {error}", file=sys.stderr)
-        return 2
-
-
-def _compare(options: argparse.Namespace, argv: Sequence[str]) -> int:
+def main(options: argparse.Namespace) -> int:
+    """Runs what is asked for and prints a summary; the exit code, 1 if a recogniser or a sound failed."""
     references = read_all_references(options.manifests)[: options.limit]
     noise_files = noise_files_of(options.noise)
     check_conditions(options.conditions, noise_files)
@@ -82,55 +72,13 @@ def _compare(options: argparse.Namespace, argv: Sequence[str]) -> int:
     if not outputs:
         raise ValueError("no recogniser ran; give --model, or the model of an installed peer")
     scores = score(references, outputs, options.normalizer, not_scored=unreadable)
-    print(table(scores.document, speed))
+    print(summary(scores.document, speed))
     for reason in unreadable.values():
         print(f"peers: not scored: {reason}", file=sys.stderr)
     if options.output:
         measured = {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "speed": speed}
-        write_report(options.output, scores, provenance("training.benchmark", ["peers", *argv]), measured)
+        write_report(options.output, scores, environment(["hark", "benchmark", *options.arguments]), measured)
     return 1 if failed or unreadable else 0
-
-
-def table(results: dict[str, Any], speed: Sequence[dict[str, Any]]) -> str:
-    """Markdown: a row for each set and system; differences and p are to the first system."""
-    speeds = {row["system"]: row for row in speed}
-    ours = results["scores"][0]["system"]
-    against = {
-        (row["set"], row["condition"], row["systems"][1]): row
-        for row in results["comparisons"]
-        if row["systems"][0] == ours
-    }
-    lines = [
-        f"{results['references']['scored']} utterances, {results['references']['words']} words; normaliser "
-        f"{results['normalizer']['name']}: {results['normalizer']['what']}",
-        "",
-        f"| set | condition | system | WER % | 95 % interval | [errors / words] | less {ours}, points | "
-        "95 % interval | p bootstrap | p MAPSSWE | real-time factor | cold start s | peak memory MB |",
-        "|---" * 13 + "|",
-    ]
-    for row in results["scores"]:
-        system = row["system"]
-        cells = [
-            row["set"],
-            row["condition"],
-            system,
-            percent(row["wer"]["value"]),
-            interval_text(row["wer"]["interval"]),
-        ]
-        cells.append(tally(row["counts"]))
-        difference = against.get((row["set"], row["condition"], system))
-        if difference:
-            low, high = difference["interval"]
-            turned = [None, None] if low is None else [0.0 - high, 0.0 - low]
-            cells += [percent(0.0 - difference["difference"]), interval_text(turned)]
-            cells += [p_text(difference["bootstrap_p"]), p_text(difference["mapsswe"]["p"])]
-        else:
-            cells += [""] * 4
-        quick = speeds[system]
-        cells.append(f"{quick['real_time_factor']:.3f}")
-        cells += [f"{quick['cold_start_seconds']:.1f}", f"{quick['peak_memory_mb']:.0f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
 
 
 def _asked_for(options: argparse.Namespace) -> Iterator[tuple[str, str, str, str]]:
@@ -145,30 +93,3 @@ def _asked_for(options: argparse.Namespace) -> Iterator[tuple[str, str, str, str
         model = getattr(options, kind.replace(".", "_"))
         if model is not None:
             yield kind, kind, model, ""
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.benchmark peers",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("manifests", nargs="+", type=Path, help="speech and what is said in it")
-    add("--model", nargs="+", default=[], help="our bundles; differences are to the first")
-    add("--decoder", nargs="+", choices=("greedy", "beam"), default=[""], help="default: the bundle's own")
-    add("--faster-whisper", metavar="DIR", help="a CTranslate2 model, run in int8")
-    add("--beam", nargs="+", type=int, default=[5], help="of faster-whisper (default: 5, as its own)")
-    add("--whisper-cpp", metavar="FILE", help="a ggml model, for pywhispercpp")
-    add("--vosk", metavar="DIR", help="a Vosk model")
-    add("--pocketsphinx", metavar="DIR", nargs="?", const="", help="a model; default: the package's en-us")
-    add("--threads", type=int, default=2, help="of the CPU, for each (default: 2)")
-    add_condition_options(parser)
-    add("--normalizer", choices=DESCRIPTIONS, default=DEFAULT, help=f"default: {DEFAULT}")
-    add("--limit", type=int, metavar="N", help="only the first N utterances")
-    add("--output", type=Path, metavar="DIR", help="writes the report of training.evaluate too")
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

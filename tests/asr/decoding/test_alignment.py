@@ -102,7 +102,7 @@ def test_a_text_of_probability_zero_is_refused():
 
 
 def test_too_long_a_recording_is_refused(monkeypatch):
-    monkeypatch.setattr(alignment, "MAX_ALIGNMENT_CELLS", 1000)
+    monkeypatch.setattr(alignment, "MAX_CELLS", 1000)
     with pytest.raises(ValueError, match="100 steps and 20 units are too many"):
         forced_align(random_log_probs(100, 3, seed=0), [A, B] * 10)
 
