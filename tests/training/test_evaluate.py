@@ -54,7 +54,7 @@ def test_several_files_of_other_recognisers(manifest, tmp_path, capsys):
         and "1 ids given again" in said
     )
     results = json.loads((output / "results.json").read_text("utf-8"))
-    assert results["header"]["command"].startswith("python -m training.evaluate ")
+    assert results["header"]["command"].startswith("hark evaluate ")
     assert {"commit", "versions", "hardware"} <= results["header"].keys()
     assert [row["group"] for row in results["groups"]["gender"]] == ["f", "f", "m", "m"]
     assert results["groups"]["snr"]

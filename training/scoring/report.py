@@ -51,13 +51,8 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {
-        "percent": percent,
-        "interval": interval_text,
-        "p": p_text,
-        "tally": tally,
-        "worst_first": worst_first,
-    }
+    filters = {"percent": percent, "interval": interval_text, "p": p_text, "tally": tally}
+    templates.filters |= filters | {"worst_first": worst_first}
     view = {"results": results, "rates": RATES, "everything": EVERYTHING, **_tables(results)}
     _write(folder / "report.md", templates.get_template("report.md.j2").render(view))
     page_rows = _page_rows(scores, folder)
@@ -71,12 +66,12 @@ def write_report(
 
 
 def percent(value: float | None, digits: int = 2) -> str:
-    """A share as percent without the sign; an en dash where it is undefined."""
+    """A fraction as percent without the sign; an en dash where it is undefined."""
     return "–" if value is None else f"{100 * value:.{digits}f}".replace("-", "−")
 
 
 def interval_text(interval: list[float | None], digits: int = 2) -> str:
-    """An interval of shares as percent."""
+    """An interval of fractions as percent."""
     low, high = interval
     if low is None:
         return "–"
@@ -98,9 +93,8 @@ def tally(counts: Mapping[str, int]) -> str:
 
 def worst_first(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Groups by falling WER, those without words last."""
-    return sorted(
-        groups, key=lambda row: -1.0 if row["wer"]["value"] is None else row["wer"]["value"], reverse=True
-    )
+    wers = [-1.0 if row["wer"]["value"] is None else row["wer"]["value"] for row in groups]
+    return [groups[i] for i in sorted(range(len(groups)), key=lambda i: -wers[i])]
 
 
 def hypothesis_rows(scores: Scores) -> dict[str, list[dict[str, Any]]]:
@@ -204,8 +198,8 @@ def _plots(view: dict[str, Any]) -> dict[str, str]:
 
 
 def _page_rows(scores: Scores, folder: Path) -> list[list[Any]]:
-    """Rows of the page's table: [id, set, speaker, seconds, audio, [alignment, errors, words] of each
-    system].
+    """Rows of the page's table: id, set, speaker, seconds, audio, words, and each system's alignment, errors
+    and whether its text is missing.
     """
     detail = scores.outputs[0].output.condition
     outputs = [one for one in scores.outputs if one.output.condition == detail]
@@ -223,17 +217,8 @@ def _page_rows(scores: Scores, folder: Path) -> list[list[Any]]:
             tokens = [[_KINDS[kind], said or "", heard or ""] for kind, said, heard in aligned]
             missing = int(reference.id not in one.output.heard)
             systems.append([_merge(tokens), int(one.alignments.words[row, SUBSTITUTIONS:].sum()), missing])
-        rows.append(
-            [
-                reference.id,
-                reference.set,
-                reference.speaker,
-                reference.duration_seconds,
-                source,
-                len(words),
-                systems,
-            ]
-        )
+        about = [reference.id, reference.set, reference.speaker, reference.duration_seconds]
+        rows.append([*about, source, len(words), systems])
     return rows
 
 
