@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from asr.files import write_whole
+
 FORMATS = ("txt", "srt", "vtt", "tsv", "json")
 
 # Netflix' Timed Text Style Guide: two lines and 5/6 s to 7 s (general), 42 characters a line (English).
@@ -152,7 +154,7 @@ class Transcript:
         """Writes the format that the path's suffix names. Raises ValueError if it is none of `FORMATS`."""
         path = Path(path)
         text = self.render(path.suffix.removeprefix(".").lower())
-        path.write_text(text, encoding="utf-8", newline="\n")
+        write_whole(path, text)
 
 
 def _milliseconds(seconds: float) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 from safetensors.numpy import load_file, save
 
 from asr.bundle import Bundle, BundleError, weights_path
+from asr.files import write_whole
 
 
 def average(first: Bundle, second: Bundle, share: float, output: Path) -> Path:
@@ -35,9 +36,9 @@ def average(first: Bundle, second: Bundle, share: float, output: Path) -> Path:
     output.mkdir(parents=True, exist_ok=True)
     # Confidence and error rates were measured on another model.
     config = {key: value for key, value in second.config.items() if key not in ("confidence", "wer")}
-    (output / "model.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_whole(output / "model.json", json.dumps(config, indent=2) + "\n")
     second.units.save(output / "units.txt")
-    weights_path(output).write_bytes(save(mixed))
+    write_whole(weights_path(output), save(mixed))
     return output
 
 

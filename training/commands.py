@@ -116,7 +116,7 @@ def add_training(commands) -> None:
     whisper.add_argument(
         "file", type=Path, metavar="FILE", help="a Whisper model: .pt, .safetensors, model.bin"
     )
-    whisper.add_argument("output", type=Path, metavar="OUTPUT", help="where to write it, .safetensors")
+    whisper.add_argument("encoder", type=Path, metavar="OUTPUT", help="where to write it, .safetensors")
 
     average = add_command(commands, "average", "average two models of one kind", working("average"))
     add = average.add_argument
