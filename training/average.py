@@ -10,13 +10,11 @@ if __name__ == "__main__":  # first, so that --help need not wait for the import
     run_as_module("average")
 
 import argparse
-import json
 from pathlib import Path
 
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file
 
-from asr.bundle import Bundle, BundleError, weights_path
-from asr.files import write_whole
+from asr.bundle import Bundle, BundleError, weights_path, write_bundle
 
 
 def average(first: Bundle, second: Bundle, share: float, output: Path) -> Path:
@@ -33,20 +31,16 @@ def average(first: Bundle, second: Bundle, share: float, output: Path) -> Path:
         )
         for name in ours
     }
-    output.mkdir(parents=True, exist_ok=True)
     # Confidence and error rates were measured on another model.
     config = {key: value for key, value in second.config.items() if key not in ("confidence", "wer")}
-    write_whole(output / "model.json", json.dumps(config, indent=2) + "\n")
-    second.units.save(output / "units.txt")
-    write_whole(weights_path(output), save(mixed))
-    return output
+    return write_bundle(output, config, second.tokenizer, mixed)
 
 
 def _kind(bundle: Bundle):
     """Equal for models that differ only in their weights and in the dropout they were trained with."""
     model = bundle.build_model()  # whose parts know what a description left to the defaults
     encoders = [encoder.get_config() | {"dropout": None} for encoder in model.encoders]
-    return bundle.units, model.features.get_config(), encoders
+    return bundle.tokenizer, model.features.get_config(), encoders
 
 
 def main(options: argparse.Namespace) -> None:

@@ -26,7 +26,6 @@ from asr.decoding.greedy import greedy_decode
 from asr.decoding.words import UNCALIBRATED, confidences, word_evidence
 from asr.engine import Engine
 from asr.files import write_whole
-from asr.text import normalize
 from training.manifest import Entry, read_manifest
 from training.scoring.alignment import align
 from training.scoring.calibration import calibration
@@ -60,12 +59,12 @@ def judged_words(
     evidence: dict[str, list[np.ndarray]] = {name: [] for name in decoders}
     for entry in progress("hearing")(entries):
         samples = load_audio(entry.audio, entry.offset_seconds, entry.duration_seconds)
-        log_probs = engine.log_probs([samples])[0]
+        log_probs = engine.log_probs(samples)
         for name, decode in decoders.items():
             hypothesis = decode(log_probs)
             texts[name].append(hypothesis.text)
-            evidence[name].append(word_evidence(hypothesis, log_probs, bundle.units))
-    references = [normalize(entry.text) for entry in entries]
+            evidence[name].append(word_evidence(hypothesis, log_probs, bundle.tokenizer))
+    references = [bundle.tokenizer.normalize(entry.text) for entry in entries]
     return {name: (np.concatenate(evidence[name]), _right(references, texts[name])) for name in decoders}
 
 
@@ -91,7 +90,7 @@ def report(evidence: np.ndarray, is_right: np.ndarray, fitted: Mapping[str, floa
 def main(options: argparse.Namespace) -> None:
     """`hark calibrate`."""
     bundle = Bundle.load(options.model)
-    decoders: dict[str, Decode] = {"greedy": lambda log_probs: greedy_decode(log_probs, bundle.units)}
+    decoders: dict[str, Decode] = {"greedy": lambda log_probs: greedy_decode(log_probs, bundle.tokenizer)}
     if bundle.has_language_model:
         beam = BeamDecoder.from_bundle(bundle)
         decoders["beam"] = lambda log_probs: beam.decode(log_probs)[0]

@@ -20,9 +20,9 @@ from typing import Any
 
 from asr.audio import AudioError
 from asr.recognizer import Recognizer
+from training.environment import environment
 from training.scoring.console import progress, summary
 from training.scoring.degradation import check_conditions, noise_files_of
-from training.scoring.provenance import provenance
 from training.scoring.recognisers import run
 from training.scoring.report import write_report
 from training.scoring.results import ALWAYS_GROUPED, Output, score
@@ -71,7 +71,7 @@ def main(options: argparse.Namespace) -> int:
         print(f"evaluate: not scored: {reason}", file=sys.stderr)
     if options.output:
         measured = {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "speed": gathered.speed}
-        write_report(options.output, scores, provenance("training.evaluate", options.arguments), measured)
+        write_report(options.output, scores, environment(["hark", "evaluate", *options.arguments]), measured)
         print(f"evaluate: wrote {options.output / 'report.html'}", file=sys.stderr)
     return 1 if gathered.unreadable else 0
 

@@ -39,10 +39,11 @@ import numpy as np
 from asr.decoding.arpa import read_arpa, write_arpa
 from asr.decoding.ngram import NgramModel, is_compact
 from asr.decoding.recurrent_lm import UNKNOWN_ID, RecurrentModel
-from asr.text import normalize
+from asr.tokenizer import Tokenizer
 from training.ngram_estimation import FALLBACK_DISCOUNTS, estimate
 
 MODEL_NAME, ARPA_NAME, RECURRENT_NAME = "ngram.bin", "ngram.arpa", "recurrent.safetensors"
+ENGLISH = Tokenizer.characters()
 
 _BLOCK_CHARACTERS = 1 << 24
 _RECURRENT_BATCH = 64  # sentences at once
@@ -66,7 +67,7 @@ class Perplexity(NamedTuple):
     perplexity_known: float
 
 
-def read_sentences(paths: Iterable[str]) -> Iterator[list[str]]:
+def read_sentences(paths: Iterable[str], tokenizer: Tokenizer = ENGLISH) -> Iterator[list[str]]:
     """Blocks of normalised sentences without empty ones, of text files or manifests.
 
     Raises ValueError naming the file and what is wrong with it.
@@ -77,7 +78,7 @@ def read_sentences(paths: Iterable[str]) -> Iterator[list[str]]:
                 while lines := file.readlines(_BLOCK_CHARACTERS):
                     if path.endswith(".jsonl"):
                         lines = [json.loads(line)["text"] + "\n" for line in lines]
-                    yield _normalized(lines)
+                    yield _normalized(lines, tokenizer)
         except UnicodeDecodeError as error:
             raise ValueError(f"{path}: not UTF-8 ({error.reason}); convert the file") from error
         except (OSError, EOFError, lzma.LZMAError) as error:
@@ -145,12 +146,12 @@ def _open(path: str) -> AbstractContextManager[TextIO]:
     return opener(path, "rt", encoding="utf-8")
 
 
-def _normalized(lines: list[str]) -> list[str]:
+def _normalized(lines: list[str], tokenizer: Tokenizer) -> list[str]:
     if not lines[-1].endswith("\n"):
         lines[-1] += "\n"
-    if _NORMAL.fullmatch("".join(lines)):
+    if tokenizer.alphabet == ENGLISH.alphabet and _NORMAL.fullmatch("".join(lines)):
         return [line[:-1] for line in lines]
-    return [text for line in lines if (text := normalize(line))]
+    return [text for line in lines if (text := tokenizer.normalize(line))]
 
 
 def _ngram(options: argparse.Namespace) -> None:
