@@ -12,7 +12,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -123,9 +123,11 @@ def execute(parser: Parser, arguments: Sequence[str] | None = None) -> int:
     options.arguments = arguments[1:]
     logging.basicConfig(format="warning: %(message)s", level=logging.WARNING)  # to standard error
     sys.stdout.reconfigure(errors="surrogateescape")  # a file's name is written back as it came, UTF-8 or not
+    output = getattr(options, "output", None)
+    is_new = output is not None and not output.exists()
     try:
-        if getattr(options, "output", None):
-            _make_folder(options.output)
+        if output is not None:
+            _make_folder(output)
         code = options.run(options) or ALL_DONE
         sys.stdout.flush()
         return code
@@ -145,6 +147,9 @@ def execute(parser: Parser, arguments: Sequence[str] | None = None) -> int:
         tell(error, options.debug)
         if isinstance(error, OSError):
             _drop_output()  # what standard output could not take
+        if is_new:
+            with suppress(OSError):  # not empty, or never made
+                output.rmdir()
         return WRONG_CALL
     except Exception as error:
         tell(error, options.debug)

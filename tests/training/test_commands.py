@@ -31,8 +31,6 @@ VERBS = [
     ["synthesize"],
     ["evaluate"],
     ["benchmark"],
-    ["benchmark", "ctc"],
-    ["benchmark", "decoding"],
     ["benchmark", "hotwords"],
     ["benchmark", "peers"],
 ]
