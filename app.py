@@ -27,7 +27,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     recognizers = _load(options.model)
     with tempfile.TemporaryDirectory(prefix="hark-") as uploads:  # deleted at the end
         os.environ["GRADIO_TEMP_DIR"] = uploads
-        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         # Gradio requests its own address once at the start, which a proxy could not reach.
         for name in ("NO_PROXY", "no_proxy"):
             others = filter(None, [os.environ.get(name)])
@@ -79,7 +78,10 @@ def _load(folders: Sequence[str]) -> Mapping[str, Recognizer]:
 
 
 def _serve(recognizers: Mapping[str, Recognizer], host: str, port: int) -> None:
-    from asr.web.page import build_page, serving_options  # Gradio reads the environment when it is imported
+    try:
+        from asr.web.page import build_page, serving_options  # Gradio reads the environment when imported
+    except ModuleNotFoundError as error:
+        _fail(f"the page needs {error.name}, which is not installed: pip install '.[page]' in Hark's folder")
 
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

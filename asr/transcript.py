@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from asr.files import write_whole
+
 FORMATS = ("txt", "srt", "vtt", "tsv", "json")
 
 # Netflix' Timed Text Style Guide: two lines and 5/6 s to 7 s (general), 42 characters a line (English).
@@ -145,7 +147,7 @@ class Transcript:
         """Writes the format of the path's suffix. Raises ValueError if it is not one of `FORMATS`."""
         path = Path(path)
         text = self.render(path.suffix.removeprefix(".").lower())
-        path.write_text(text, encoding="utf-8", newline="\n")
+        write_whole(path, text)
 
 
 def _milliseconds(seconds: float) -> int:

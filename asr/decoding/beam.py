@@ -112,13 +112,8 @@ class BeamDecoder:
           log_probs: [steps, units], natural logarithms; no steps at all give the empty text.
 
         Returns:
-<<<<<<< HEAD
-          Hypotheses whose score is ln P(units | sound) plus the worth of the text by language models and hot
-          words; their steps are those of the most probable path (`forced_align`).
-=======
           Hypotheses whose score is ln P(units | sound) plus the scores of language models and hot words;
-          their steps are those of the most probable path (`align`).
->>>>>>> less
+          their steps are those of the most probable path (`forced_align`).
 
         Raises:
           ValueError: NaN or infinity in the log-probs, a step where nothing is possible, or a wrong shape.
