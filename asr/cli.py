@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import asr
 from asr.files import write_new
-from asr.transcript import FORMATS, Transcript
+from asr.transcript import FORMATS, Segment, Transcript
 
 if TYPE_CHECKING:
     from asr.recognizer import Recognizer
@@ -27,7 +27,9 @@ ALL_DONE, SOME_FAILED, WRONG_CALL = 0, 1, 2
 INTERRUPTED, READER_GONE = 130, 141  # what a shell reports: 128 + SIGINT, 128 + SIGPIPE
 
 STANDARD_INPUT = "-"
-DECODERS = ("greedy", "beam")  # those of asr.recognizer, which would load NumPy for --help
+# Those of asr.recognizer, which would load NumPy for --help.
+DECODERS = ("greedy", "beam")
+CHANNELS = ("left", "right", "each")
 
 
 class Parser(argparse.ArgumentParser):
@@ -210,6 +212,12 @@ def add_commands(commands) -> None:
         metavar="N",
         help="texts of each segment, with --format json (1)",
     )
+    transcribe.add_argument(
+        "--channel", choices=CHANNELS, help="one of several, or each with its name (all, mixed)"
+    )
+    transcribe.add_argument(
+        "--track", type=positive, metavar="N", help="sound track, counted from 1 (the default one)"
+    )
 
     align = add_command(commands, "align", "find when each word of a text is said", _align)
     align.add_argument("audio", metavar="AUDIO", help="a recording; - is standard input")
@@ -236,6 +244,8 @@ def positive(text: str) -> int:
 
 
 def _transcribe(options: argparse.Namespace) -> int:
+    from asr.audio import is_pipe
+
     files = options.files
     if files.count(STANDARD_INPUT) > 1:
         raise ValueError("standard input can be read only once")
@@ -245,13 +255,16 @@ def _transcribe(options: argparse.Namespace) -> int:
         raise ValueError(f"{options.format} has room for one text only: --n-best needs --format json")
     recognizer = _load(options)
     bar = _ProgressBar()
-    results = recognizer.transcribe_many(
-        files,
-        decoder=options.decoder,
-        hotwords=options.hotword,
-        n_best=options.n_best,
-        progress=bar.update,
-    )
+    choices = {
+        "decoder": options.decoder,
+        "hotwords": options.hotword,
+        "n_best": options.n_best,
+        "channel": options.channel,
+        "track": options.track,
+    }
+    if len(files) == 1 and options.format == "txt" and options.output is None and is_pipe(files[0]):
+        return _print_live(recognizer.segments(files[0], warn=_warn, **choices), files[0], options.debug)
+    results = recognizer.transcribe_many(files, progress=bar.update, **choices)
     code = ALL_DONE
     for file in files:
         with bar.shown(file):
@@ -260,12 +273,35 @@ def _transcribe(options: argparse.Namespace) -> int:
             tell(result, options.debug)
             code = SOME_FAILED
             continue
+        for warning in result.warnings:
+            _warn(warning)
         if not result.segments:
-            print(f"warning: no speech was found in {file!r}", file=sys.stderr)
+            _warn(f"no speech was found in {file!r}")
         if len(files) > 1 and options.output is None:
             print(f"==> {file} <==")
         code = max(code, _deliver(result, file, options))
     return code
+
+
+def _print_live(segments: Iterator[Segment], file: str, debug: bool) -> int:
+    """Prints each segment of a pipe as soon as it is recognised."""
+    from asr.audio import AudioError
+
+    found = False
+    try:
+        for segment in segments:
+            print(segment.labelled_text, flush=True)
+            found = True
+    except AudioError as error:
+        tell(error, debug)
+        return SOME_FAILED
+    if not found:
+        _warn(f"no speech was found in {file!r}")
+    return ALL_DONE
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def _align(options: argparse.Namespace) -> int:
@@ -285,6 +321,8 @@ def _align(options: argparse.Namespace) -> int:
     except ValueError as error:
         tell(TextError(f"{options.text!r} does not fit {options.audio!r}: {error}"), options.debug)
         return SOME_FAILED
+    for warning in transcript.warnings:
+        _warn(warning)
     return _deliver(transcript, options.audio, options)
 
 

@@ -39,13 +39,19 @@ MIN_SPEECH_FRAMES = _frames(MIN_SPEECH_SECONDS)
 
 @dataclass(frozen=True)
 class Utterance:
-    """A span of speech: its start in seconds and its samples, float32 [samples] at 16 kHz."""
+    """A span of speech: its start in seconds and its samples, float32 [samples] at 16 kHz.
+
+    channel: "left" or "right", or None for the mix of all channels.
+    """
 
     start: float
     samples: np.ndarray
+    channel: str | None = None
 
 
-def cut_utterances(blocks: Iterable[np.ndarray], max_seconds: float = 24.0) -> Iterator[Utterance]:
+def cut_utterances(
+    blocks: Iterable[np.ndarray], max_seconds: float = 24.0, channel: str | None = None
+) -> Iterator[Utterance]:
     """Yields the utterances of a recording in order, each as soon as its end is known.
 
     Utterances do not overlap, and their samples are unchanged. Silence and noise give no utterance.
@@ -54,28 +60,69 @@ def cut_utterances(blocks: Iterable[np.ndarray], max_seconds: float = 24.0) -> I
       blocks: consecutive float32 [samples] at 16 kHz, of any lengths (asr.audio.read_blocks); the result does
         not depend on the block boundaries.
       max_seconds: longest utterance, at least 2 s. At most 2 s more than this are kept in memory.
+      channel: of the utterances.
 
     Raises ValueError if `max_seconds` is less than 2.
     """
-    if max_seconds < 2:
-        raise ValueError(f"max_seconds is {max_seconds}; it must be at least 2")
-    longest = int(max_seconds * SAMPLE_RATE) // FRAME_SAMPLES
-    samples = np.empty(0, np.float32)
-    probabilities = np.empty(0, np.float32)
-    first = 0  # frame at which the buffer starts
-    continues = False  # whether the previous utterance was cut only for its length
-    for new_samples, new_probabilities, last in _scored(blocks):
-        samples = np.concatenate([samples, new_samples])
-        probabilities = np.concatenate([probabilities, new_probabilities])
-        while cut := _next_cut(probabilities, longest, last):
+    cutter = Cutter(max_seconds, channel)
+    for block in blocks:
+        yield from cutter.push(block)
+    yield from cutter.finish()
+
+
+class Cutter:
+    """`cut_utterances` for blocks that are pushed one by one."""
+
+    def __init__(self, max_seconds: float = 24.0, channel: str | None = None):
+        if max_seconds < 2:
+            raise ValueError(f"max_seconds is {max_seconds}; it must be at least 2")
+        self.channel = channel
+        self._longest = int(max_seconds * SAMPLE_RATE) // FRAME_SAMPLES
+        self._detector = SpeechDetector()
+        self._unscored = np.empty(0, np.float32)
+        self._samples = np.empty(0, np.float32)
+        self._probabilities = np.empty(0, np.float32)
+        self._first = 0  # frame at which the buffer starts
+        self._continues = False  # whether the previous utterance was cut only for its length
+
+    @property
+    def done_seconds(self) -> float:
+        """The time before which no further utterance starts."""
+        return self._first * FRAME_SAMPLES / SAMPLE_RATE
+
+    def push(self, block: np.ndarray) -> Iterator[Utterance]:
+        """The utterances that are complete with this block [samples]."""
+        self._unscored = np.concatenate([self._unscored, block])
+        size = BATCH_FRAMES * FRAME_SAMPLES
+        while len(self._unscored) >= size:
+            batch, self._unscored = self._unscored[:size], self._unscored[size:]
+            yield from self._cut(batch, self._detector(batch), last=False)
+
+    def finish(self) -> Iterator[Utterance]:
+        """The remaining utterances, at the end of the recording."""
+        rest = self._unscored
+        yield from self._cut(rest, self._detector(np.pad(rest, (0, -len(rest) % FRAME_SAMPLES))), last=True)
+
+    def _cut(self, samples: np.ndarray, probabilities: np.ndarray, last: bool) -> Iterator[Utterance]:
+        self._samples = np.concatenate([self._samples, samples])
+        self._probabilities = np.concatenate([self._probabilities, probabilities])
+        while cut := _next_cut(self._probabilities, self._longest, last):
             begin, end, in_speech = cut
-            speech = np.count_nonzero(probabilities[begin:end] > CERTAIN_SPEECH)
-            if speech >= MIN_SPEECH_FRAMES or (continues and speech):
-                start = (first + begin) * FRAME_SAMPLES / SAMPLE_RATE
-                yield Utterance(start, samples[begin * FRAME_SAMPLES : end * FRAME_SAMPLES].copy())
-            continues = in_speech
-            samples, probabilities = samples[end * FRAME_SAMPLES :], probabilities[end:]
-            first += end
+            speech = np.count_nonzero(self._probabilities[begin:end] > CERTAIN_SPEECH)
+            found = speech >= MIN_SPEECH_FRAMES or (self._continues and speech)
+            utterance = Utterance(
+                (self._first + begin) * FRAME_SAMPLES / SAMPLE_RATE,
+                self._samples[begin * FRAME_SAMPLES : end * FRAME_SAMPLES].copy(),
+                self.channel,
+            )
+            self._continues = in_speech
+            self._samples, self._probabilities = (
+                self._samples[end * FRAME_SAMPLES :],
+                self._probabilities[end:],
+            )
+            self._first += end
+            if found:
+                yield utterance
 
 
 def _next_cut(probabilities: np.ndarray, longest: int, last: bool) -> tuple[int, int, bool] | None:
@@ -108,19 +155,6 @@ def _next_cut(probabilities: np.ndarray, longest: int, last: bool) -> tuple[int,
     else:
         end = earliest + np.argmin(probabilities[earliest:latest])
     return int(begin), int(min(end, latest)), True
-
-
-def _scored(blocks: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, bool]]:
-    """Batches of samples, the speech probability of each of their frames, and whether they are the last."""
-    detector = SpeechDetector()
-    waiting = np.empty(0, np.float32)
-    size = BATCH_FRAMES * FRAME_SAMPLES
-    for block in blocks:
-        waiting = np.concatenate([waiting, block])
-        while len(waiting) >= size:
-            yield waiting[:size], detector(waiting[:size]), False
-            waiting = waiting[size:]
-    yield waiting, detector(np.pad(waiting, (0, -len(waiting) % FRAME_SAMPLES))), True
 
 
 class SpeechDetector:

@@ -36,6 +36,7 @@ class Segment:
     Attributes:
       text: its words, joined by single spaces.
       alternatives: other hypotheses, best first, if requested.
+      channel: "left" or "right", if only that channel was read.
     """
 
     start: float
@@ -43,6 +44,12 @@ class Segment:
     text: str
     words: tuple[Word, ...]
     alternatives: tuple[str, ...] = ()
+    channel: str | None = None
+
+    @property
+    def labelled_text(self) -> str:
+        """The text, after the name of its channel if it has one."""
+        return f"{self.channel}: {self.text}" if self.channel else self.text
 
 
 @dataclass(frozen=True)
@@ -50,16 +57,18 @@ class Transcript:
     """The text of one recording; a recording without speech has no segments.
 
     Attributes:
-      segments: in order of time.
+      segments: in order of time; those of different channels may overlap.
       language: of the model ("en").
       duration: of the recording, in seconds.
       model: name of the model.
+      warnings: one line each about damaged or missing parts of the recording.
     """
 
     segments: tuple[Segment, ...]
     language: str
     duration: float
     model: str
+    warnings: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -72,12 +81,27 @@ class Transcript:
         return tuple(word for segment in self.segments for word in segment.words)
 
     def cues(self) -> list[tuple[int, int, str]]:
-        """Subtitles: start and end in milliseconds, and a text of one or two lines of readable length."""
-        return list(_cues(self.segments))
+        """Subtitles: start and end in milliseconds, and a text of one or two lines of readable length.
+
+        The text begins with the channel if there is one.
+        """
+        return [
+            (start, end, f"{channel}: {text}" if channel else text)
+            for start, end, text, channel in self._channel_cues()
+        ]
+
+    def _channel_cues(self) -> list[tuple[int, int, str, str | None]]:
+        """Cues in order of time, each with its channel. Only cues of different channels overlap."""
+        cues = [
+            (*cue, channel)
+            for channel in dict.fromkeys(segment.channel for segment in self.segments)
+            for cue in _cues([segment for segment in self.segments if segment.channel == channel])
+        ]
+        return sorted(cues, key=lambda cue: cue[0])
 
     def to_txt(self) -> str:
         """One line per segment."""
-        return "".join(f"{segment.text}\n" for segment in self.segments)
+        return "".join(f"{segment.labelled_text}\n" for segment in self.segments)
 
     def to_srt(self) -> str:
         """SubRip subtitles."""
@@ -89,22 +113,24 @@ class Transcript:
     def to_vtt(self) -> str:
         """WebVTT captions (https://www.w3.org/TR/webvtt1/), the format of HTML's <track>."""
         cues = (
-            f"\n{_clock(start, '.')} --> {_clock(end, '.')}\n{_escape_vtt(text)}\n"
-            for start, end, text in self.cues()
+            f"\n{_clock(start, '.')} --> {_clock(end, '.')}\n"
+            + (f"<v {channel}>" if channel else "")
+            + f"{_escape_vtt(text)}\n"
+            for start, end, text, channel in self._channel_cues()
         )
         return "WEBVTT\n" + "".join(cues)
 
     def to_tsv(self) -> str:
         """One line per segment, with Whisper's columns: start and end in integer milliseconds, text."""
         rows = (
-            f"{_milliseconds(segment.start)}\t{_milliseconds(segment.end)}\t{segment.text}\n"
+            f"{_milliseconds(segment.start)}\t{_milliseconds(segment.end)}\t{segment.labelled_text}\n"
             for segment in self.segments
         )
         return "start\tend\ttext\n" + "".join(rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields of OpenAI's `verbose_json`, plus `model`, `confidence` of words, and `alternatives` of
-        segments that have some.
+        """The fields of OpenAI's `verbose_json`, plus `model`, `confidence` of words, and if there are any,
+        `warnings`, and the `alternatives` and `channel` of segments.
         """
         return {
             "task": "transcribe",
@@ -119,6 +145,7 @@ class Transcript:
                     "end": round(segment.end, 3),
                     "text": segment.text,
                     **({"alternatives": list(segment.alternatives)} if segment.alternatives else {}),
+                    **({"channel": segment.channel} if segment.channel else {}),
                 }
                 for id, segment in enumerate(self.segments)
             ],
@@ -131,6 +158,7 @@ class Transcript:
                 }
                 for word in self.words
             ],
+            **({"warnings": list(self.warnings)} if self.warnings else {}),
         }
 
     def to_json(self) -> str:

@@ -55,7 +55,8 @@ def segment_html(segment: Segment, index: int) -> str:
     return (
         f'<p class="segment" data-segment="{index}">'
         f'<time data-start="{segment.start:.2f}" title="Play from here">{clock(segment.start)}</time>'
-        f"<span>{' '.join(map(_word_html, segment.words))}</span></p>"
+        f"<span>{f'{segment.channel}: ' if segment.channel else ''}"
+        f"{' '.join(map(_word_html, segment.words))}</span></p>"
     )
 
 
@@ -116,6 +117,11 @@ def silence_html(duration_seconds: float) -> str:
         f"in {duration_seconds:.1f} s of audio. If somebody spoke, check that the microphone was on "
         "and close enough.</p>"
     )
+
+
+def warnings_html(warnings: Iterable[str]) -> str:
+    """Warnings about damaged or missing parts of a recording, as on the command line."""
+    return "".join(f'<p class="notice" role="status">{escape(warning)}</p>' for warning in warnings)
 
 
 def error_html(message: str) -> str:

@@ -1,6 +1,7 @@
 """Transcription of one recording, segment by segment, for the page and its API."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from asr.recognizer import Recognizer
 from asr.transcript import Segment, Transcript
@@ -27,12 +28,14 @@ class Recognition:
         self.total_seconds: float | None = None  # some files do not say
         self._bundle = recognizer.bundle
         self._segments: list[Segment] = []
+        self._warnings: list[str] = []
         self._source = recognizer.segments(
             sound,
             decoder=decoder,
             hotwords=terms,
             n_best=N_BEST if decoder == "beam" else 1,
             progress=self._advance,
+            warn=lambda warning: self._warnings.append(warning.replace(sound, Path(sound).name)),
         )
 
     def __iter__(self) -> Iterator[Segment]:
@@ -47,5 +50,9 @@ class Recognition:
     def transcript(self) -> Transcript:
         """The segments so far; its duration is the part of the recording that was processed."""
         return Transcript(
-            tuple(self._segments), self._bundle.tokenizer.language, self.done_seconds, self._bundle.name
+            tuple(sorted(self._segments, key=lambda segment: segment.start)),
+            self._bundle.tokenizer.language,
+            self.done_seconds,
+            self._bundle.name,
+            tuple(self._warnings),
         )

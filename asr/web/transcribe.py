@@ -138,14 +138,15 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
 
     def result(session: Session, summary: str) -> Update:
         transcript = session.transcript
+        warnings = markup.warnings_html(transcript.warnings)
         if not transcript.words:
-            return {status: markup.silence_html(transcript.duration), text: ""}
+            return {status: markup.silence_html(transcript.duration) + warnings, text: ""}
         stem = Path(session.path).stem
         files = {f"{stem}.{format}": transcript.render(format) for format in SAVED_FORMATS}
         paragraphs = "".join(map(markup.segment_html, transcript.segments, itertools.count()))
         return {
             sound: gr.update(subtitles=_captions(transcript)),
-            status: summary + markup.legend_html(transcript.words),
+            status: summary + warnings + markup.legend_html(transcript.words),
             text: gr.update(value=markup.TEXT_START + paragraphs + markup.saving_html(files), files=files),
         }
 
@@ -241,12 +242,16 @@ def _picture_of(session: Session, index: int) -> str:
     words = [word for word in segment.words if word.end <= start + duration]
     try:
         session.keep_file()
-        picture = picture_html(load_audio(session.path, start, duration), start, words)
+        picture = picture_html(load_audio(session.path, start, duration, warn=_ignore), start, words)
     except FileNotFoundError:
         picture = markup.error_html(
             "The recording was deleted after an hour. Upload it again to see this picture."
         )
     return picture + markup.alternatives_html(segment)
+
+
+def _ignore(warning: str) -> None:
+    """The warnings are already shown with the transcript."""
 
 
 def _without_folder(error: Exception, path: str) -> str:
