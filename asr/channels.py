@@ -52,7 +52,7 @@ class _Mixer:
         self.block = max(1, round(BLOCK_SECONDS * rate))
         self.frame = max(1, round(FRAME_SECONDS * rate))
         self.waiting = np.empty((0, channels), np.float32)
-        self.levels_db: deque[np.ndarray] = deque(maxlen=HISTORY_BLOCKS)  # [frames, channels] each
+        self.levels_db: deque[np.ndarray] = deque(maxlen=HISTORY_BLOCKS)  # [2, frames, channels] each
         self.is_noise = np.zeros(channels, bool)
         self.loudest: int | None = None  # of channels that cancel each other
 
@@ -88,12 +88,14 @@ class _Mixer:
         if not frames:
             return
         # Differences weigh the high frequencies more, so that rumble, too, has a steady level.
-        steps = np.diff(block, axis=0, prepend=block[:1])[: frames * self.frame]
-        energies = np.square(steps, dtype=np.float64).reshape(frames, self.frame, -1).mean(axis=1)
+        both = np.stack([np.diff(block, axis=0, prepend=block[:1]), block])[:, : frames * self.frame]
+        energies = np.square(both, dtype=np.float64).reshape(2, frames, self.frame, -1).mean(axis=2)
         self.levels_db.append(10 * np.log10(energies + SILENCE))
-        low, middle, high = np.percentile(np.concatenate(self.levels_db), [10, 50, 90], axis=0)
+        steady, loud = np.concatenate(self.levels_db, axis=1)
+        low, high = np.percentile(steady, [10, 90], axis=0)
         speech = high - low > SPEECH_RANGE_DB
         if speech.any():
-            audible = middle > high[speech].max() + HARMLESS_DB
-            self.is_noise |= (high - low < NOISE_RANGE_DB) & audible
+            speech_db = np.percentile(loud[:, speech], 90, axis=0).max()
+            covers = np.median(loud, axis=0) > speech_db + HARMLESS_DB
+            self.is_noise |= (high - low < NOISE_RANGE_DB) & covers
         self.is_noise &= ~speech

@@ -35,8 +35,8 @@ STREAM_MAGIC = (
     b"\xff",
 )
 EMPTY = "{} is empty (0 bytes); record or export it again"
+UNKNOWN_LENGTH = 0x7FFF0000  # bytes; a WAV that states this or more was never finished, as in a pipe
 MAX_INDEX_BYTES = 2**24  # of an MP4 in a pipe
-UNKNOWN_LENGTH = 0x7FFF0000  # bytes; a WAV whose length is this or more was never finished, as in a pipe
 
 
 def read_chunks(name: str, file: BinaryIO, offset_seconds: float, track: int | None, warn: Warn) -> Chunks:

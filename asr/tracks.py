@@ -6,6 +6,7 @@ lost. Silence of that length keeps later sound at its time.
 
 from collections.abc import Callable, Iterator
 from itertools import chain, pairwise
+from math import inf
 
 import numpy as np
 
@@ -134,12 +135,21 @@ def track_chunks(
     if sought:
         head = head[-1:]
         start = min(offset_seconds, head[0][0] - origin)
-    stated = None
-    if stream.duration and container.format.name in SEEKABLE_FORMATS[:1]:
-        stated = float((stream.duration + (stream.start_time or 0)) * stream.time_base) - origin
-    codec = stream.codec_context.name
-    chunks = _on_clock(name, codec, chain(head, frames), Clock(origin, start), stated, warn)
+    format, codec = container.format.name, stream.codec_context.name
+    # FFmpeg cannot decode the pauses in AMR, nor the tags between joined MP3 files: no damage.
+    tolerated = inf if codec.startswith("amr") else MIN_GAP_SECONDS if format == "mp3" else 0.0
+    stated = _stated_seconds(container, stream, origin)
+    chunks = _on_clock(name, chain(head, frames), Clock(origin, start), stated, tolerated, warn)
     yield from _gathered(dropped(chunks, offset_seconds - start))
+
+
+def _stated_seconds(container, stream, origin: float) -> float:
+    """Where the track ends by an exact header, or 0: other lengths are guessed, or those of the picture."""
+    if container.format.name in (*SEEKABLE_FORMATS[:1], "flac") and stream.duration:
+        return float((stream.duration + (stream.start_time or 0)) * stream.time_base) - origin
+    if container.format.name == "matroska,webm" and len(container.streams) == 1:
+        return (container.duration or 0) / 1e6
+    return 0.0
 
 
 def _frames(container, stream) -> Iterator[tuple]:
@@ -167,34 +177,41 @@ def _frames(container, stream) -> Iterator[tuple]:
 
 
 def _on_clock(
-    name: str, codec: str, frames: Iterator, clock: "Clock", stated: float | None, warn: Warn
+    name: str, frames: Iterator, clock: "Clock", stated: float, tolerated: float, warn: Warn
 ) -> Chunks:
-    """The samples of frames, with silence where their time stamps leave gaps; warnings come at the end."""
-    rate, channels, last_stamp, places, broken = 0, 0, None, 0, False
+    """The samples of frames, with silence where their time stamps leave gaps; warnings come at the end.
+
+    stated: seconds by the header, or 0. tolerated: seconds of broken packets that are no damage.
+    """
+    rate, channels, places, lost_seconds = 0, 0, 0, 0.0
+    broken: tuple[float | None, float | None] | None = None  # stamps at which broken packets begin and end
     # A frame is looked at together with the stamp of the next, which tells a jump from one broken stamp.
     for (stamp, frame), (next_stamp, _) in pairwise(chain(frames, [(None, None)])):
         if frame is None:
-            broken, last_stamp = True, stamp
+            broken = (broken or (stamp, stamp))[0], stamp
             continue
+        if broken is not None:
+            places += 1
+            lost_seconds += (broken[1] or 0.0) - (broken[0] or 0.0)
+            broken = None
         samples = scaled(_samples_of(frame))
         rate, channels = frame.sample_rate, samples.shape[1]
         yield from _silence(clock.gap_before(stamp, next_stamp), rate, channels)
         yield rate, samples
         clock.position += len(samples) / rate
-        places, broken = places + broken, False
     if not rate:
         return
-    lost = clock.gap_before(last_stamp, None) if broken else 0.0
-    yield from _silence(lost, rate, channels)
-    places += lost > 0
+    gap = 0.0 if broken is None else clock.gap_before(broken[1], None)
+    yield from _silence(gap, rate, channels)
+    places, lost_seconds = places + (gap > 0), lost_seconds + gap
     if clock.ignored_seconds:
         warn(
             f"{name} has time stamps that jump by {clock.ignored_seconds / 3600:.1f} h; at most "
             f"{MAX_SILENCE_SECONDS / 3600:.0f} h of silence are added, so later times may be too early"
         )
-    if stated is not None and clock.position < stated - SHORT_SECONDS:
+    elif clock.position < stated - SHORT_SECONDS:
         warn(f"{name} is truncated: its header states {stated:.1f} s, it holds {clock.position:.1f} s")
-    elif places and not codec.startswith("amr"):  # whose pauses FFmpeg cannot decode
+    elif places and lost_seconds >= tolerated:
         where = "one place" if places == 1 else f"{places} places"
         warn(f"{name} is damaged in {where}; what can be read is used, with silence for what is lost")
 
