@@ -377,11 +377,9 @@ def test_what_help_offers_is_what_the_recogniser_takes():
     assert cli.DECODERS == recognizer.DECODERS
 
 
-@pytest.mark.parametrize(
-    "error", [OSError(28, "No space left on device"), OSError("No space left on device")]
-)
-def test_an_error_that_names_no_path_gets_the_folder(capsys, error):
+@pytest.mark.parametrize("arguments", [(28, "No space left on device"), ("No space left on device",)])
+def test_an_error_that_names_no_path_gets_the_folder(capsys, arguments):
     with pytest.raises(OSError) as raised, cli.naming("runs/mine"):
-        raise error
+        raise OSError(*arguments)
     cli.tell(raised.value, debug=False)
     assert capsys.readouterr().err == "error: runs/mine: No space left on device\n"
