@@ -177,6 +177,8 @@ def naming(path: Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.strerror is None:  # a library's own, with a text only
+            raise OSError(0, str(error), str(path)) from error
         error.filename = error.filename or str(path)
         raise
 

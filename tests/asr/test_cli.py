@@ -375,3 +375,11 @@ def test_what_help_offers_is_what_the_recogniser_takes():
     from asr import recognizer
 
     assert cli.DECODERS == recognizer.DECODERS
+
+
+@pytest.mark.parametrize("arguments", [(28, "No space left on device"), ("No space left on device",)])
+def test_an_error_that_names_no_path_gets_the_folder(capsys, arguments):
+    with pytest.raises(OSError) as raised, cli.naming("runs/mine"):
+        raise OSError(*arguments)
+    cli.tell(raised.value, debug=False)
+    assert capsys.readouterr().err == "error: runs/mine: No space left on device\n"
