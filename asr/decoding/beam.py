@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from asr.decoding import Hypothesis, check_log_probs, prefix_search
-from asr.decoding.alignment import align
+from asr.decoding.alignment import forced_align
 from asr.decoding.hotwords import build_automaton, spelled
 from asr.decoding.ngram import BEGIN, END, UNKNOWN, LanguageModelError, NgramLevel, NgramModel
 from asr.decoding.recurrent_lm import RecurrentModel
@@ -113,7 +113,7 @@ class BeamDecoder:
 
         Returns:
           Hypotheses whose score is ln P(units | sound) plus the scores of language models and hot words;
-          their steps are those of the most probable path (`align`).
+          their steps are those of the most probable path (`forced_align`).
 
         Raises:
           ValueError: NaN or infinity in the log-probs, a step where nothing is possible, or a wrong shape.
@@ -127,7 +127,7 @@ class BeamDecoder:
         if len(log_probs) and not np.isfinite(log_probs.max(axis=1)).all():
             raise ValueError("the log-probs of a step are infinite: the model or its input is broken")
         return [
-            Hypothesis(units=ids, steps=align(log_probs, ids).steps, score=score, text=text)
+            Hypothesis(units=ids, steps=forced_align(log_probs, ids).steps, score=score, text=text)
             for score, ids, text in self._best(log_probs, n_best)
         ]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from asr.files import write_whole
 from training.scoring import plots
 from training.scoring.alignment import SUBSTITUTIONS, side_by_side
 from training.scoring.measures import RATES, Counts
@@ -37,13 +38,15 @@ def write_report(
     """
     folder.mkdir(parents=True, exist_ok=True)
     results = plain({"header": dict(header), **scores.document, "measured": dict(measured)})
-    _write(folder / "results.json", json.dumps(results, ensure_ascii=False, indent=1) + "\n")
+    write_whole(folder / "results.json", json.dumps(results, ensure_ascii=False, indent=1) + "\n")
     rows = utterance_rows(scores)
-    _write(folder / "utterances.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_whole(
+        folder / "utterances.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    )
     (folder / "hypotheses").mkdir(exist_ok=True)
     for system, lines in hypothesis_rows(scores).items():
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in lines)
-        _write(folder / "hypotheses" / f"{system}.jsonl", text)
+        write_whole(folder / "hypotheses" / f"{system}.jsonl", text)
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=lambda name: bool(name and ".html" in name),
@@ -54,7 +57,7 @@ def write_report(
     filters = {"percent": percent, "interval": interval_text, "p": p_text, "tally": tally}
     templates.filters |= filters | {"worst_first": worst_first}
     view = {"results": results, "rates": RATES, "everything": EVERYTHING, **_tables(results)}
-    _write(folder / "report.md", templates.get_template("report.md.j2").render(view))
+    write_whole(folder / "report.md", templates.get_template("report.md.j2").render(view))
     page_rows = _page_rows(scores, folder)
     view |= {
         "plots": _plots(view),
@@ -62,7 +65,7 @@ def write_report(
         "data": json.dumps(page_rows, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
         "rows": len(page_rows),
     }
-    _write(folder / "report.html", templates.get_template("report.html.j2").render(view))
+    write_whole(folder / "report.html", templates.get_template("report.html.j2").render(view))
 
 
 def percent(value: float | None, digits: int = 2) -> str:
@@ -137,10 +140,6 @@ def utterance_rows(scores: Scores) -> list[dict[str, Any]]:
         for condition, outputs in by_condition.items()
         for row, reference in enumerate(scores.references)
     ]
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _tables(results: dict[str, Any]) -> dict[str, Any]:
