@@ -47,7 +47,7 @@ def forced_align(log_probs: np.ndarray, unit_ids: Sequence[int]) -> Hypothesis:
     if steps == 0:
         return Hypothesis(units=(), steps=(), score=0.0, text="")
 
-    if steps * (2 * len(labels) + 1) > MAX_ALIGNMENT_CELLS:
+    if steps * (2 * len(labels) + 1) > MAX_CELLS:
         raise ValueError(
             f"{steps} steps and {len(labels)} units are too many at once: align the recording in parts"
         )
@@ -67,7 +67,7 @@ def forced_align(log_probs: np.ndarray, unit_ids: Sequence[int]) -> Hypothesis:
 
 @compiled
 def _best_path(log_probs, labels, checkpoint_steps):
-    """The state at each step, [steps], and the path's score; states are numbered as in `align`."""
+    """The state at each step, [steps], and the path's score; states are numbered as in `forced_align`."""
     steps, states = len(log_probs), 2 * len(labels) + 1
     units = np.append(labels, BLANK_ID)  # so that the last blank has a unit behind it, which is never used
     skip_score = np.full(len(units), -np.inf)  # 0 where the blank before a unit may be left out
