@@ -108,15 +108,18 @@ def read_blocks(
         raise AudioError(
             f"{_name(source)}: blocks of {block_seconds} s are too short; give block_seconds above 0"
         )
-    rest = None
+    parts: list[np.ndarray] = []
+    waiting = 0  # samples
     for samples in _resampled(_sound(source, 0.0, channel, track, warn)):
-        samples = samples[:, 0] if samples.shape[1] == 1 else samples
-        rest = samples if rest is None else np.concatenate([rest, samples])
-        while len(rest) >= size:
-            yield rest[:size]
-            rest = rest[size:]
-    if rest is not None and len(rest):
-        yield rest
+        parts.append(samples[:, 0] if samples.shape[1] == 1 else samples)
+        waiting += len(samples)
+        if waiting >= size:
+            joined = np.concatenate(parts)
+            for start in range(0, waiting - size + 1, size):
+                yield joined[start : start + size]
+            parts, waiting = [joined[waiting - waiting % size :].copy()], waiting % size
+    if waiting:
+        yield np.concatenate(parts)
 
 
 def duration_seconds(source: Source) -> float | None:

@@ -52,7 +52,7 @@ class _Mixer:
         self.block = max(1, round(BLOCK_SECONDS * rate))
         self.frame = max(1, round(FRAME_SECONDS * rate))
         self.waiting = np.empty((0, channels), np.float32)
-        self.levels_db: deque[np.ndarray] = deque(maxlen=HISTORY_BLOCKS)  # [2, frames, channels] each
+        self.levels_db: deque[np.ndarray] = deque(maxlen=HISTORY_BLOCKS)  # [2, channels, frames] each
         self.is_noise = np.zeros(channels, bool)
         self.loudest: int | None = None  # of channels that cancel each other
 
@@ -67,35 +67,42 @@ class _Mixer:
             yield self.rate, self._mix(self.waiting)
 
     def _mix(self, block: np.ndarray) -> np.ndarray:
-        self._find_noise(block)
+        channels = np.ascontiguousarray(block.T)  # faster than sums over the short axis
+        self._find_noise(channels)
         kept = np.flatnonzero(~self.is_noise)
-        if 0 < len(kept) < block.shape[1]:
-            block = block[:, kept]
-        mean = block.mean(axis=1, dtype=np.float32)
-        energies = block.var(axis=0, dtype=np.float64)
+        if 0 < len(kept) < len(channels):
+            channels = channels[kept]
+        mean = channels.mean(axis=0)
+        energies = channels.var(axis=1)
         if energies.mean() > SILENCE:
-            cancel = mean.var(dtype=np.float64) * block.shape[1] < CANCELLING * energies.mean()
-            if not cancel:
+            if mean.var() * len(channels) >= CANCELLING * energies.mean():
                 self.loudest = None
-            elif self.loudest is None or self.loudest >= block.shape[1]:
+            elif self.loudest is None or self.loudest >= len(channels):
                 self.loudest = int(energies.argmax())
-        if self.loudest is not None and self.loudest < block.shape[1]:
-            mean = block[:, self.loudest]
+        if self.loudest is not None and self.loudest < len(channels):
+            mean = channels[self.loudest]
         return mean[:, None]
 
-    def _find_noise(self, block: np.ndarray) -> None:
-        frames = len(block) // self.frame
+    def _find_noise(self, channels: np.ndarray) -> None:
+        frames = channels.shape[1] // self.frame
         if not frames:
             return
         # Differences weigh the high frequencies more, so that rumble, too, has a steady level.
-        both = np.stack([np.diff(block, axis=0, prepend=block[:1]), block])[:, : frames * self.frame]
-        energies = np.square(both, dtype=np.float64).reshape(2, frames, self.frame, -1).mean(axis=2)
-        self.levels_db.append(10 * np.log10(energies + SILENCE))
-        steady, loud = np.concatenate(self.levels_db, axis=1)
-        low, high = np.percentile(steady, [10, 90], axis=0)
+        steady, loud = (
+            _levels_db(samples[:, : frames * self.frame].reshape(len(channels), frames, self.frame))
+            for samples in (np.diff(channels, axis=1, prepend=channels[:, :1]), channels)
+        )
+        self.levels_db.append(np.stack([steady, loud]))
+        steady, loud = np.concatenate(self.levels_db, axis=2)
+        low, high = np.percentile(steady, [10, 90], axis=1)
         speech = high - low > SPEECH_RANGE_DB
         if speech.any():
-            speech_db = np.percentile(loud[:, speech], 90, axis=0).max()
-            covers = np.median(loud, axis=0) > speech_db + HARMLESS_DB
+            speech_db = np.percentile(loud[speech], 90, axis=1).max()
+            covers = np.median(loud, axis=1) > speech_db + HARMLESS_DB
             self.is_noise |= (high - low < NOISE_RANGE_DB) & covers
         self.is_noise &= ~speech
+
+
+def _levels_db(frames: np.ndarray) -> np.ndarray:
+    """Mean squares [channels, frames] of samples [channels, frames, samples], in dB of full scale."""
+    return 10 * np.log10(np.einsum("cfs,cfs->cf", frames, frames) / frames.shape[2] + SILENCE)

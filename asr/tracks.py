@@ -156,7 +156,7 @@ def _frames(container, stream) -> Iterator[tuple]:
     """(time stamp in seconds or None, frame) of each frame; start and end of a broken packet, with None."""
     import av
 
-    packets = container.demux(stream)
+    packets, scale = container.demux(stream), float(stream.time_base)
     while True:
         try:
             packet = next(packets, None)
@@ -169,11 +169,11 @@ def _frames(container, stream) -> Iterator[tuple]:
             frames = packet.decode()
         except av.FFmpegError:
             if packet.pts is not None:
-                yield float(packet.pts * packet.time_base), None
-                yield float((packet.pts + (packet.duration or 0)) * packet.time_base), None
+                yield packet.pts * scale, None
+                yield (packet.pts + (packet.duration or 0)) * scale, None
             continue
         for frame in frames:
-            yield None if frame.pts is None else float(frame.pts * frame.time_base), frame
+            yield None if frame.pts is None else frame.pts * scale, frame
 
 
 def _on_clock(
@@ -196,7 +196,8 @@ def _on_clock(
             broken = None
         samples = scaled(_samples_of(frame))
         rate, channels = frame.sample_rate, samples.shape[1]
-        yield from _silence(clock.gap_before(stamp, next_stamp), rate, channels)
+        if gap := clock.gap_before(stamp, next_stamp):
+            yield from _silence(gap, rate, channels)
         yield rate, samples
         clock.position += len(samples) / rate
     if not rate:
@@ -276,6 +277,9 @@ def scaled(samples: np.ndarray) -> np.ndarray:
 def dropped(chunks: Chunks, seconds: float) -> Chunks:
     """Chunks without their first seconds."""
     for rate, samples in chunks:
+        if seconds <= 0:
+            yield rate, samples
+            continue
         count = min(len(samples), round(seconds * rate))
         seconds -= count / rate
         if count < len(samples):

@@ -9,6 +9,7 @@ import termios
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 
@@ -99,6 +100,27 @@ def test_failing_inputs_are_named_and_the_others_done(tones, folder, capsys):
 def test_no_speech_is_a_result_and_a_warning(tones, folder, capsys):
     assert main(["transcribe", "silent.wav"]) == 0
     assert capsys.readouterr() == ("", "warning: no speech was found in 'silent.wav'\n")
+
+
+def test_channels_and_tracks(tones, folder, capsys, speak):
+    left, right = speak(0.5, "hello", 4.0), speak(3.0, "again", 1.5)
+    length = min(len(left), len(right))
+    soundfile.write("call.wav", np.stack([left[:length], right[:length]], axis=1), RATE)
+    assert main(["transcribe", "call.wav", "--channel", "right"]) == 0
+    assert main(["transcribe", "call.wav", "--channel", "each", "--track", "1"]) == 0
+    assert capsys.readouterr() == ("again\nleft: hello\nright: again\n", "")
+    assert main(["transcribe", "call.wav", "--track", "2"]) == 1
+    assert main(["transcribe", "hello.wav", "--channel", "left"]) == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2 and "no track 2" in errors[0] and "only one channel" in errors[1]
+
+
+def test_damage_is_told(tones, folder, capsys):
+    data = Path("hello.wav").read_bytes()
+    Path("half.wav").write_bytes(data[: len(data) * 3 // 4])
+    assert main(["transcribe", "half.wav"]) == 0
+    [warning] = capsys.readouterr().err.splitlines()
+    assert warning.startswith("warning: 'half.wav' is truncated: its header states")
 
 
 def test_output_folder(tones, folder, capsys):

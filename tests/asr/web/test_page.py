@@ -47,6 +47,13 @@ def test_api_answers_in_the_form_of_verbose_json(client, recording):
     assert answer["words"][1] == {"word": "quick", "start": 0.4, "end": 0.72, "confidence": 0.95}
 
 
+def test_api_tells_of_damage_as_the_command_line_does(client, recording, tmp_path):
+    half = tmp_path / "half.flac"
+    half.write_bytes(recording.read_bytes()[: recording.stat().st_size // 2])
+    [warning] = ask(client, half)["warnings"]
+    assert warning.startswith("'half.flac' is truncated: its header states 3.0 s")
+
+
 def test_api_takes_model_decoder_and_hot_words(client, recording):
     answer = ask(client, recording, model="large", decoder="beam", hotwords="Quillan, Mantelish")
     assert answer["model"] == "large"
