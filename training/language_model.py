@@ -10,38 +10,38 @@ are: write numbers out before, they would be lost. Of a manifest (.jsonl) the te
 """
 
 import argparse
-import gzip
-import json
-import lzma
 import math
 import re
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 import numpy as np
 
 from asr.decoding.arpa import read_arpa, write_arpa
 from asr.decoding.ngram import LanguageModelError, NgramModel, is_compact
 from asr.decoding.recurrent_lm import UNKNOWN_ID, RecurrentModel
+from asr.files import READ_ERRORS, open_file, reason
 from asr.text import normalize
+from training.manifest import manifest_kind, read_rows
 from training.ngram_estimation import FALLBACK_DISCOUNTS, estimate
 
 MODEL_NAME, ARPA_NAME, RECURRENT_NAME = "ngram.bin", "ngram.arpa", "recurrent.safetensors"
 MAX_ORDER = 6
 
-_BLOCK_CHARACTERS = 1 << 24
+_MANIFESTS = (".jsonl", ".json", ".csv", ".tsv")
+_BLOCK_CHARACTERS, _BLOCK_ROWS = 1 << 24, 1 << 18
 _RECURRENT_BATCH = 64  # sentences at once
 # Nothing here that normalisation would change, line by line.
 _NORMAL = re.compile(r"(?:[a-z][a-z']*(?: [a-z][a-z']*)*\n)*")
 
 
 class Perplexity(NamedTuple):
-    """How well a model foretells a text.
+    """How well a model predicts a text.
 
     Attributes:
       words: running words, without sentence ends.
@@ -57,36 +57,49 @@ class Perplexity(NamedTuple):
 
 
 def read_sentences(paths: Iterable[str]) -> Iterator[list[str]]:
-    """Blocks of normalised sentences without empty ones, of text files or manifests.
+    """Blocks of normalised sentences, without empty ones, of text files or manifests ("-": standard input).
 
     Raises ValueError naming the file and what is wrong with it.
     """
     for path in paths:
-        try:
-            with _open(path) as file:
-                while lines := file.readlines(_BLOCK_CHARACTERS):
-                    if path.endswith(".jsonl"):
-                        lines = [json.loads(line)["text"] + "\n" for line in lines]
-                    yield _normalized(lines)
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: not UTF-8 ({error.reason}); convert the file") from error
-        except (OSError, EOFError, lzma.LZMAError) as error:
-            raise ValueError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path}: a line is no manifest entry with a text") from error
+        for lines in _blocks_of_rows(path) if manifest_kind(path) in _MANIFESTS else _blocks_of_lines(path):
+            yield _normalized(lines)
+
+
+def _blocks_of_rows(path: str) -> Iterator[list[str]]:
+    """The texts of a manifest, which needs no other fields here."""
+    rows = read_rows(path, ["text"])
+    while block := list(islice(rows, _BLOCK_ROWS)):
+        for number, row in block:
+            if not isinstance(row.get("text"), str):
+                raise ValueError(f'{path}:{number}: no "text"; found: {", ".join(row) or "nothing"}')
+        yield [row["text"].replace("\n", " ") + "\n" for _, row in block]
+
+
+def _blocks_of_lines(path: str) -> Iterator[list[str]]:
+    try:
+        with nullcontext(sys.stdin) if path == "-" else open_file(path) as file:
+            lines = file.readlines(_BLOCK_CHARACTERS)
+            if lines and "audio_filepath" in lines[0]:
+                raise ValueError(f"{path}: looks like a manifest; name it .jsonl, .csv or .tsv")
+            while lines:
+                yield lines
+                lines = file.readlines(_BLOCK_CHARACTERS)
+    except (UnicodeDecodeError, *READ_ERRORS) as error:
+        raise ValueError(f"{path}: {reason(error)}") from error
 
 
 def load(path: Path | str) -> NgramModel:
-    """A compact n-gram model or an ARPA file (also .gz). Raises LanguageModelError for anything else."""
+    """A compact n-gram model or an ARPA file (also .gz and .xz). Raises LanguageModelError for anything else."""
     return NgramModel.load(path) if is_compact(path) else read_arpa(path)
 
 
 def measure(model: NgramModel | RecurrentModel, sentences: Iterable[list[str]]) -> Perplexity:
     """Perplexity and unknown words of some blocks of sentences."""
-    foretell = _by_recurrent if isinstance(model, RecurrentModel) else _by_ngram
+    predict = _by_recurrent if isinstance(model, RecurrentModel) else _by_ngram
     words = unknown = ends = 0
     total = total_unknown = 0.0
-    for log_probs, is_unknown in foretell(model, sentences):
+    for log_probs, is_unknown in predict(model, sentences):
         words += len(is_unknown)
         ends += 1
         unknown += int(is_unknown.sum())
@@ -126,13 +139,6 @@ def _by_recurrent(
         ids = [[model.id(word) for word in sentence.split()] for sentence in block]
         for numbers, log_probs in zip(ids, model.log_probs(ids, normalized=True), strict=True):
             yield log_probs.astype(np.float64), np.array(numbers) == UNKNOWN_ID
-
-
-def _open(path: str) -> AbstractContextManager[TextIO]:
-    if path == "-":
-        return nullcontext(sys.stdin)
-    opener = {".xz": lzma.open, ".gz": gzip.open}.get(Path(path).suffix, open)
-    return opener(path, "rt", encoding="utf-8")
 
 
 def _normalized(lines: list[str]) -> list[str]:

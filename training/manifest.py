@@ -72,7 +72,7 @@ def read_manifest(path: Path | str) -> list[Entry]:
     audio = [row["audio_filepath"] for _, row in rows]
     stems = [name.removesuffix(Path(name).suffix) for name in audio]
     offsets = [entry.offset_seconds for entry in entries]
-    ids = _first_distinct(
+    ids = first_distinct(
         [f"{stem}@{offset:.10g}" if offset else stem for stem, offset in zip(stems, offsets, strict=True)],
         [f"{name}@{offset:.10g}" if offset else name for name, offset in zip(audio, offsets, strict=True)],
         [
@@ -123,7 +123,7 @@ def distinct_names(paths: Sequence[Path | str]) -> list[str]:
     Raises ManifestError where a file is given twice.
     """
     files = [Path(os.path.abspath(path)) for path in paths]
-    names = _first_distinct(
+    names = first_distinct(
         *([("/".join([*file.parts[-depth:-1], file.stem])) for file in files]
           for depth in range(1, max(len(file.parts) for file in files))),
         list(map(str, files)),
@@ -134,7 +134,7 @@ def distinct_names(paths: Sequence[Path | str]) -> list[str]:
     return names
 
 
-def _first_distinct(*candidates: Sequence[str]) -> list[str]:
+def first_distinct(*candidates: Sequence[str]) -> list[str]:
     """For each item the first of its names that no other item has; the last one where there is none."""
     found = list(candidates[0])
     for longer in candidates[1:]:

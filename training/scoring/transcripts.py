@@ -1,17 +1,20 @@
-"""Reads what was said and what was heard: manifests, JSON Lines, and NIST's trn, stm and ctm."""
+"""Reads references and hypotheses: manifests, JSON Lines, and NIST's trn, stm and ctm."""
 
 import json
+import math
+import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from asr.audio import AudioError, load_audio
-from training.manifest import read_manifest
+from asr.files import READ_ERRORS, open_file, reason
+from training.manifest import distinct_names, first_distinct, read_manifest
 from training.scoring.degradation import CLEAN
 
 HYPOTHESIS_FIELDS = ("pred_text", "hypothesis", "text")  # NeMo's, jiwer's, Whisper's; the first there counts
@@ -38,7 +41,7 @@ class Reference:
     """One utterance and what is said in it.
 
     Attributes:
-      set: name of the file it comes from, without suffix.
+      set: name of the file it comes from: without suffix, with folders where two files share a name.
       id: unique among all references.
       text, speaker: as written; the speaker is "" where unknown.
       recording: what ctm files call the recording that it lies in.
@@ -88,22 +91,23 @@ class Pairing:
     duplicates: tuple[str, ...] = ()
 
 
-def read_references(path: Path | str) -> list[Reference]:
-    """References from a manifest, or a .trn or .stm file.
+def read_references(path: Path | str, set: str | None = None) -> list[Reference]:
+    """References from a manifest, or a .trn or .stm file. `set` is their set's name (None: the file's stem).
 
     Raises:
       TranscriptError or ManifestError: one line that names the file, the line and what to do.
     """
     path = Path(path)
+    set = set or path.stem
     if path.suffix.lower() == ".trn":
         # As for sclite, the speaker is the id up to its first - or _.
         rows = _read_trn(path)
-        return [Reference(path.stem, id, text, re.split("[-_]", id)[0], id) for _, id, text in rows]
+        return [Reference(set, id, text, re.split("[-_]", id)[0], id) for _, id, text in rows]
     if path.suffix.lower() == ".stm":
-        return _read_stm(path)
+        return _read_stm(path, set)
     return [
         Reference(
-            set=path.stem,
+            set=set,
             id=entry.id,
             text=entry.text,
             speaker=entry.speaker,
@@ -120,16 +124,24 @@ def read_references(path: Path | str) -> list[Reference]:
 
 
 def read_all_references(paths: Sequence[Path]) -> list[Reference]:
-    """References of all files. Raises ValueError where an id stands twice, since no hypothesis could be
-    paired.
+    """References of all files. Where files share ids of different recordings, the ids begin with the set.
+
+    Raises ValueError where an utterance is given twice, since no hypothesis could be paired.
     """
-    references = [one for path in paths for one in read_references(path)]
-    twice = [id for id, times in Counter(one.id for one in references).items() if times > 1]
+    names = distinct_names(paths)
+    references = [one for path, name in zip(paths, names, strict=True) for one in read_references(path, name)]
+    sound = Counter((one.audio, one.start_seconds, one.duration_seconds) for one in references if one.audio)
+    ids = first_distinct(
+        [one.id for one in references],
+        [one.id if one.audio is None else f"{one.set}/{one.id}" for one in references],
+    )
+    twice = [id for id, times in Counter(ids).items() if times > 1]
+    twice += [str(audio) for (audio, *_), times in sound.items() if times > 1]
     if twice:
         raise ValueError(
-            f"{twice[0]} and {len(twice) - 1} more ids stand twice in the references; give every one once"
+            f"{twice[0]} and {len(twice) - 1} more are twice in the references; give every utterance once"
         )
-    return references
+    return [replace(one, id=id) for one, id in zip(references, ids, strict=True)]
 
 
 def read_samples(reference: Reference) -> np.ndarray:
@@ -145,17 +157,19 @@ def read_samples(reference: Reference) -> np.ndarray:
 def read_hypotheses(
     path: Path | str, references: list[Reference], condition: str = CLEAN
 ) -> dict[str, Pairing]:
-    """Pairs a system's .jsonl, .trn or .ctm with references, by id and never by line; by condition.
+    """Pairs a system's .jsonl, .trn or .ctm with references, never by line; by condition.
 
-    A JSON line has "id" or "audio_filepath" (with "offset" where that is not 0), the text as "pred_text",
-    "hypothesis" or "text", "words" where it has times, and "condition" where the sound was degraded. An id
-    may be the end of a reference's id from a "/" on, if of one reference only: "1272-0007" for
-    "audio/1272/1272-0007". The words of a ctm belong to the reference in whose seconds their middle lies.
+    A JSON line has "id" or "audio_filepath" (with "offset" where that is not 0, and "duration" where several
+    references begin there), the text as "pred_text", "hypothesis" or "text", "words" where it has times, and
+    "condition" where the sound was degraded. A sound file pairs by its path, absolute or relative to the
+    hypotheses; else by its name as an id. An id may be the end of a reference's id from a "/" on, if of one
+    reference only: "1272-0007" for "audio/1272/1272-0007". A path may also end in a reference's id, as in the
+    output of another machine. The words of a ctm belong to the reference in whose seconds their middle lies.
 
     Args:
-      path: what the system heard.
-      references: what was said.
-      condition: of all that names none.
+      path: the hypotheses.
+      references: what they are compared with.
+      condition: of all hypotheses that name none.
 
     Raises:
       TranscriptError: one line that names the file, the line and what to do.
@@ -164,25 +178,67 @@ def read_hypotheses(
     if path.suffix.lower() == ".ctm":
         return {condition: _pair_ctm(path, references)}
     if path.suffix.lower() == ".trn":
-        rows = {condition: [(id, Heard(text)) for _, id, text in _read_trn(path)]}
+        rows = {condition: [({"id": id}, Heard(text)) for _, id, text in _read_trn(path)]}
     else:
         rows = _read_json_lines(path, condition)
-    ids = _ends_of_ids({reference.id: reference.id for reference in references})
-    return {condition: _pair(pairs, ids) for condition, pairs in rows.items()}
+    find = _finder(path.parent, references)
+    return {condition: _pair(pairs, find) for condition, pairs in rows.items()}
 
 
-def _pair(rows: list[tuple[str, Heard]], ids: dict[str, str]) -> Pairing:
+def _pair(rows: list[tuple[dict[str, Any], Heard]], find: Callable[[dict[str, Any]], str | None]) -> Pairing:
     heard: dict[str, Heard] = {}
     extra, duplicates = [], []
-    for id, hypothesis in rows:
-        known = ids.get(id)
+    for row, hypothesis in rows:
+        known = find(row)
         if known is None:
-            extra.append(id)
+            extra.append(_name(row))
         elif known in heard:
-            duplicates.append(id)
+            duplicates.append(_name(row))
         else:
             heard[known] = hypothesis
     return Pairing(heard, tuple(extra), tuple(duplicates))
+
+
+def _finder(folder: Path, references: list[Reference]) -> Callable[[dict[str, Any]], str | None]:
+    """A function from the fields of a hypothesis to the id of its reference, or None.
+
+    `folder` is where relative paths of sound files begin.
+    """
+    ids = {reference.id: reference.id for reference in references}
+    ends = _ends_of_ids(ids)
+    starts: dict[tuple[str, float], list[Reference]] = defaultdict(list)
+    for one in references:
+        if one.audio is not None:
+            starts[os.path.realpath(one.audio), one.start_seconds].append(one)
+
+    def find(row: dict[str, Any]) -> str | None:
+        if "id" in row:
+            return ends.get(row["id"])
+        audio, offset, duration = row["audio_filepath"], row["offset"], row["duration"]
+        same = starts.get((os.path.realpath(folder / audio), offset), [])
+        if len(same) > 1:
+            same = [one for one in same if one.duration_seconds == duration]
+        if same:
+            return same[0].id
+        after = f"@{offset:.10g}" if offset else ""
+        for name in (f"{audio}{after}", f"{Path(audio).with_suffix('')}{after}"):
+            parts = name.split("/")
+            tails = ("/".join(parts[start:]) for start in range(1, len(parts)))
+            known = ends.get(name) or next((ids[tail] for tail in tails if tail in ids), None)
+            if known is not None:
+                return known
+        return None
+
+    return find
+
+
+def _name(row: dict[str, Any]) -> str:
+    """What a hypothesis is called in a message."""
+    return (
+        row["id"]
+        if "id" in row
+        else row["audio_filepath"] + (f"@{row['offset']:.10g}" if row["offset"] else "")
+    )
 
 
 def _ends_of_ids(names: dict[str, str]) -> dict[str, str]:
@@ -198,11 +254,10 @@ def _ends_of_ids(names: dict[str, str]) -> dict[str, str]:
 def _lines(path: Path) -> list[tuple[int, str]]:
     """The lines with something in them, numbered; ";;" starts a comment in NIST's formats."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise TranscriptError(f"{path}: {error.strerror}; give a file that exists") from None
-    except UnicodeDecodeError as error:
-        raise TranscriptError(f"{path}: not UTF-8 ({error.reason}); save it as UTF-8") from None
+        with open_file(path) as file:
+            text = file.read()
+    except (UnicodeDecodeError, *READ_ERRORS) as error:
+        raise TranscriptError(f"{path}: {reason(error)}") from None
     lines = enumerate(text.split("\n"), 1)
     return [(number, line) for number, line in lines if line.strip() and not line.startswith(";;")]
 
@@ -222,7 +277,7 @@ def _read_trn(path: Path) -> list[tuple[int, str, str]]:
     return rows
 
 
-def _read_stm(path: Path) -> list[Reference]:
+def _read_stm(path: Path, set: str) -> list[Reference]:
     """Lines "file channel speaker begin end [<label>] text"."""
     references = []
     for number, line in _lines(path):
@@ -230,6 +285,8 @@ def _read_stm(path: Path) -> list[Reference]:
         try:
             recording, channel, speaker, begin, end = parts[:5]
             start_seconds, end_seconds = float(begin), float(end)
+            if not 0 <= start_seconds < end_seconds < math.inf:
+                raise ValueError
         except ValueError:
             raise TranscriptError(
                 f"{path}:{number}: not an stm line; write: file channel speaker begin end text"
@@ -238,7 +295,7 @@ def _read_stm(path: Path) -> list[Reference]:
         _refuse_alternatives(f"{path}:{number}", text)
         references.append(
             Reference(
-                set=path.stem,
+                set=set,
                 id=f"{recording}-{channel}@{start_seconds:.10g}",
                 text=text,
                 speaker=speaker,
@@ -249,7 +306,10 @@ def _read_stm(path: Path) -> list[Reference]:
                 ignored=text.lower() == _IGNORED_SEGMENT,
             )
         )
-    return references
+    ids = first_distinct(
+        [one.id for one in references], [f"{one.id}+{one.duration_seconds:.10g}" for one in references]
+    )
+    return [replace(one, id=id) for one, id in zip(references, ids, strict=True)]
 
 
 def _refuse_alternatives(place: str, text: str) -> None:
@@ -257,44 +317,64 @@ def _refuse_alternatives(place: str, text: str) -> None:
         raise TranscriptError(f"{place}: has alternatives {{ / }}, which are not scored; keep one of them")
 
 
-def _read_json_lines(path: Path, condition: str) -> dict[str, list[tuple[str, Heard]]]:
-    """(id, what was heard) by condition; an empty file heard nothing under `condition`."""
-    rows: dict[str, list[tuple[str, Heard]]] = {}
+def _read_json_lines(path: Path, condition: str) -> dict[str, list[tuple[dict[str, Any], Heard]]]:
+    """(fields that say which utterance, hypothesis) by condition; an empty file has none under `condition`."""
+    rows: dict[str, list[tuple[dict[str, Any], Heard]]] = {}
     for number, line in _lines(path):
         place = f"{path}:{number}"
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise TranscriptError(f"{place}: not JSON ({error.msg}); write one object a line") from None
+        except (ValueError, RecursionError) as error:
+            raise TranscriptError(f"{place}: not JSON ({error}); write one object a line") from None
         if not isinstance(row, dict):
             raise TranscriptError(f"{place}: not a JSON object; write one object a line")
         name = next((name for name in HYPOTHESIS_FIELDS if isinstance(row.get(name), str)), None)
         if name is None:
             raise TranscriptError(f'{place}: no "text"; give what was heard, "" for nothing')
         heard = Heard(row[name], tuple(_timed_words(place, row.get("words"))))
-        rows.setdefault(str(row.get("condition", condition)), []).append((_id_of(place, row), heard))
+        rows.setdefault(str(row.get("condition", condition)), []).append((_utterance(place, row), heard))
     return rows or {condition: []}
 
 
-def _id_of(place: str, row: dict[str, Any]) -> str:
+def _utterance(place: str, row: dict[str, Any]) -> dict[str, Any]:
+    """The fields that say which utterance a hypothesis belongs to."""
     if isinstance(row.get("id"), str | int):
-        return str(row["id"])
+        return {"id": str(row["id"])}
     if not isinstance(row.get("audio_filepath"), str):
         raise TranscriptError(f'{place}: no "id"; give the id, or "audio_filepath", of the utterance')
-    id = str(Path(row["audio_filepath"]).with_suffix(""))
-    return f"{id}@{row['offset']:.10g}" if row.get("offset") else id
+    try:
+        offset = float(row.get("offset") or 0)
+        duration = None if row.get("duration") is None else float(row["duration"])
+    except (TypeError, ValueError, OverflowError):
+        raise TranscriptError(f'{place}: "offset" and "duration" must be seconds') from None
+    return {"audio_filepath": row["audio_filepath"], "offset": offset, "duration": duration}
 
 
 def _timed_words(place: str, words: Any) -> list[TimedWord]:
     try:
         return [
-            TimedWord(word["word"], float(word["start"]), float(word["end"]), word.get("confidence"))
+            TimedWord(
+                str(word["word"]),
+                float(word["start"]),
+                float(word["end"]),
+                _confidence(word.get("confidence")),
+            )
             for word in words or ()
         ]
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, AttributeError):
         raise TranscriptError(
-            f'{place}: "words" must be objects with "word", "start" and "end" (seconds); mend or drop them'
+            f'{place}: "words" must be objects with "word", "start" and "end" (seconds), and perhaps '
+            '"confidence" (0 to 1); correct or drop them'
         ) from None
+
+
+def _confidence(value: Any) -> float | None:
+    """Raises ValueError where a confidence is not a number from 0 to 1."""
+    if value in (None, "NA"):
+        return None
+    if not 0 <= float(value) <= 1:
+        raise ValueError
+    return float(value)
 
 
 def _pair_ctm(path: Path, references: list[Reference]) -> Pairing:
@@ -310,7 +390,7 @@ def _pair_ctm(path: Path, references: list[Reference]) -> Pairing:
         try:
             recording, channel, begin, length, word = parts[:5]
             start, end = float(begin), float(begin) + float(length)
-            confidence = float(parts[5]) if len(parts) > 5 and parts[5] != "NA" else None
+            confidence = _confidence(parts[5] if len(parts) > 5 else None)
         except ValueError:
             _refuse_alternatives(f"{path}:{number}", line)
             raise TranscriptError(
