@@ -7,8 +7,8 @@
 import importlib
 import os
 
-# ONNX Runtime from 1.29 on reports to its maker unless this is set before it is imported. Hark works offline and
-# tells nobody, so it is set here: every module of asr and training imports this one first.
+# ONNX Runtime from 1.29 on reports to its maker unless this is set before it is imported. Hark works offline,
+# so it is set here: every module of asr and training imports this one first.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 __version__ = "0.1.0"

@@ -1,9 +1,9 @@
-"""A trained model as a folder: model.json, weights.safetensors, units.txt, and what may come with them.
+"""A trained model as a folder: model.json, tokenizer.json, weights.safetensors, and what may come with them.
 
 english/
   model.json           format version, features, encoders, step length; confidence calibration, WER
   weights.safetensors  float16
-  units.txt            one unit a line
+  tokenizer.json       normaliser, units and language (format 1: units.txt, and the language in model.json)
   engine.onnx          the exported graph, which reads the weights (optional): python -m training.export
   lm/                  language model and tuned weights (optional)
   README.md            model card
@@ -19,14 +19,15 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from asr.text import Units
+from asr.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from asr.model import CTCModel
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
 MODELS = Path(__file__).parent / "models"  # the shipped bundles
-REQUIRED = ("features", "encoders", "step_seconds", "language")
+REQUIRED = ("features", "encoders", "step_seconds")
 
 
 class BundleError(ValueError):
@@ -40,12 +41,12 @@ class Bundle:
     Attributes:
       directory: the folder.
       config: content of model.json.
-      units: what the model writes.
+      tokenizer: from text to the units that the model writes, and back.
     """
 
     directory: Path
     config: dict
-    units: Units
+    tokenizer: Tokenizer
 
     @classmethod
     def load(cls, name_or_directory: str | Path) -> "Bundle":
@@ -60,14 +61,7 @@ class Bundle:
             names = ", ".join(bundle.name for bundle in available_bundles()) or "none"
             raise BundleError(f"{name_or_directory}: no such model; give a folder, or a name of: {names}")
         config = _read_config(directory / "model.json")
-        path = directory / "units.txt"
-        try:
-            units = Units.load(path)
-        except (OSError, ValueError) as error:
-            raise BundleError(
-                f"{path}: {getattr(error, 'strerror', None) or error}; export the model again"
-            ) from None
-        return cls(directory, config, units)
+        return cls(directory, config, _read_tokenizer(directory, config))
 
     @property
     def name(self) -> str:
@@ -87,7 +81,9 @@ class Bundle:
         from asr.model import CTCModel
 
         try:
-            model = CTCModel(self.units.size, self.config["encoders"], self.config["features"]).build_for()
+            model = CTCModel(
+                self.tokenizer.size, self.config["encoders"], self.config["features"]
+            ).build_for()
         except (TypeError, ValueError) as error:
             raise BundleError(f"{self.directory / 'model.json'}: {error}") from None
         path = weights_path(self.directory)
@@ -115,8 +111,8 @@ def available_bundles() -> list[Bundle]:
     return [Bundle.load(path.parent) for path in sorted(MODELS.glob("*/model.json"))]
 
 
-def save_bundle(directory: Path, model: "CTCModel", units: Units, language: str = "en") -> Path:
-    """Writes model.json, units.txt and float16 weights; returns the folder.
+def save_bundle(directory: Path, model: "CTCModel", tokenizer: Tokenizer) -> Path:
+    """Writes model.json, tokenizer.json and float16 weights; returns the folder.
 
     Raises BundleError, before it writes anything, where a weight is not finite in float16.
     """
@@ -132,16 +128,20 @@ def save_bundle(directory: Path, model: "CTCModel", units: Units, language: str 
                 f"{directory}: {name} is not finite in float16; train from an earlier checkpoint"
             )
         weights[name] = value
-    directory.mkdir(parents=True, exist_ok=True)
     config = {
-        "format_version": FORMAT_VERSION,
-        "language": language,
         "features": model.feature_options,
         "encoders": model.descriptions,
         "step_seconds": model.step_seconds,
     }
+    return write_bundle(directory, config, tokenizer, weights)
+
+
+def write_bundle(directory: Path, config: dict, tokenizer: Tokenizer, weights: dict[str, np.ndarray]) -> Path:
+    """Writes the files of a bundle from their contents; returns the folder."""
+    directory.mkdir(parents=True, exist_ok=True)
+    config = {**config, "format_version": FORMAT_VERSION}
     (directory / "model.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    units.save(directory / "units.txt")
+    tokenizer.save(directory / "tokenizer.json")
     weights_path(directory).write_bytes(save(weights))  # save_file's are readable by their owner alone
     return directory
 
@@ -168,7 +168,7 @@ def _read_config(path: Path) -> dict:
     except ValueError as error:
         raise BundleError(f"{path}: not JSON ({error}); export the model again") from None
     version = config.get("format_version") if isinstance(config, dict) else None
-    if version != FORMAT_VERSION:
+    if version not in READABLE_VERSIONS:
         raise BundleError(
             f"{path}: format version {version}, this Hark reads {FORMAT_VERSION}; update Hark or export again"
         )
@@ -176,6 +176,16 @@ def _read_config(path: Path) -> dict:
     if missing:
         raise BundleError(f"{path}: lacks {', '.join(missing)}; export the model again")
     return config
+
+
+def _read_tokenizer(directory: Path, config: dict) -> Tokenizer:
+    old = config["format_version"] == 1
+    path = directory / ("units.txt" if old else "tokenizer.json")
+    try:
+        return Tokenizer.load_units_txt(path, config.get("language", "en")) if old else Tokenizer.load(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise BundleError(f"{path}: {reason}; export the model again") from None
 
 
 def _read_weights(path: Path) -> dict[str, np.ndarray]:

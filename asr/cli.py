@@ -116,7 +116,7 @@ def _models(options: argparse.Namespace) -> int:
         files = (path for path in bundle.directory.rglob("*") if path.is_file())
         megabytes = sum(path.stat().st_size for path in files) / 1e6
         rates = ", ".join(f"{name} {rate:.1f} %" for name, rate in bundle.config.get("wer", {}).items())
-        print(f"{bundle.name}\t{megabytes:.1f} MB\t{bundle.config['language']}\tWER {rates or 'not stated'}")
+        print(f"{bundle.name}\t{megabytes:.1f} MB\t{bundle.tokenizer.language}\tWER {rates or 'not stated'}")
     return ALL_DONE
 
 

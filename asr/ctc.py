@@ -8,7 +8,7 @@ the utterance and its labels read from their ends. With both at hand the gradien
 import numpy as np
 from keras import ops
 
-from asr.text import BLANK_ID
+from asr.tokenizer import BLANK_ID
 
 LOG_ZERO = -1e30  # finite: sums of it stay away from inf - inf
 

@@ -16,7 +16,7 @@ import numpy as np
 from asr.decoding import Hypothesis
 from asr.decoding.greedy import greedy_decode
 from asr.decoding.words import words_of
-from asr.text import WORD_BOUNDARY, Units, normalize
+from asr.tokenizer import WORD_BOUNDARY, Tokenizer
 from asr.transcript import Segment, Transcript, Word
 
 # What reads sound and runs models is imported where it is needed, so that `--help` does not wait for it.
@@ -71,9 +71,9 @@ class Recognizer:
         return cls(bundle, Engine.load(bundle, threads=threads), workers=threads)
 
     @property
-    def units(self) -> Units:
-        """What the model writes."""
-        return self.bundle.units
+    def tokenizer(self) -> Tokenizer:
+        """The normaliser, units and language of the model."""
+        return self.bundle.tokenizer
 
     def transcribe(
         self,
@@ -144,7 +144,7 @@ class Recognizer:
           AudioError: the source cannot be read.
           ValueError: the text has no words, or more than the recording has room for.
         """
-        unit_ids = self.units.encode(normalize(text))
+        unit_ids = self.tokenizer.encode(self.tokenizer.normalize(text))
         if not unit_ids:
             raise ValueError("the text has no words: give what is said in the recording")
         heard: list[tuple[float, np.ndarray]] = []
@@ -210,7 +210,7 @@ class Recognizer:
         )
         step_utterances = np.repeat(np.arange(len(heard)), [len(log_probs) for _, log_probs in heard])
         found: list[tuple[int, Word]] = []
-        for written, count in _written_words(text):
+        for written, count in _written_words(text, self.tokenizer):
             parts = list(islice(step_words, count))
             first, last = round(parts[0].start), round(parts[-1].end) - 1
             start, end = float(step_starts[first]), float(step_starts[last]) + step_seconds
@@ -251,7 +251,7 @@ class Recognizer:
                 raise ValueError("the greedy decoder knows no hot words: choose the beam decoder")
             if n_best > 1:
                 raise ValueError("the greedy decoder has only one text: choose the beam decoder")
-            return lambda log_probs: [greedy_decode(log_probs, self.units)]
+            return lambda log_probs: [greedy_decode(log_probs, self.tokenizer)]
 
         from asr.decoding.beam import BeamDecoder
 
@@ -262,12 +262,10 @@ class Recognizer:
         self, hypothesis: Hypothesis, log_probs: np.ndarray, step_seconds: float, decoder: str
     ) -> list[Word]:
         calibration = self.bundle.config.get("confidence", {}).get(decoder)
-        return words_of(hypothesis, log_probs, self.units, step_seconds, calibration)
+        return words_of(hypothesis, log_probs, self.tokenizer, step_seconds, calibration)
 
     def _transcript(self, segments: Sequence[Segment], recording: _Recording) -> Transcript:
-        return Transcript(
-            tuple(segments), self.bundle.config["language"], recording.seconds, self.bundle.name
-        )
+        return Transcript(tuple(segments), self.tokenizer.language, recording.seconds, self.bundle.name)
 
 
 @dataclass
@@ -330,14 +328,14 @@ def _segment(words: Sequence[Word], alternatives: tuple[str, ...] = ()) -> Segme
     return Segment(words[0].start, words[-1].end, text, tuple(words), alternatives)
 
 
-def _written_words(text: str) -> list[tuple[str, int]]:
+def _written_words(text: str, tokenizer: Tokenizer) -> list[tuple[str, int]]:
     """The words as they are written, each with the number of words it is when normalised: ("twenty-one,", 2).
 
     What is none ("–") is joined to the word before it, or at the beginning of the text to the word after it.
     """
     written: list[tuple[str, int]] = []
     for token in text.split():
-        count = len(normalize(token).split())
+        count = len(tokenizer.normalize(token).split())
         if written and 0 in (count, written[-1][1]):
             before, before_count = written.pop()
             token, count = f"{before} {token}", before_count + count

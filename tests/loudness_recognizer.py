@@ -8,6 +8,7 @@ import numpy as np
 
 from asr.audio import SAMPLE_RATE, Source, duration_seconds, read_blocks
 from asr.recognizer import Progress
+from asr.tokenizer import Tokenizer
 from asr.transcript import Segment, Word
 
 UTTERANCE_SECONDS = 2.0
@@ -26,7 +27,10 @@ class LoudnessRecognizer:
 
     def __init__(self, name: str = "tiny", has_language_model: bool = False):
         self.bundle = SimpleNamespace(
-            name=name, has_language_model=has_language_model, config={"language": "english"}
+            name=name,
+            has_language_model=has_language_model,
+            tokenizer=Tokenizer.characters("english"),
+            config={},
         )
         self.pause_seconds = 0.0
         self.utterances = 0

@@ -5,13 +5,12 @@ Between a model and the same one trained on, some mixture often errs less than e
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file
 
-from asr.bundle import Bundle, BundleError, weights_path
+from asr.bundle import Bundle, BundleError, weights_path, write_bundle
 
 
 def average(first: Bundle, second: Bundle, share: float, output: Path) -> Path:
@@ -28,20 +27,16 @@ def average(first: Bundle, second: Bundle, share: float, output: Path) -> Path:
         )
         for name in ours
     }
-    output.mkdir(parents=True, exist_ok=True)
     # Confidence and error rates were measured on another model.
     config = {key: value for key, value in second.config.items() if key not in ("confidence", "wer")}
-    (output / "model.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    second.units.save(output / "units.txt")
-    weights_path(output).write_bytes(save(mixed))
-    return output
+    return write_bundle(output, config, second.tokenizer, mixed)
 
 
 def _kind(bundle: Bundle):
     """Equal for models that differ only in their weights and in the dropout they were trained with."""
     model = bundle.build_model()  # whose parts know what a description left to the defaults
     encoders = [encoder.get_config() | {"dropout": None} for encoder in model.encoders]
-    return bundle.units, model.features.get_config(), encoders
+    return bundle.tokenizer, model.features.get_config(), encoders
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -22,7 +22,6 @@ from asr.decoding.beam import BeamDecoder
 from asr.decoding.greedy import greedy_decode
 from asr.decoding.words import UNCALIBRATED, confidences, word_evidence
 from asr.engine import Engine
-from asr.text import normalize
 from training.manifest import Entry, ManifestError, read_manifest
 from training.scoring.alignment import align
 from training.scoring.calibration import calibration
@@ -60,8 +59,8 @@ def judged_words(
         for name, decode in decoders.items():
             hypothesis = decode(log_probs)
             texts[name].append(hypothesis.text)
-            evidence[name].append(word_evidence(hypothesis, log_probs, bundle.units))
-    references = [normalize(entry.text) for entry in entries]
+            evidence[name].append(word_evidence(hypothesis, log_probs, bundle.tokenizer))
+    references = [bundle.tokenizer.normalize(entry.text) for entry in entries]
     return {name: (np.concatenate(evidence[name]), _right(references, texts[name])) for name in decoders}
 
 
@@ -91,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         bundle = Bundle.load(options.model)
-        decoders: dict[str, Decode] = {"greedy": lambda log_probs: greedy_decode(log_probs, bundle.units)}
+        decoders: dict[str, Decode] = {"greedy": lambda log_probs: greedy_decode(log_probs, bundle.tokenizer)}
         if bundle.has_language_model:
             beam = BeamDecoder.from_bundle(bundle)
             decoders["beam"] = lambda log_probs: beam.decode(log_probs)[0]

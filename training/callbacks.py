@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from asr.decoding.greedy import greedy_decode
-from asr.text import Units
+from asr.tokenizer import Tokenizer
 from training.data import Batches
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -134,10 +134,10 @@ class DevSet:
 class WordErrorRate(keras.callbacks.Callback):
     """Greedy WER on each dev set after every epoch, into the logs as "wer_NAME" in percent."""
 
-    def __init__(self, sets: Sequence[DevSet], units: Units):
+    def __init__(self, sets: Sequence[DevSet], tokenizer: Tokenizer):
         super().__init__()
         self.sets = sets
-        self.units = units
+        self.tokenizer = tokenizer
 
     def on_epoch_end(self, epoch, logs=None):
         for dev in self.sets:
@@ -146,7 +146,7 @@ class WordErrorRate(keras.callbacks.Callback):
                 inputs, _ = dev.batches[index]
                 outputs = self.model.predict_on_batch(inputs)
                 for logits, steps in zip(outputs["logits"], outputs["lengths"], strict=True):
-                    heard.append(greedy_decode(logits[:steps], self.units).text)
+                    heard.append(greedy_decode(logits[:steps], self.tokenizer).text)
             result = jiwer.process_words(dev.texts, heard)
             if logs is not None:
                 logs[f"wer_{dev.name}"] = 100 * result.wer

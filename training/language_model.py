@@ -10,6 +10,7 @@ are: write numbers out before, they would be lost. Of a manifest (.jsonl) the te
 """
 
 import argparse
+import logging
 import math
 import re
 import sys
@@ -26,18 +27,21 @@ from asr.decoding.arpa import read_arpa, write_arpa
 from asr.decoding.ngram import LanguageModelError, NgramModel, is_compact
 from asr.decoding.recurrent_lm import UNKNOWN_ID, RecurrentModel
 from asr.files import READ_ERRORS, open_file, reason
-from asr.text import normalize
+from asr.tokenizer import Tokenizer
 from training.manifest import manifest_kind, read_rows
 from training.ngram_estimation import FALLBACK_DISCOUNTS, estimate
 
+log = logging.getLogger(__name__)
+
 MODEL_NAME, ARPA_NAME, RECURRENT_NAME = "ngram.bin", "ngram.arpa", "recurrent.safetensors"
 MAX_ORDER = 6
+ENGLISH = Tokenizer.characters()
 
 _MANIFESTS = (".jsonl", ".json", ".csv", ".tsv")
 _BLOCK_CHARACTERS, _BLOCK_ROWS = 1 << 24, 1 << 18
 _RECURRENT_BATCH = 64  # sentences at once
 # Nothing here that normalisation would change, line by line.
-_NORMAL = re.compile(r"(?:[a-z][a-z']*(?: [a-z][a-z']*)*\n)*")
+_NORMAL = re.compile(r"(?:[a-z][a-z']*(?: [a-z][a-z']*)*(?:\n|$))*")
 
 
 class Perplexity(NamedTuple):
@@ -56,14 +60,26 @@ class Perplexity(NamedTuple):
     perplexity_known: float
 
 
-def read_sentences(paths: Iterable[str]) -> Iterator[list[str]]:
+def read_sentences(paths: Iterable[str], tokenizer: Tokenizer = ENGLISH) -> Iterator[list[str]]:
     """Blocks of normalised sentences, without empty ones, of text files or manifests ("-": standard input).
 
-    Raises ValueError naming the file and what is wrong with it.
+    Warns of sentences that lose letters or digits. Raises ValueError naming the file and what is wrong.
     """
+    harmless = re.escape(tokenizer.alphabet + tokenizer.alphabet.upper() + ' \n\t.,;:!?"()[]_-')
+    may_lose = re.compile(f"[^{harmless}]")
     for path in paths:
+        lossy = 0
         for lines in _blocks_of_rows(path) if manifest_kind(path) in _MANIFESTS else _blocks_of_lines(path):
-            yield _normalized(lines)
+            block = "".join(lines)
+            if tokenizer.alphabet == ENGLISH.alphabet and _NORMAL.fullmatch(block):
+                yield block.splitlines()
+                continue
+            for line in filter(may_lose.search, lines):
+                if lost := tokenizer.lost(line):
+                    lossy, example = lossy + 1, (lost, line.strip()[:60])
+            yield [text for line in lines if (text := tokenizer.normalize(line))]
+        if lossy:
+            log.warning("%s: %d sentences lose characters (%s in %r); write them out", path, lossy, *example)
 
 
 def _blocks_of_rows(path: str) -> Iterator[list[str]]:
@@ -90,7 +106,7 @@ def _blocks_of_lines(path: str) -> Iterator[list[str]]:
 
 
 def load(path: Path | str) -> NgramModel:
-    """A compact n-gram model or an ARPA file (also .gz and .xz). Raises LanguageModelError for anything else."""
+    """A compact n-gram model or an ARPA file (.gz, .xz too). Raises LanguageModelError for anything else."""
     return NgramModel.load(path) if is_compact(path) else read_arpa(path)
 
 
@@ -139,14 +155,6 @@ def _by_recurrent(
         ids = [[model.id(word) for word in sentence.split()] for sentence in block]
         for numbers, log_probs in zip(ids, model.log_probs(ids, normalized=True), strict=True):
             yield log_probs.astype(np.float64), np.array(numbers) == UNKNOWN_ID
-
-
-def _normalized(lines: list[str]) -> list[str]:
-    if not lines[-1].endswith("\n"):
-        lines[-1] += "\n"
-    if _NORMAL.fullmatch("".join(lines)):
-        return [line[:-1] for line in lines]
-    return [text for line in lines if (text := normalize(line))]
 
 
 def _ngram(options: argparse.Namespace) -> None:

@@ -31,7 +31,7 @@ from asr.ctc import required_steps
 from asr.engine import Engine
 from asr.features import FRAME_SECONDS
 from asr.model import CTCModel
-from asr.text import Units, normalize
+from asr.tokenizer import Tokenizer
 from training.augmentation import augment
 from training.cache import Ragged
 from training.callbacks import (
@@ -109,8 +109,8 @@ def train(run: Run, resume: bool = False) -> Path:
     if run.mixed_precision:
         keras.mixed_precision.set_global_policy("mixed_bfloat16")
 
-    units = Units.characters()
-    model = CTCModel(units=units.size, **run.model.model_dump()).build_for()
+    tokenizer = Tokenizer.characters()
+    model = CTCModel(units=tokenizer.size, **run.model.model_dump()).build_for()
     if run.initialize is not None:
         initialize(model, run.initialize)
     for encoder in model.encoders[: run.frozen_encoders]:
@@ -118,8 +118,8 @@ def train(run: Run, resume: bool = False) -> Path:
     model.cached_encoders = run.frozen_encoders
     model.consistency = run.consistency
 
-    batches = training_batches(run, model, units)
-    sets = [dev_set(run, model, units, manifest) for manifest in run.data.dev]
+    batches = training_batches(run, model, tokenizer)
+    sets = [dev_set(run, model, tokenizer, manifest) for manifest in run.data.dev]
     steps = len(batches) * run.epochs
     schedule = WarmUpAndFall(run.optimizer.learning_rate, int(run.optimizer.warmup_share * steps), steps)
     optimizer = ScaledAdamW(
@@ -133,7 +133,7 @@ def train(run: Run, resume: bool = False) -> Path:
 
     callbacks = [
         StopAtNaN(),  # before the checkpoint is written
-        WordErrorRate(sets, units),
+        WordErrorRate(sets, tokenizer),
         ExactResume(checkpoint, run.checkpoint_steps, batches),
         MetricsLog(run.output / "metrics.jsonl"),
         keras.callbacks.TensorBoard(run.output / "tensorboard", write_graph=False),
@@ -142,7 +142,7 @@ def train(run: Run, resume: bool = False) -> Path:
         callbacks.pop()  # Keras' TensorBoard callback writes through TensorFlow
     fit(model, batches, run.epochs, checkpoint, callbacks)
     model.cached_encoders = 0
-    return save_bundle(run.output / "bundle", model, units)
+    return save_bundle(run.output / "bundle", model, tokenizer)
 
 
 def describe_run(run: Run) -> None:
@@ -188,7 +188,7 @@ def initialize(model: CTCModel, source: Path) -> None:
                 print(f"{folder}: has no {name} of this shape; it starts from chance", file=sys.stderr)
 
 
-def usable(entries: list[Entry], units: Units, run: Run, step_seconds: float) -> list[Entry]:
+def usable(entries: list[Entry], tokenizer: Tokenizer, run: Run, step_seconds: float) -> list[Entry]:
     """The entries that can be trained on; the others are named.
 
     Left out are those that are too long, too short for their text, or hold digits, which can be read aloud in
@@ -196,7 +196,7 @@ def usable(entries: list[Entry], units: Units, run: Run, step_seconds: float) ->
     """
     kept = []
     for entry in entries:
-        needed = required_steps(units.encode(normalize(entry.text))) * step_seconds
+        needed = required_steps(tokenizer.encode(tokenizer.normalize(entry.text))) * step_seconds
         if any(character.isdigit() for character in entry.text):
             print(f"{entry.id}: left out, its text has digits: write numbers out", file=sys.stderr)
         elif entry.duration_seconds > run.data.max_seconds:
@@ -208,12 +208,12 @@ def usable(entries: list[Entry], units: Units, run: Run, step_seconds: float) ->
     return kept
 
 
-def training_batches(run: Run, model: CTCModel, units: Units) -> Batches:
+def training_batches(run: Run, model: CTCModel, tokenizer: Tokenizer) -> Batches:
     """Augmented batches of everything in `data.train`, and of the noise as utterances without words."""
     entries = [entry for manifest in run.data.train for entry in read_manifest(manifest)]
-    entries = usable(entries, units, run, model.step_seconds)
+    entries = usable(entries, tokenizer, run, model.step_seconds)
     noises = read_manifest(run.data.noise) if run.data.noise else []
-    labels = [units.encode(normalize(entry.text)) for entry in entries] + [[] for _ in noises]
+    labels = [tokenizer.encode(tokenizer.normalize(entry.text)) for entry in entries] + [[] for _ in noises]
     audio = decode_audio([*entries, *noises], run.output / "cache" / "audio", _bar("decoding"))
     sounds = [to_float(audio[i]) for i in range(len(entries), len(audio))]
     shares = run.data.augmentation.model_dump()
@@ -228,7 +228,7 @@ def training_batches(run: Run, model: CTCModel, units: Units) -> Batches:
     options = {"labels": labels, "batch_seconds": run.data.batch_seconds, "seed": run.seed, "workers": 2}
     if run.distillation:
         model.teacher_share = run.distillation.share
-        options["targets"] = teach(run, model, units, audio).__getitem__
+        options["targets"] = teach(run, model, tokenizer, audio).__getitem__
     if not run.frozen_encoders:
         return Batches(audio.lengths, read_augmented, rate=SAMPLE_RATE, **options)
     copies = []
@@ -245,16 +245,18 @@ def training_batches(run: Run, model: CTCModel, units: Units) -> Batches:
     return Batches(copies[0].lengths, read_copy, rate=1 / frame_seconds, **options)
 
 
-def teach(run: Run, model: CTCModel, units: Units, audio: Ragged) -> Ragged:
+def teach(run: Run, model: CTCModel, tokenizer: Tokenizer, audio: Ragged) -> Ragged:
     """The teacher's probabilities of every utterance, float16 [steps, units], computed once.
 
     Raises ConfigError for a teacher with other units or steps.
     """
     teacher = Bundle.load(run.distillation.teacher)
-    if teacher.units != units or not math.isclose(teacher.step_seconds, model.step_seconds):
+    if teacher.tokenizer.symbols != tokenizer.symbols or not math.isclose(
+        teacher.step_seconds, model.step_seconds
+    ):
         raise ConfigError(
-            f"{run.distillation.teacher}: cannot teach a model of {units.size} units and steps of "
-            f"{model.step_seconds:g} s, itself having {teacher.units.size} and {teacher.step_seconds:g} s"
+            f"{run.distillation.teacher}: cannot teach a model of {tokenizer.size} units and steps of "
+            f"{model.step_seconds:g} s, itself having {teacher.tokenizer.size} and {teacher.step_seconds:g} s"
         )
     engine = Engine.load(teacher)
 
@@ -266,17 +268,17 @@ def teach(run: Run, model: CTCModel, units: Units, audio: Ragged) -> Ragged:
     return Ragged.create(run.output / "cache" / "teacher", key, probabilities())
 
 
-def dev_set(run: Run, model: CTCModel, units: Units, manifest: Path) -> DevSet:
+def dev_set(run: Run, model: CTCModel, tokenizer: Tokenizer, manifest: Path) -> DevSet:
     """Every utterance of a dev manifest, through the frozen encoders where there are any."""
     entries = read_manifest(manifest)
     audio = decode_audio(entries, run.output / "cache" / manifest.stem)
-    labels = [units.encode(normalize(entry.text)) for entry in entries]
+    labels = [tokenizer.encode(tokenizer.normalize(entry.text)) for entry in entries]
 
     def batches_of(read):
         return Batches(audio.lengths, read, labels, SAMPLE_RATE, DEV_BATCH_SECONDS)
 
     batches = batches_of(lambda i, _: to_float(audio[i]))
-    texts = [normalize(entries[i].text) for utterances in batches.plan for i in utterances]
+    texts = [tokenizer.normalize(entries[i].text) for utterances in batches.plan for i in utterances]
     if run.frozen_encoders:
         encoded = EncodedSpeech(run, model, batches, manifest.stem)
         batches = batches_of(lambda i, _: encoded.read(i))

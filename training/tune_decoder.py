@@ -28,7 +28,7 @@ from asr.decoding.recurrent_lm import RecurrentModel
 from asr.decoding.rescoring import Rescorer
 from asr.engine import Engine
 from asr.segmentation import cut_utterances
-from asr.text import normalize
+from asr.tokenizer import Tokenizer
 from training.language_model import MODEL_NAME, RECURRENT_NAME
 from training.manifest import Entry, read_manifest
 from training.scoring.alignment import HITS, align
@@ -64,13 +64,13 @@ class Heard(NamedTuple):
     log_probs: list[np.ndarray]
 
 
-def hear(engine: Engine, entries: Iterable[Entry]) -> list[Heard]:
+def hear(engine: Engine, tokenizer: Tokenizer, entries: Iterable[Entry]) -> list[Heard]:
     """Log-probs as the recogniser would decode them. Raises AudioError for sound that cannot be read."""
     heard = []
     for entry in entries:
         samples = load_audio(entry.audio, entry.offset_seconds, entry.duration_seconds)
         parts = [engine.log_probs([utterance.samples])[0] for utterance in cut_utterances([samples])]
-        heard.append(Heard(normalize(entry.text), parts))
+        heard.append(Heard(tokenizer.normalize(entry.text), parts))
     return heard
 
 
@@ -133,7 +133,7 @@ def tune_bundle(bundle: Bundle, sets: Mapping[str, Sequence[Heard]]) -> dict[str
     everything = [one for heard in sets.values() for one in heard]
 
     def texts(heard: Sequence[Heard], **settings: float) -> list[str]:
-        decoder = BeamDecoder(bundle.units, model, **settings)
+        decoder = BeamDecoder(bundle.tokenizer, model, **settings)
         return transcribe(lambda log_probs: decoder.decode(log_probs)[0].text, heard)
 
     def errors_of(weights: dict[str, float]) -> int:
@@ -147,12 +147,12 @@ def tune_bundle(bundle: Bundle, sets: Mapping[str, Sequence[Heard]]) -> dict[str
     if (bundle.directory / RECURRENT_MODEL_NAME).exists():
         recurrent = RecurrentModel.load(bundle.directory / RECURRENT_MODEL_NAME)
         settings["rescoring"] = tune_rescoring(
-            BeamDecoder(bundle.units, model, **settings), recurrent, everything
+            BeamDecoder(bundle.tokenizer, model, **settings), recurrent, everything
         )
     _write_settings(bundle, settings)
     tuned = BeamDecoder.from_bundle(bundle)  # read back: what is measured is what a user gets
     decoders = {
-        "greedy": lambda log_probs: greedy_decode(log_probs, bundle.units).text,
+        "greedy": lambda log_probs: greedy_decode(log_probs, bundle.tokenizer).text,
         "beam": lambda log_probs: tuned.decode(log_probs)[0].text,
     }
     settings["wer_percent"] = {
@@ -228,7 +228,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             install(options.lm, bundle)
         engine = Engine.load(bundle)
         sets = {
-            path.stem: hear(engine, progress(path.stem)(read_manifest(path))) for path in options.manifests
+            path.stem: hear(engine, bundle.tokenizer, progress(path.stem)(read_manifest(path)))
+            for path in options.manifests
         }
         settings = tune_bundle(bundle, sets)
     except (ValueError, OSError) as error:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from asr.decoding import Hypothesis, check_log_probs
-from asr.text import BLANK_ID
+from asr.tokenizer import BLANK_ID
 
 # Steps × states; some two hours of speech at 25 steps and 15 characters a second.
 MAX_CELLS = 40_000_000_000

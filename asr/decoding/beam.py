@@ -19,7 +19,7 @@ from asr.decoding.prefix_search import Pruning
 from asr.decoding.recurrent_lm import RecurrentModel
 from asr.decoding.rescoring import Rescorer
 from asr.decoding.scorers import Scorer, WordScorer
-from asr.text import WORD_BOUNDARY, Units
+from asr.tokenizer import WORD_BOUNDARY, Tokenizer
 
 if TYPE_CHECKING:
     from asr.bundle import Bundle
@@ -66,7 +66,7 @@ class BeamDecoder:
 
     def __init__(
         self,
-        units: Units,
+        tokenizer: Tokenizer,
         language_model: NgramModel | None = None,
         hotwords: Sequence[str] = (),
         beam: int = 64,
@@ -84,15 +84,15 @@ class BeamDecoder:
             raise ValueError(f"a beam of {beam} keeps nothing: it must be at least 1")
         if score_margin <= 0 or unknown_penalty < 0 or alpha < 0:
             raise ValueError("score_margin must be above 0, alpha and unknown_penalty not below")
-        if any(WORD_BOUNDARY in symbol[1:] for symbol in units.symbols):
+        if any(WORD_BOUNDARY in symbol[1:] for symbol in tokenizer.symbols):
             raise ValueError("units may have a space in front only")
-        self.units = units
+        self.tokenizer = tokenizer
         self.language_model = language_model
         self.pruning = Pruning(beam, score_margin, least_unit_log_prob)
         self.alpha, self.beta, self.unknown_penalty = alpha, beta, unknown_penalty
         self.rescorer = rescorer
         self._own_scorers = tuple(scorers)
-        self._automaton = build_automaton(spelled(hotwords, units), hotword_weight, self._unknown_cost)
+        self._automaton = build_automaton(spelled(hotwords, tokenizer), hotword_weight, self._unknown_cost)
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, hotwords: Sequence[str] = ()) -> BeamDecoder:
@@ -101,7 +101,7 @@ class BeamDecoder:
         Raises LanguageModelError for a damaged language model or settings that are none.
         """
         if not bundle.has_language_model:
-            return cls(bundle.units, hotwords=hotwords)
+            return cls(bundle.tokenizer, hotwords=hotwords)
         path = bundle.directory / SETTINGS_NAME
         try:
             settings = json.loads(path.read_text(encoding="utf-8"))
@@ -118,7 +118,7 @@ class BeamDecoder:
             rescorer = Rescorer(
                 RecurrentModel.load(recurrent), model, first_alpha=tuned["alpha"], **rescoring
             )
-        return cls(bundle.units, model, hotwords, rescorer=rescorer, **tuned)
+        return cls(bundle.tokenizer, model, hotwords, rescorer=rescorer, **tuned)
 
     def decode(self, log_probs: np.ndarray, n_best: int = 1) -> list[Hypothesis]:
         """Up to `n_best` different texts, best first; at least one.
@@ -135,8 +135,10 @@ class BeamDecoder:
         """
         log_probs = np.ascontiguousarray(log_probs, dtype=np.float32)
         check_log_probs(log_probs)
-        if log_probs.shape[1] != self.units.size:
-            raise ValueError(f"log-probs for {log_probs.shape[1]} units, but the model has {self.units.size}")
+        if log_probs.shape[1] != self.tokenizer.size:
+            raise ValueError(
+                f"log-probs for {log_probs.shape[1]} units, but the model has {self.tokenizer.size}"
+            )
         if len(log_probs) and not np.isfinite(log_probs.max(axis=1)).all():
             raise ValueError("the log-probs of a step are infinite: the model or its input is broken")
         return [
@@ -149,7 +151,7 @@ class BeamDecoder:
         found: dict[str, tuple[float, tuple[int, ...], str]] = {}
         enough = max(n_best, self.rescorer.texts) if self.rescorer else n_best
         for score, ids in self.results(log_probs):
-            text = WORD_BOUNDARY.join(self.units.decode(ids).split())
+            text = self.tokenizer.decode(ids)
             found.setdefault(text, (score, ids, text))
             if len(found) == enough:
                 break
@@ -172,7 +174,7 @@ class BeamDecoder:
     def results(self, log_probs: np.ndarray) -> Iterator[tuple[float, tuple[int, ...]]]:
         """Scores and units of the last beam, best first; unlike in `decode`, a text may come twice."""
         if self._own_scorers:
-            yield from prefix_search.search(log_probs, self.units, self.scorers, self.pruning)
+            yield from prefix_search.search(log_probs, self.tokenizer, self.scorers, self.pruning)
             return
         scores, ids, begin = compiled_search.search(log_probs, self._unit_text, self._language, *self.pruning)
         for score, (first, last) in zip(scores.tolist(), pairwise(begin.tolist()), strict=True):
@@ -181,7 +183,7 @@ class BeamDecoder:
     @cached_property
     def _unit_text(self) -> tuple[np.ndarray, np.ndarray]:
         """The symbols' UTF-8 bytes, one after the other, and where each begins."""
-        encoded = [symbol.encode() for symbol in self.units.symbols]
+        encoded = [symbol.encode() for symbol in self.tokenizer.symbols]
         return np.frombuffer(b"".join(encoded), np.uint8), np.cumsum([0, *map(len, encoded)])
 
     @cached_property

@@ -3,15 +3,15 @@
 import numpy as np
 
 from asr.decoding import Hypothesis, check_log_probs
-from asr.text import BLANK_ID, WORD_BOUNDARY, Units
+from asr.tokenizer import BLANK_ID, Tokenizer
 
 
-def greedy_decode(log_probs: np.ndarray, units: Units) -> Hypothesis:
+def greedy_decode(log_probs: np.ndarray, tokenizer: Tokenizer) -> Hypothesis:
     """The best unit of each step, repeats merged, blanks dropped: Graves et al. 2006, "best path decoding".
 
     Args:
       log_probs: [steps, units], natural logarithms; no steps at all give an empty text.
-      units: of the model that gave the log-probs.
+      tokenizer: of the model that gave the log-probs.
 
     Returns:
       A hypothesis whose score is the logarithm of the best path's probability.
@@ -29,5 +29,5 @@ def greedy_decode(log_probs: np.ndarray, units: Units) -> Hypothesis:
         units=ids,
         steps=tuple(zip(firsts[spoken].tolist(), lasts[spoken].tolist(), strict=True)),
         score=float(log_probs.max(axis=1).sum(dtype=np.float64)),
-        text=WORD_BOUNDARY.join(units.decode(ids).split()),
+        text=tokenizer.decode(ids),
     )

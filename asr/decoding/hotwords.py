@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.text import WORD_BOUNDARY, Units, normalize
+from asr.tokenizer import WORD_BOUNDARY, Tokenizer
 
 MAX_WEIGHT = 2.0  # nats a letter
 # Nats a phrase, however long. A letter that was clearly heard as another costs some 7: no boost makes up
@@ -33,18 +33,21 @@ class HotwordAutomaton(NamedTuple):
     reward: np.ndarray  # float64 [states]: nats for good, on arriving in the state
 
 
-def spelled(phrases: Sequence[str], units: Units) -> list[str]:
+def spelled(phrases: Sequence[str], tokenizer: Tokenizer) -> list[str]:
     """The phrases as transcripts would have them: case and accents folded.
 
-    Raises HotwordError for one without letters, and for one that the units cannot write.
+    Raises HotwordError for one without letters, or with letters or digits that the model does not write.
     """
     texts = []
     for phrase in phrases:
-        text = normalize(phrase)
+        text = tokenizer.normalize(phrase)
         if not text:
             raise HotwordError(f"hot word {phrase!r} has no letters: write it as it is spoken")
-        if not _spellable(text, units):
-            raise HotwordError(f"hot word {phrase!r} cannot be written with the units of this model")
+        if lost := tokenizer.lost(phrase):
+            raise HotwordError(
+                f"hot word {phrase!r} has {' '.join(lost)}, which this model does not write: "
+                "write it as it is spoken"
+            )
         texts.append(text)
     return list(dict.fromkeys(texts))
 
@@ -135,19 +138,3 @@ class HotwordScorer:
 
     def final_score(self, state: tuple[int, float]) -> float:
         return self.extend(state, WORD_BOUNDARY)[1]
-
-
-def _spellable(text: str, units: Units) -> bool:
-    """Whether the text, or the text after a space (subwords have theirs in front), is a row of units."""
-    symbols = {symbol for symbol in units.symbols if symbol}
-    longest = max(map(len, symbols), default=0)
-
-    def reachable(text: str) -> bool:
-        reached = [True] + [False] * len(text)
-        for end in range(1, len(text) + 1):
-            reached[end] = any(
-                reached[start] and text[start:end] in symbols for start in range(max(0, end - longest), end)
-            )
-        return reached[-1]
-
-    return reachable(text) or reachable(WORD_BOUNDARY + text)

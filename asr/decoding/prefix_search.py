@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from asr.decoding.scorers import Scorer
-from asr.text import BLANK_ID, Units
+from asr.tokenizer import BLANK_ID, Tokenizer
 
 
 class Pruning(NamedTuple):
@@ -48,7 +48,7 @@ class _Entry:
 
 
 def search(
-    log_probs: np.ndarray, units: Units, scorers: Sequence[Scorer], pruning: Pruning
+    log_probs: np.ndarray, tokenizer: Tokenizer, scorers: Sequence[Scorer], pruning: Pruning
 ) -> list[tuple[float, tuple[int, ...]]]:
     """The prefixes that the beam holds after the last step, best first, with their scores.
 
@@ -56,7 +56,7 @@ def search(
 
     Args:
       log_probs: [steps, units], natural logarithms.
-      units: of the model that gave the log-probs.
+      tokenizer: of the model that gave the log-probs.
       scorers: what else speaks for a text.
       pruning: how much to keep.
     """
@@ -65,7 +65,7 @@ def search(
     root.blank = 0.0
     beam = [root]
     for row in log_probs.astype(np.float64):
-        beam = _step(beam, row, units, scorers, pruning)
+        beam = _step(beam, row, tokenizer, scorers, pruning)
 
     finals = [
         entry.sound
@@ -77,7 +77,7 @@ def search(
 
 
 def _step(
-    beam: list[_Entry], row: np.ndarray, units: Units, scorers: Sequence[Scorer], pruning: Pruning
+    beam: list[_Entry], row: np.ndarray, tokenizer: Tokenizer, scorers: Sequence[Scorer], pruning: Pruning
 ) -> list[_Entry]:
     best_unit = row.max()
     likely = [u for u in range(1, len(row)) if row[u] >= min(pruning.least_unit_log_prob, best_unit)]
@@ -99,7 +99,7 @@ def _step(
             text = (*entry.units, unit)
             if text not in candidates:
                 states = [
-                    scorer.extend(state, units.symbols[unit])
+                    scorer.extend(state, tokenizer.symbols[unit])
                     for scorer, state in zip(scorers, entry.states, strict=True)
                 ]
                 candidates[text] = _Entry(text, states, _language(scorers, states))

@@ -6,7 +6,7 @@ import math
 from typing import Any, NamedTuple, Protocol
 
 from asr.decoding.ngram import END, NgramModel, narrowed, word_length
-from asr.text import WORD_BOUNDARY
+from asr.tokenizer import WORD_BOUNDARY
 
 
 class Scorer(Protocol):

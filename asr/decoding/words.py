@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from asr.decoding import Hypothesis
-from asr.text import BLANK_ID, WORD_BOUNDARY, Units
+from asr.tokenizer import BLANK_ID, WORD_BOUNDARY, Tokenizer
 from asr.transcript import Word
 
 # In float32 a log-prob near 0 is exact to some 1e-7: beyond these bounds a logit would be noise or infinite.
@@ -26,7 +26,7 @@ class _Spelling(NamedTuple):
 def words_of(
     hypothesis: Hypothesis,
     log_probs: np.ndarray,
-    units: Units,
+    tokenizer: Tokenizer,
     step_seconds: float,
     calibration: Mapping[str, float] | None = None,
 ) -> list[Word]:
@@ -38,11 +38,11 @@ def words_of(
     Args:
       hypothesis: units and their steps in `log_probs`.
       log_probs: [steps, units], natural logarithms.
-      units: of the model that gave the log-probs.
+      tokenizer: of the model that gave the log-probs.
       step_seconds: length of a step in seconds.
       calibration: see `confidences`; None stands for UNCALIBRATED.
     """
-    words = _spellings(hypothesis, units)
+    words = _spellings(hypothesis, tokenizer)
     found = confidences(_evidence(words, log_probs), UNCALIBRATED if calibration is None else calibration)
     return [
         Word(
@@ -64,14 +64,14 @@ def confidences(evidence: np.ndarray, calibration: Mapping[str, float]) -> np.nd
     return 1 / (1 + np.exp(-(evidence @ weights + calibration["offset"])))
 
 
-def word_evidence(hypothesis: Hypothesis, log_probs: np.ndarray, units: Units) -> np.ndarray:
+def word_evidence(hypothesis: Hypothesis, log_probs: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
     """What speaks for each word of a hypothesis and against it, [words, 2].
 
     Certainty: the logit of the posterior, at its peak, of the word's least certain unit. Shortfall: nats a
     letter by which the word's path is less probable than the best path through the same steps; 0 in greedy
     decoding, above it where a language model or a hot word has changed what was heard.
     """
-    return _evidence(_spellings(hypothesis, units), log_probs)
+    return _evidence(_spellings(hypothesis, tokenizer), log_probs)
 
 
 def _evidence(words: list[_Spelling], log_probs: np.ndarray) -> np.ndarray:
@@ -90,10 +90,10 @@ def _evidence(words: list[_Spelling], log_probs: np.ndarray) -> np.ndarray:
     return np.array(rows, dtype=np.float64).reshape(-1, 2)
 
 
-def _spellings(hypothesis: Hypothesis, units: Units) -> list[_Spelling]:
+def _spellings(hypothesis: Hypothesis, tokenizer: Tokenizer) -> list[_Spelling]:
     words = [_Spelling("", [], [])]
     for unit, steps in zip(hypothesis.units, hypothesis.steps, strict=True):
-        symbol = units.symbols[unit]
+        symbol = tokenizer.symbols[unit]
         if symbol.startswith(WORD_BOUNDARY):
             words.append(_Spelling("", [], []))
         if letters := symbol.strip():

@@ -47,5 +47,5 @@ class Hearing:
     def transcript(self) -> Transcript:
         """What was heard so far; its duration is what was listened to."""
         return Transcript(
-            tuple(self._segments), self._bundle.config["language"], self.done_seconds, self._bundle.name
+            tuple(self._segments), self._bundle.tokenizer.language, self.done_seconds, self._bundle.name
         )

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from asr.recognizer import Recognizer
-from asr.text import Units
+from asr.tokenizer import Tokenizer
 
 SAMPLE_RATE = 16_000
 STEP_SECONDS = 0.04
 STEP = round(STEP_SECONDS * SAMPLE_RATE)
-UNITS = Units.characters()
+UNITS = Tokenizer.characters()
 FIRST_TONE, TONE_SPACING = 4500.0, 100.0  # Hz: above the voice, and whole periods a step
 FORMANTS = ((730, 1090, 2440), (270, 2290, 3010), (300, 870, 2240), (530, 1840, 2480))  # Hz, of 4 vowels
 
@@ -71,9 +71,9 @@ def tone_recognizer() -> Recognizer:
     bundle = SimpleNamespace(
         name="tones",
         directory=Path("tones"),
-        units=UNITS,
+        tokenizer=Tokenizer.characters("english"),
         step_seconds=STEP_SECONDS,
-        config={"language": "english"},
+        config={},
         has_language_model=False,
     )
     return Recognizer(bundle, ToneEngine())

@@ -11,9 +11,9 @@ from safetensors.numpy import load_file, save_file
 
 from asr.bundle import FORMAT_VERSION, Bundle, BundleError, available_bundles, save_bundle, weights_path
 from asr.model import CTCModel
-from asr.text import Units
+from asr.tokenizer import Tokenizer
 
-UNITS = Units.characters()
+UNITS = Tokenizer.characters()
 ENCODERS = [{"type": "recurrent", "width": 4, "layers": 1, "stack": 4}]
 
 
@@ -47,7 +47,7 @@ def refusal(function) -> str:
 def test_what_is_saved_is_what_is_loaded(folder, model):
     bundle = Bundle.load(folder)
     assert bundle.name == "tiny"
-    assert bundle.units == UNITS
+    assert bundle.tokenizer == UNITS
     assert bundle.step_seconds == pytest.approx(0.04)
     assert not bundle.has_language_model
     np.testing.assert_array_equal(logits(bundle.build_model()), logits(model))
@@ -73,7 +73,7 @@ def test_unknown_name():
     assert refusal(lambda: Bundle.load("klingon")).startswith("klingon: no such model; give a folder")
 
 
-@pytest.mark.parametrize("name", ["model.json", "units.txt"])
+@pytest.mark.parametrize("name", ["model.json", "tokenizer.json"])
 def test_missing_file(folder, name):
     (folder / name).unlink()
     assert f"{name}: No such file" in refusal(lambda: Bundle.load(folder))
@@ -108,7 +108,7 @@ def test_unknown_version(folder, version):
     assert "update Hark or export again" in refusal(lambda: Bundle.load(folder))
 
 
-@pytest.mark.parametrize("key", ["features", "encoders", "step_seconds", "language"])
+@pytest.mark.parametrize("key", ["features", "encoders", "step_seconds"])
 def test_missing_key(folder, key):
     change(folder, **{key: ...})
     assert f"lacks {key}" in refusal(lambda: Bundle.load(folder))
@@ -129,8 +129,9 @@ def test_descriptions_that_name_no_model(folder, changes, message):
 
 
 def test_units_that_are_none(folder):
-    (folder / "units.txt").write_text("a\nb\n")
-    assert "units.txt: unit 0 must be the CTC blank" in refusal(lambda: Bundle.load(folder))
+    content = {"language": "en", "alphabet": "b", "symbols": ["a", "b"], "bpe": None}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    assert "tokenizer.json: unit 0 must be the CTC blank" in refusal(lambda: Bundle.load(folder))
 
 
 def test_wrong_shape(folder):
@@ -140,7 +141,7 @@ def test_wrong_shape(folder):
 
 
 def test_other_number_of_units(folder):
-    (folder / "units.txt").write_text("<blank>\na\n")
+    Tokenizer("en", "a", ("", "a")).save(folder / "tokenizer.json")
     assert "output/kernel is of shape (8, 29), not (8, 2)" in refusal(Bundle.load(folder).build_model)
 
 

@@ -14,7 +14,7 @@ import soundfile
 from asr.bundle import MODELS
 from asr.cli import main
 from asr.recognizer import Recognizer
-from asr.text import Units
+from asr.tokenizer import Tokenizer
 
 RATE = 16_000
 ROOT = Path(__file__).parents[2]
@@ -182,15 +182,14 @@ def test_models(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("asr.bundle.MODELS", tmp_path)
     (tmp_path / "small").mkdir()
     description = {
-        "format_version": 1,
+        "format_version": 2,
         "features": {},
         "encoders": [],
         "step_seconds": 0.04,
-        "language": "en",
     }
     description["wer"] = {"dev-read": 31.25, "dev-other": 50}
     (tmp_path / "small" / "model.json").write_text(json.dumps(description))
-    Units.characters().save(tmp_path / "small" / "units.txt")
+    Tokenizer.characters().save(tmp_path / "small" / "tokenizer.json")
     (tmp_path / "small" / "weights.safetensors").write_bytes(bytes(2_000_000))
     assert main(["models"]) == 0
     assert capsys.readouterr() == ("small\t2.0 MB\ten\tWER dev-read 31.2 %, dev-other 50.0 %\n", "")

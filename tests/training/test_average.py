@@ -9,10 +9,10 @@ from safetensors.numpy import load_file
 
 from asr.bundle import Bundle, save_bundle, weights_path
 from asr.model import CTCModel
-from asr.text import Units
+from asr.tokenizer import Tokenizer
 from training.average import main
 
-UNITS = Units.characters()
+UNITS = Tokenizer.characters()
 
 
 def model(folder, seed, **options):

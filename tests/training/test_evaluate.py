@@ -168,10 +168,10 @@ def bundle(tmp_path_factory) -> Path:
     keras = pytest.importorskip("keras")
     from asr.bundle import save_bundle
     from asr.model import CTCModel
-    from asr.text import Units
+    from asr.tokenizer import Tokenizer
 
     keras.utils.set_random_seed(0)
-    units = Units.characters()
+    units = Tokenizer.characters()
     model = CTCModel(units.size, [{"type": "recurrent", "width": 8, "stack": 4}], {"mels": 80}).build_for()
     return save_bundle(tmp_path_factory.mktemp("models") / "tiny", model, units)
 

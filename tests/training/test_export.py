@@ -9,11 +9,11 @@ import pytest
 from asr.bundle import Bundle, BundleError, save_bundle, weights_path
 from asr.engine import GRAPH, Engine
 from asr.model import CTCModel
-from asr.text import Units
+from asr.tokenizer import Tokenizer
 from training import export as exporting
 from training.graph_weights import SMALLEST
 
-UNITS = Units.characters()
+UNITS = Tokenizer.characters()
 WHISPER_LIKE = [
     {"type": "transformer", "width": 32, "layers": 1, "heads": 2, "final_norm": False},
     {"type": "transformer", "width": 32, "layers": 1, "heads": 2, "subsampling": 1, "stem": False},

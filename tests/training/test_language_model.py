@@ -156,7 +156,7 @@ def test_texts_are_unpacked_and_normalised(tmp_path):
         ("a.txt", b"caf\xe9\n", "not UTF-8"),
         ("a.gz", b"no gzip", "gzip"),
         ("a.xz", b"no xz", "format"),
-        ("a.jsonl", b'{"duration": 1}\n', "no manifest entry"),
+        ("a.jsonl", b'{"duration": 1}\n', 'a.jsonl:1: no "text"'),
         ("a.txt", b"\n", "no words"),
         ("missing", None, "No such file"),
     ],

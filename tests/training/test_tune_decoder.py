@@ -9,11 +9,11 @@ from asr.bundle import Bundle
 from asr.decoding.beam import BeamDecoder
 from asr.decoding.greedy import greedy_decode
 from asr.decoding.recurrent_lm import RecurrentModel
-from asr.text import Units
+from asr.tokenizer import Tokenizer
 from training.ngram_estimation import estimate
 from training.tune_decoder import Heard, install, main, narrowest, transcribe, tune, tune_bundle, word_errors
 
-UNITS = Units.characters()
+UNITS = Tokenizer.characters()
 TEXTS = ["the cat sat on the mat", "the dog ran", "the cat and the dog sat on the log", "a dog and a cat"]
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from asr.ctc import ctc_loss
-from asr.text import BLANK_ID
+from asr.tokenizer import BLANK_ID
 
 
 def main(argv: Sequence[str]) -> int:

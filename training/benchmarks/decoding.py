@@ -60,7 +60,7 @@ def _compare(manifests: Sequence[Path], bundle: Bundle) -> None:
     entries = [entry for path in manifests for entry in read_manifest(path)]
     engine = Engine.load(bundle)
     start = time.process_time()
-    heard = hear(engine, progress("hearing")(entries))
+    heard = hear(engine, bundle.tokenizer, progress("hearing")(entries))
     acoustic_seconds = time.process_time() - start
     sound_seconds = bundle.step_seconds * sum(len(part) for one in heard for part in one.log_probs)
     words = sum(len(one.text.split()) for one in heard)
@@ -92,12 +92,12 @@ def _decoders(bundle: Bundle) -> Iterator[tuple[str, Callable[[np.ndarray], str]
     beam = tuned.pruning.beam
     phrases = _phrases(tuned.language_model)
     with_phrases = BeamDecoder.from_bundle(bundle, phrases)
-    without = BeamDecoder(bundle.units, beam=beam)
-    yield "greedy", lambda log_probs: greedy_decode(log_probs, bundle.units).text
+    without = BeamDecoder(bundle.tokenizer, beam=beam)
+    yield "greedy", lambda log_probs: greedy_decode(log_probs, bundle.tokenizer).text
     yield f"beam {beam}, no language model", lambda log_probs: without.decode(log_probs)[0].text
     for width in (beam // 4, beam // 2, beam):
         decoder = BeamDecoder(
-            bundle.units,
+            bundle.tokenizer,
             tuned.language_model,
             beam=width,
             alpha=tuned.alpha,
@@ -134,7 +134,7 @@ def _peer(bundle: Bundle, model: NgramModel, alpha: float, beta: float):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.arpa"
         write_arpa(model, path)
-        return build_ctcdecoder(list(bundle.units.symbols), str(path), alpha=alpha, beta=beta)
+        return build_ctcdecoder(list(bundle.tokenizer.symbols), str(path), alpha=alpha, beta=beta)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -50,7 +50,7 @@ def _compare(manifests: Sequence[Path], bundle: Bundle, count: int) -> None:
         raise ValueError(f"{bundle.name} has no language model: run python -m training.tune_decoder")
     sets = {path.stem: read_manifest(path) for path in manifests}
     engine = Engine.load(bundle)
-    heard = {name: hear(engine, progress(name)(entries)) for name, entries in sets.items()}
+    heard = {name: hear(engine, bundle.tokenizer, progress(name)(entries)) for name, entries in sets.items()}
     everything = [one for ones in heard.values() for one in ones]
     without = BeamDecoder.from_bundle(bundle)
     words = rarest_words([one.text for one in everything], without.language_model, count)

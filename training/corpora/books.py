@@ -25,8 +25,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from asr.text import normalize
-from training.language_model import read_sentences
+from training.language_model import ENGLISH, read_sentences
 
 KINDS = (".md", ".txt", ".xml")
 TELLING_WORDS = 10  # sentences of so many words tell which book they are from, and whether they come again
@@ -120,7 +119,7 @@ def sentences_of(path: Path) -> list[str]:
         paragraph = _TITLE.sub(lambda match: _TITLES[match[1].lower()], paragraph)
         paragraph = _INITIAL.sub(r"\1", paragraph)
         for sentence in _SENTENCE_END.split(paragraph):
-            if not any(c.isdigit() for c in sentence) and (words := normalize(sentence)):
+            if not any(c.isdigit() for c in sentence) and (words := ENGLISH.normalize(sentence)):
                 sentences.append(words)
     return sentences
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from asr.text import normalize
+from asr.tokenizer import normalize
 
 DESCRIPTIONS = {
     "none": "texts as they are, split at white space",

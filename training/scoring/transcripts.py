@@ -318,7 +318,7 @@ def _refuse_alternatives(place: str, text: str) -> None:
 
 
 def _read_json_lines(path: Path, condition: str) -> dict[str, list[tuple[dict[str, Any], Heard]]]:
-    """(fields that say which utterance, hypothesis) by condition; an empty file has none under `condition`."""
+    """(fields that say which utterance, hypothesis) by condition; of an empty file none, by `condition`."""
     rows: dict[str, list[tuple[dict[str, Any], Heard]]] = {}
     for number, line in _lines(path):
         place = f"{path}:{number}"

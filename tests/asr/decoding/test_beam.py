@@ -22,10 +22,10 @@ from asr.decoding.compiled_search import unit_steps
 from asr.decoding.ngram import LanguageModelError
 from asr.decoding.scorers import KenlmScorer, WordScorer
 from asr.decoding.words import words_of
-from asr.text import Units
+from tests.asr.decoding.certainties import tokenizer_of
 
-UNITS = Units(("", " ", "a", "b", "c"))
-SUBWORDS = Units(("", " a", " b", "a", "b", "c"))
+UNITS = tokenizer_of("", " ", "a", "b", "c")
+SUBWORDS = tokenizer_of("", " a", " b", "a", "b", "c")
 EVERYTHING = {"beam": 100_000, "score_margin": 1e6, "least_unit_log_prob": -1e6}
 
 ARPA = """\\data\\
@@ -135,7 +135,7 @@ matrices = arrays(np.float32, st.tuples(st.integers(0, 4), st.just(4)), elements
 @settings(max_examples=25)
 @given(logits=matrices)
 def test_a_wide_beam_finds_what_brute_force_finds(logits):
-    units = Units(("", " ", "a", "b"))
+    units = tokenizer_of("", " ", "a", "b")
     log_probs = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
     best = defaultdict(lambda: -math.inf)
     for ids, score in every_text(log_probs).items():
@@ -148,7 +148,7 @@ def test_a_wide_beam_finds_what_brute_force_finds(logits):
 @settings(max_examples=25)
 @given(logits=matrices, alpha=st.floats(0, 2), beta=st.floats(-1, 2), penalty=st.floats(0, 2))
 def test_with_a_language_model_too(model, logits, alpha, beta, penalty):
-    units = Units(("", " ", "a", "b"))
+    units = tokenizer_of("", " ", "a", "b")
     log_probs = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
     best = defaultdict(lambda: -math.inf)
     for ids, score in every_text(log_probs).items():
@@ -283,7 +283,7 @@ def test_settings_out_of_range_are_refused():
     with pytest.raises(ValueError, match="not below"):
         BeamDecoder(UNITS, alpha=-1.0)
     with pytest.raises(ValueError, match="space in front"):
-        BeamDecoder(Units(("", "a ", "b")))
+        BeamDecoder(tokenizer_of("", "a ", "b"))
 
 
 def test_an_hour_needs_little_memory():
@@ -293,12 +293,12 @@ import resource
 import numpy as np
 from asr.decoding.beam import BeamDecoder
 from asr.decoding.compiled_search import unit_steps
-from asr.text import Units
+from tests.asr.decoding.certainties import tokenizer_of
 
 steps = 90_000  # of 40 ms
 log_probs = np.tile(np.log(np.float32([0.996, 0.001, 0.001, 0.001, 0.001])), (steps, 1))
 log_probs[::4] = np.log(np.float32([0.1, 0.15, 0.3, 0.25, 0.2]))
-decoder = BeamDecoder(Units(("", " ", "a", "b", "c")), beam=8)
+decoder = BeamDecoder(tokenizer_of("", " ", "a", "b", "c"), beam=8)
 next(decoder.results(log_probs[:10]))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 score, ids = next(decoder.results(log_probs))

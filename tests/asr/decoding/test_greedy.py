@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 from asr.decoding import Hypothesis
 from asr.decoding.alignment import align
 from asr.decoding.greedy import greedy_decode
-from asr.text import Units
-from tests.asr.decoding.certainties import UNITS, log_probs_of
+from tests.asr.decoding.certainties import UNITS, log_probs_of, tokenizer_of
 
-SUBWORDS = Units(("", " the", " c", "at", " "))
+SUBWORDS = tokenizer_of("", " the", " c", "at", " ")
 STEP_SECONDS = 0.04
 
 
@@ -59,7 +58,7 @@ def test_a_batch_is_refused():
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.integers(0, 10_000))
 def test_the_greedy_path_is_the_best_alignment_of_its_own_units(path, seed):
     log_probs = np.log(np.random.default_rng(seed).dirichlet(np.ones(4), size=len(path)))
-    units = Units(("", " ", "a", "b"))
+    units = tokenizer_of("", " ", "a", "b")
     hypothesis = greedy_decode(log_probs, units)
     aligned = align(log_probs, list(hypothesis.units))
     assert aligned.steps == hypothesis.steps

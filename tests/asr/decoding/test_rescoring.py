@@ -13,10 +13,10 @@ from asr.decoding.beam import BeamDecoder
 from asr.decoding.ngram import LanguageModelError
 from asr.decoding.recurrent_lm import RecurrentModel
 from asr.decoding.rescoring import Rescorer
-from asr.text import Units
+from tests.asr.decoding.certainties import tokenizer_of
 
 VOCABULARY = ["</s>", "<unk>", "a", "ab", "b"]
-UNITS = Units(("", " ", "a", "b", "c"))
+UNITS = tokenizer_of("", " ", "a", "b", "c")
 
 # In place of "abc" and "c", which the recurrent model does not know, it foretells <unk>.
 ARPA = """\\data\\

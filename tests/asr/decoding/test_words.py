@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from asr.decoding import Hypothesis
 from asr.decoding.greedy import greedy_decode
 from asr.decoding.words import word_evidence, words_of
-from asr.text import Units
+from asr.tokenizer import Tokenizer
 from asr.transcript import Word
-from tests.asr.decoding.certainties import UNITS, log_probs_of, peaks
+from tests.asr.decoding.certainties import UNITS, log_probs_of, peaks, tokenizer_of
 
-SUBWORDS = Units(("", " the", " c", "at", " "))
+SUBWORDS = tokenizer_of("", " the", " c", "at", " ")
 STEP_SECONDS = 0.04
 
 
-def words(log_probs: np.ndarray, units: Units = UNITS, calibration=None) -> list[Word]:
+def words(log_probs: np.ndarray, units: Tokenizer = UNITS, calibration=None) -> list[Word]:
     return words_of(greedy_decode(log_probs, units), log_probs, units, STEP_SECONDS, calibration)
 
 
@@ -58,7 +58,7 @@ def test_evidence_of_what_was_heard_otherwise():
 
 def test_evidence_is_finite_and_greedy_decoding_has_no_shortfall():
     log_probs = np.log(np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]], np.float32) + 1e-30)
-    units = Units(("", "a", "b"))
+    units = tokenizer_of("", "a", "b")
     [[certainty, shortfall]] = word_evidence(greedy_decode(log_probs, units), log_probs, units)
     assert np.isfinite(certainty)
     assert shortfall == 0
@@ -83,7 +83,7 @@ def test_words_agree_with_the_text_and_lie_in_order(path, seed):
     noise = np.random.default_rng(seed).normal(size=(len(path), 5))
     noise[np.arange(len(path)), path] += 3
     log_probs = (noise - np.log(np.exp(noise).sum(axis=1, keepdims=True))).astype(np.float32)
-    units = Units(("", " ", "'", "a", "b"))
+    units = tokenizer_of("", " ", "'", "a", "b")
     hypothesis = greedy_decode(log_probs, units)
     found = words_of(hypothesis, log_probs, units, STEP_SECONDS)
     assert " ".join(word.text for word in found) == hypothesis.text
