@@ -15,17 +15,18 @@ from pathlib import Path
 import numpy as np
 import scipy.optimize
 
-from asr.audio import AudioError, load_audio
-from asr.bundle import Bundle, BundleError
+from asr.bundle import Bundle
 from asr.decoding import Hypothesis
 from asr.decoding.beam import BeamDecoder
 from asr.decoding.greedy import greedy_decode
 from asr.decoding.words import UNCALIBRATED, confidences, word_evidence
 from asr.engine import Engine
-from training.manifest import Entry, ManifestError, read_manifest
+from asr.files import replacing
+from training.manifest import Entry, read_manifest
 from training.scoring.alignment import align
 from training.scoring.calibration import calibration
 from training.scoring.console import progress
+from training.tune_decoder import readable
 
 Decode = Callable[[np.ndarray], Hypothesis]
 
@@ -45,23 +46,26 @@ def fit(evidence: np.ndarray, is_right: np.ndarray) -> dict[str, float]:
 
 def judged_words(
     bundle: Bundle, entries: Sequence[Entry], decoders: Mapping[str, Decode]
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """By decoder the evidence [words, 2] of all words that it heard, and whether each is right [words].
+) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], int]:
+    """By decoder the evidence [words, 2] of all words of its texts, and whether each is right [words].
 
-    Raises AudioError for sound that cannot be read.
+    Also returns the number of entries that were left out, of which it warns. Raises ValueError if all were.
     """
     engine = Engine.load(bundle)
     texts: dict[str, list[str]] = {name: [] for name in decoders}
     evidence: dict[str, list[np.ndarray]] = {name: [] for name in decoders}
-    for entry in progress("hearing")(entries):
-        samples = load_audio(entry.audio, entry.offset_seconds, entry.duration_seconds)
+    references: list[str] = []
+    for entry, samples in readable(bundle.tokenizer, progress("recognising")(entries)):
+        references.append(bundle.tokenizer.normalize(entry.text))
         log_probs = engine.log_probs([samples])[0]
         for name, decode in decoders.items():
             hypothesis = decode(log_probs)
             texts[name].append(hypothesis.text)
             evidence[name].append(word_evidence(hypothesis, log_probs, bundle.tokenizer))
-    references = [bundle.tokenizer.normalize(entry.text) for entry in entries]
-    return {name: (np.concatenate(evidence[name]), _right(references, texts[name])) for name in decoders}
+    if not references:
+        raise ValueError("no utterance is left to calibrate on")
+    judged = {name: (np.concatenate(evidence[name]), _right(references, texts[name])) for name in decoders}
+    return judged, len(entries) - len(references)
 
 
 def _right(references: Sequence[str], texts: Sequence[str]) -> np.ndarray:
@@ -95,21 +99,22 @@ def main(arguments: list[str] | None = None) -> int:
             beam = BeamDecoder.from_bundle(bundle)
             decoders["beam"] = lambda log_probs: beam.decode(log_probs)[0]
         entries = [entry for manifest in options.manifests for entry in read_manifest(manifest)]
-        judged = judged_words(bundle, entries, decoders)
+        judged, left_out = judged_words(bundle, entries, decoders)
         for name, (_, is_right) in judged.items():
             if is_right.all() or not is_right.any():
                 raise ValueError(f"{name}: all words are right, or none: give more speech to calibrate on")
-    except (BundleError, ManifestError, AudioError, ValueError) as error:
+    except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     fitted = {name: fit(*words) for name, words in judged.items()}
     path = bundle.directory / "model.json"
     config = {**bundle.config, "confidence": fitted}
-    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     for name, (evidence, is_right) in judged.items():
         print(f"{name}: {report(evidence, is_right, fitted[name])}")
     print(f"wrote {path}")
-    return 0
+    return int(left_out > 0)
 
 
 if __name__ == "__main__":

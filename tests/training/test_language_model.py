@@ -138,8 +138,11 @@ def test_texts_are_unpacked_and_normalised(tmp_path):
         file.write("plain words\nwithout an end")
     with lzma.open(tmp_path / "c.xz", "wt") as file:
         file.write("more\n")
-    (tmp_path / "d.jsonl").write_text('{"text": "from a manifest"}\n')
-    paths = [str(tmp_path / name) for name in ("a.txt", "b.gz", "c.xz", "d.jsonl")]
+    (tmp_path / "d.jsonl").write_text('\ufeff{"text": "from a manifest"}\n\n')
+    with gzip.open(tmp_path / "e.tsv.gz", "wt") as file:
+        file.write('audio_filepath\ttext\na.wav\t"also\n')
+    (tmp_path / "f.csv").write_text('text,speaker\n"of, a",librispeech\n')
+    paths = [str(tmp_path / name) for name in ("a.txt", "b.gz", "c.xz", "d.jsonl", "e.tsv.gz", "f.csv")]
     assert [line for block in read_sentences(paths) for line in block] == [
         "cafe said she",
         "isn't it",
@@ -147,7 +150,17 @@ def test_texts_are_unpacked_and_normalised(tmp_path):
         "without an end",
         "more",
         "from a manifest",
+        "also",
+        "of a",
     ]
+
+
+def test_text_that_loses_letters_is_named(tmp_path, caplog):
+    path = tmp_path / "a.txt"
+    path.write_text("plain words\nFish & chips, twice!\nroom 101 in Łódź\n")
+    assert list(read_sentences([str(path)])) == [["plain words", "fish chips twice", "room in odz"]]
+    assert "a.txt: 2 sentences lose characters (1 0 ł in 'room 101 in Łódź')" in caplog.text
+    assert len(caplog.records) == 1
 
 
 @pytest.mark.parametrize(
@@ -157,6 +170,8 @@ def test_texts_are_unpacked_and_normalised(tmp_path):
         ("a.gz", b"no gzip", "gzip"),
         ("a.xz", b"no xz", "format"),
         ("a.jsonl", b'{"duration": 1}\n', 'a.jsonl:1: no "text"'),
+        ("a.csv", b"path,sentence\na.wav,x\n", "a.csv:1: the heading has 'path', 'sentence'"),
+        ("a.txt", b'{"audio_filepath": "a.wav", "text": "x"}\n', "name it .jsonl"),
         ("a.txt", b"\n", "no words"),
         ("missing", None, "No such file"),
     ],

@@ -135,6 +135,8 @@ def read_all_references(paths: Sequence[Path]) -> list[Reference]:
         [one.id for one in references],
         [one.id if one.audio is None else f"{one.set}/{one.id}" for one in references],
     )
+    if not references:
+        raise TranscriptError(f"{paths[0]}: holds no reference; give a manifest, or a .trn or .stm file")
     twice = [id for id, times in Counter(ids).items() if times > 1]
     twice += [str(audio) for (audio, *_), times in sound.items() if times > 1]
     if twice:

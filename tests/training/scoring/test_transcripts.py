@@ -79,6 +79,17 @@ def test_hypotheses_are_paired_by_id_not_by_line(tmp_path):
     assert pairing.duplicates == ("2/2-0001",)
 
 
+def test_stretches_that_begin_together_pair_by_their_duration(tmp_path):
+    row = {"audio_filepath": "a.wav", "text": "x", "duration": 3}
+    rows = [row, row | {"duration": 1}, row | {"audio_filepath": "a.mp3"}]
+    references = read_references(write(tmp_path / "r.jsonl", *rows))
+    texts = [row | {"text": str(number)} for number, row in enumerate(rows)]
+    heard = read_hypotheses(write(tmp_path / "h.jsonl", *reversed(texts)), references)["clean"].heard
+    assert [heard[one.id].text for one in references] == ["0", "1", "2"]
+    segments = read_references(write(tmp_path / "r.stm", "t A anna 1 2 hold", "t A bert 1 3 on"))
+    assert [one.id for one in segments] == ["t-A@1+1", "t-A@1+2"]
+
+
 def test_lines_of_several_conditions_make_a_pairing_each(tmp_path):
     path = write(
         tmp_path / "h.jsonl",
@@ -132,6 +143,11 @@ def test_words_of_a_ctm_go_where_their_middle_lies(tmp_path):
         ("h.jsonl", {"id": "x"}, 'no "text"'),
         ("h.jsonl", {"text": "x"}, 'no "id"'),
         ("h.jsonl", {"id": "x", "text": "x", "words": [{"word": "x"}]}, '"words"'),
+        ("h.jsonl", {"id": "x", "text": "x", "words": [1]}, '"words"'),
+        ("h.jsonl", {"audio_filepath": "x", "text": "x", "offset": "now"}, '"offset"'),
+        ("h.ctm", "talk A 1.0 0.1 word nan", "not a ctm line"),
+        ("r.stm", "talk A anna 2 1 text", "not an stm line"),
+        ("r.stm", "talk A anna nan 1 text", "not an stm line"),
         ("h.trn", "no id here", "no (id)"),
         ("h.trn", "{ um / uh } well (a_1)", "alternatives"),
         ("h.ctm", "talk A 1.0 word", "not a ctm line"),
