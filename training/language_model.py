@@ -63,23 +63,30 @@ class Perplexity(NamedTuple):
 def read_sentences(paths: Iterable[str], tokenizer: Tokenizer = ENGLISH) -> Iterator[list[str]]:
     """Blocks of normalised sentences, without empty ones, of text files or manifests ("-": standard input).
 
-    Warns of sentences that lose letters or digits. Raises ValueError naming the file and what is wrong.
+    Warns of sentences that lose letters or digits. Raises ValueError naming the file and what is wrong, as
+    where no text has words.
     """
     harmless = re.escape(tokenizer.alphabet + tokenizer.alphabet.upper() + ' \n\t.,;:!?"()[]_-')
     may_lose = re.compile(f"[^{harmless}]")
+    paths, found = list(paths), False
     for path in paths:
         lossy = 0
         for lines in _blocks_of_rows(path) if manifest_kind(path) in _MANIFESTS else _blocks_of_lines(path):
             block = "".join(lines)
             if tokenizer.alphabet == ENGLISH.alphabet and _NORMAL.fullmatch(block):
+                found = True
                 yield block.splitlines()
                 continue
             for line in filter(may_lose.search, lines):
                 if lost := tokenizer.lost(line):
                     lossy, example = lossy + 1, (lost, line.strip()[:60])
-            yield [text for line in lines if (text := tokenizer.normalize(line))]
+            texts = [text for line in lines if (text := tokenizer.normalize(line))]
+            found |= bool(texts)
+            yield texts
         if lossy:
             log.warning("%s: %d sentences lose characters (%s in %r); write them out", path, lossy, *example)
+    if paths and not found:
+        raise ValueError(f"{', '.join(paths)}: the text has no words")
 
 
 def _blocks_of_rows(path: str) -> Iterator[list[str]]:

@@ -25,6 +25,11 @@ _TABLES: dict[str, dict[str, Any]] = {
         "quoting": csv.QUOTE_NONE,
     },  # as Common Voice writes it: quotes belong to the text
 }
+TEXT_FIELDS = (
+    "pred_text",
+    "hypothesis",
+    "text",
+)
 _OWN_FIELDS = ("audio_filepath", "text", "duration", "offset", "speaker")
 _NEEDED_FIELDS = ("audio_filepath", "text", "duration")
 
@@ -66,7 +71,7 @@ def read_manifest(path: Path | str) -> list[Entry]:
     path = Path(path)
     rows = list(read_rows(path, _NEEDED_FIELDS))
     if not rows:
-        raise ManifestError(f"{path}: holds no utterance; write one JSON object a line")
+        raise ManifestError(f"{path}: holds no utterance; write some as README.md shows")
     entries = [_entry(path, number, row) for number, row in rows]
     # Most utterances have a file of their own, or differ in where they start in it.
     audio = [row["audio_filepath"] for _, row in rows]
@@ -87,7 +92,7 @@ def read_manifest(path: Path | str) -> list[Entry]:
     return [replace(entry, id=id) for entry, id in zip(entries, ids, strict=True)]
 
 
-def read_rows(path: Path | str, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_rows(path: Path | str, columns: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, Any]]]:
     """(number of the line, its fields) of every row of a manifest that is not blank.
 
     Args:
@@ -173,6 +178,9 @@ def _read_json_lines(path: Path, file: Iterable[str]) -> Iterator[tuple[int, dic
             continue
         try:
             row = json.loads(line)
+            json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ManifestError(f"{path}:{number}: has half a surrogate pair; write it as UTF-8") from None
         except (ValueError, RecursionError) as error:
             message = getattr(error, "msg", error)
             raise ManifestError(f"{path}:{number}: not JSON ({message}); write one object a line") from None
@@ -204,7 +212,7 @@ def _read_table(
                 raise ManifestError(f"{path}:{number}: not the heading's {len(heading)} columns; {advice}")
             else:
                 fields = dict(zip(heading, row, strict=False))
-                yield number, {name: value for name, value in fields.items() if value != "" or name == "text"}
+                yield number, {name: value for name, value in fields.items() if value or name in TEXT_FIELDS}
     except csv.Error as error:
         raise ManifestError(f"{path}:{number + 1}: {error}; {advice}") from None
 

@@ -85,6 +85,8 @@ def estimate(
     thresholds = [prune[min(k, len(prune) - 1)] for k in range(order)] if prune else [0] * order
     if thresholds[0] != 0 or sorted(thresholds) != thresholds:
         raise ValueError("pruning starts with 0 and never falls: a kept n-gram needs its shorter ones")
+    if vocabulary_limit is not None and vocabulary_limit < 1:
+        raise ValueError(f"a vocabulary of {vocabulary_limit} words is too small: give at least 1")
     words, ids = _read(sentences, folder)
     vocabulary, ids = _limit_vocabulary(words, ids, folder, vocabulary_limit)
     special = {word: vocabulary.index(word) for word in (BEGIN, END, UNKNOWN)}

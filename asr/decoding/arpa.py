@@ -120,6 +120,8 @@ class _Lines:
             raise self.error(reason(error)) from error
         except READ_ERRORS as error:
             raise LanguageModelError(f"{self.path}: {reason(error)}") from error
+        if not self.number:
+            raise LanguageModelError(f"{self.path}: is empty")
         raise self.error("the file ends before \\end\\; copy it again")
 
 

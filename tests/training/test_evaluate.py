@@ -114,7 +114,7 @@ def test_missing_audio_of_a_hypothesis_file_is_scored_all_the_same(manifest, tmp
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--hypotheses", "none.jsonl"], "none.jsonl: No such file"),
+        (["--hypotheses", "none.jsonl"], "none.jsonl: no such manifest"),
         ([], "give --model or --hypotheses"),
         (["--hypotheses", "h.jsonl", "--by", "age"], "no reference has a field 'age'; there are: gender"),
         (["--hypotheses", "h.jsonl", "sub/h.jsonl"], "2 systems are called h"),

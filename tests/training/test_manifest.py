@@ -165,6 +165,7 @@ def test_an_absolute_audio_path_is_kept(tmp_path):
         ('{"audio_filepath": "b.wav", "text": "x", "duration": NaN}', "nan"),
         ('{"audio_filepath": "b.wav", "text": "x", "duration": 1' + 400 * "0" + "}", "give seconds"),
         ("[" * 100_000, "not JSON"),
+        ('{"audio_filepath": "b.wav", "text": "\\ud800", "duration": 1}', "surrogate"),
         (GOOD | {"offset": -0.5}, "-0.5"),
     ],
 )

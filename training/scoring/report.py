@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from asr.files import replacing
 from training.scoring import plots
 from training.scoring.alignment import SUBSTITUTIONS, side_by_side
 from training.scoring.measures import RATES, Counts
@@ -146,7 +147,8 @@ def utterance_rows(scores: Scores) -> list[dict[str, Any]]:
 
 
 def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _tables(results: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Reads references and hypotheses: manifests, JSON Lines, and NIST's trn, stm and ctm."""
 
-import json
 import math
 import os
 import re
@@ -14,16 +13,18 @@ import numpy as np
 
 from asr.audio import AudioError, load_audio
 from asr.files import READ_ERRORS, open_file, reason
-from training.manifest import distinct_names, first_distinct, read_manifest
+from training.manifest import (
+    TEXT_FIELDS,
+    ManifestError,
+    distinct_names,
+    first_distinct,
+    read_manifest,
+    read_rows,
+)
 from training.scoring.degradation import CLEAN
 
-HYPOTHESIS_FIELDS = ("pred_text", "hypothesis", "text")  # NeMo's, jiwer's, Whisper's; the first there counts
 _ALTERNATIVES = re.compile(r"(^|\s)[{}](\s|$)|<ALT", re.IGNORECASE)
 _IGNORED_SEGMENT = "ignore_time_segment_in_scoring"
-
-
-class TranscriptError(ValueError):
-    """One line: which file and line, what is wrong, what to do."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def read_references(path: Path | str, set: str | None = None) -> list[Reference]
     """References from a manifest, or a .trn or .stm file. `set` is their set's name (None: the file's stem).
 
     Raises:
-      TranscriptError or ManifestError: one line that names the file, the line and what to do.
+      ManifestError: one line that names the file, the line and what to do.
     """
     path = Path(path)
     set = set or path.stem
@@ -136,7 +137,7 @@ def read_all_references(paths: Sequence[Path]) -> list[Reference]:
         [one.id if one.audio is None else f"{one.set}/{one.id}" for one in references],
     )
     if not references:
-        raise TranscriptError(f"{paths[0]}: holds no reference; give a manifest, or a .trn or .stm file")
+        raise ManifestError(f"{paths[0]}: holds no reference; give a manifest, or a .trn or .stm file")
     twice = [id for id, times in Counter(ids).items() if times > 1]
     twice += [str(audio) for (audio, *_), times in sound.items() if times > 1]
     if twice:
@@ -174,7 +175,7 @@ def read_hypotheses(
       condition: of all hypotheses that name none.
 
     Raises:
-      TranscriptError: one line that names the file, the line and what to do.
+      ManifestError: one line that names the file, the line and what to do.
     """
     path = Path(path)
     if path.suffix.lower() == ".ctm":
@@ -182,7 +183,7 @@ def read_hypotheses(
     if path.suffix.lower() == ".trn":
         rows = {condition: [({"id": id}, Heard(text)) for _, id, text in _read_trn(path)]}
     else:
-        rows = _read_json_lines(path, condition)
+        rows = _read_rows(path, condition)
     find = _finder(path.parent, references)
     return {condition: _pair(pairs, find) for condition, pairs in rows.items()}
 
@@ -259,7 +260,7 @@ def _lines(path: Path) -> list[tuple[int, str]]:
         with open_file(path) as file:
             text = file.read()
     except (UnicodeDecodeError, *READ_ERRORS) as error:
-        raise TranscriptError(f"{path}: {reason(error)}") from None
+        raise ManifestError(f"{path}: {reason(error)}") from None
     lines = enumerate(text.split("\n"), 1)
     return [(number, line) for number, line in lines if line.strip() and not line.startswith(";;")]
 
@@ -270,7 +271,7 @@ def _read_trn(path: Path) -> list[tuple[int, str, str]]:
     for number, line in _lines(path):
         match = re.fullmatch(r"(.*)\(([^()]+)\)\s*", line)
         if not match:
-            raise TranscriptError(
+            raise ManifestError(
                 f"{path}:{number}: no (id) at the end; write for instance: hold on (1272_0007)"
             )
         text, id = match[1].strip(), match[2].strip()
@@ -290,7 +291,7 @@ def _read_stm(path: Path, set: str) -> list[Reference]:
             if not 0 <= start_seconds < end_seconds < math.inf:
                 raise ValueError
         except ValueError:
-            raise TranscriptError(
+            raise ManifestError(
                 f"{path}:{number}: not an stm line; write: file channel speaker begin end text"
             ) from None
         text = re.sub(r"^<[^>]*>\s*", "", parts[5] if len(parts) > 5 else "").strip()
@@ -316,24 +317,18 @@ def _read_stm(path: Path, set: str) -> list[Reference]:
 
 def _refuse_alternatives(place: str, text: str) -> None:
     if _ALTERNATIVES.search(text):
-        raise TranscriptError(f"{place}: has alternatives {{ / }}, which are not scored; keep one of them")
+        raise ManifestError(f"{place}: has alternatives {{ / }}, which are not scored; keep one of them")
 
 
-def _read_json_lines(path: Path, condition: str) -> dict[str, list[tuple[dict[str, Any], Heard]]]:
+def _read_rows(path: Path, condition: str) -> dict[str, list[tuple[dict[str, Any], Heard]]]:
     """(fields that say which utterance, hypothesis) by condition; of an empty file none, by `condition`."""
     rows: dict[str, list[tuple[dict[str, Any], Heard]]] = {}
-    for number, line in _lines(path):
+    for number, row in read_rows(path):
         place = f"{path}:{number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise TranscriptError(f"{place}: not JSON ({error}); write one object a line") from None
-        if not isinstance(row, dict):
-            raise TranscriptError(f"{place}: not a JSON object; write one object a line")
-        name = next((name for name in HYPOTHESIS_FIELDS if isinstance(row.get(name), str)), None)
-        if name is None:
-            raise TranscriptError(f'{place}: no "text"; give what was heard, "" for nothing')
-        heard = Heard(row[name], tuple(_timed_words(place, row.get("words"))))
+        text = next((row[name] for name in TEXT_FIELDS if isinstance(row.get(name), str)), None)
+        if text is None:
+            raise ManifestError(f'{place}: no "text"; give what was recognised, "" for nothing')
+        heard = Heard(text, tuple(_timed_words(place, row.get("words"))))
         rows.setdefault(str(row.get("condition", condition)), []).append((_utterance(place, row), heard))
     return rows or {condition: []}
 
@@ -343,12 +338,12 @@ def _utterance(place: str, row: dict[str, Any]) -> dict[str, Any]:
     if isinstance(row.get("id"), str | int):
         return {"id": str(row["id"])}
     if not isinstance(row.get("audio_filepath"), str):
-        raise TranscriptError(f'{place}: no "id"; give the id, or "audio_filepath", of the utterance')
+        raise ManifestError(f'{place}: no "id"; give the id, or "audio_filepath", of the utterance')
     try:
         offset = float(row.get("offset") or 0)
         duration = None if row.get("duration") is None else float(row["duration"])
     except (TypeError, ValueError, OverflowError):
-        raise TranscriptError(f'{place}: "offset" and "duration" must be seconds') from None
+        raise ManifestError(f'{place}: "offset" and "duration" must be seconds') from None
     return {"audio_filepath": row["audio_filepath"], "offset": offset, "duration": duration}
 
 
@@ -364,7 +359,7 @@ def _timed_words(place: str, words: Any) -> list[TimedWord]:
             for word in words or ()
         ]
     except (TypeError, KeyError, ValueError, AttributeError):
-        raise TranscriptError(
+        raise ManifestError(
             f'{place}: "words" must be objects with "word", "start" and "end" (seconds), and perhaps '
             '"confidence" (0 to 1); correct or drop them'
         ) from None
@@ -395,7 +390,7 @@ def _pair_ctm(path: Path, references: list[Reference]) -> Pairing:
             confidence = _confidence(parts[5] if len(parts) > 5 else None)
         except ValueError:
             _refuse_alternatives(f"{path}:{number}", line)
-            raise TranscriptError(
+            raise ManifestError(
                 f"{path}:{number}: not a ctm line; write: recording channel begin duration word [confidence]"
             ) from None
         known = ids.get(f"{recording} {channel}") or ids.get(recording)

@@ -8,12 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.audio import SAMPLE_RATE, AudioError
-from training.manifest import Entry, write_manifest
+from training.manifest import Entry, ManifestError, write_manifest
 from training.scoring.transcripts import (
     Heard,
     Reference,
     TimedWord,
-    TranscriptError,
     read_hypotheses,
     read_references,
     read_samples,
@@ -158,17 +157,17 @@ def test_words_of_a_ctm_go_where_their_middle_lies(tmp_path):
 )
 def test_errors_name_file_line_and_remedy(tmp_path, name, line, complaint):
     path = write(tmp_path / name, "", line)
-    with pytest.raises(TranscriptError) as caught:
+    with pytest.raises(ManifestError) as caught:
         read_references(path) if name == "r.stm" else read_hypotheses(path, REFERENCES)
     assert str(caught.value).startswith(f"{path}:2: ")
     assert complaint in str(caught.value)
 
 
 def test_missing_and_foreign_files(tmp_path):
-    with pytest.raises(TranscriptError, match=r"none\.trn: No such file"):
+    with pytest.raises(ManifestError, match=r"none\.trn: No such file"):
         read_references(tmp_path / "none.trn")
     (tmp_path / "latin.trn").write_bytes("é (a_1)".encode("latin-1"))
-    with pytest.raises(TranscriptError, match="save it as UTF-8"):
+    with pytest.raises(ManifestError, match="save it as UTF-8"):
         read_references(tmp_path / "latin.trn")
 
 
