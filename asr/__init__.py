@@ -10,6 +10,8 @@ import os
 # ONNX Runtime from 1.29 on reports to its maker unless this is set before it is imported. Hark works offline,
 # so it is set here: every module of asr and training imports this one first.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+# TensorFlow, where it is loaded, describes the processor in its log; warnings and errors are still logged.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 
 __version__ = "0.1.0"
 __all__ = ["Recognizer", "Segment", "Transcript", "Word"]

@@ -1,84 +1,256 @@
-"""The command line: python -m asr transcribe | align | models.
+"""The command line: python -m asr transcribe | align | models; `hark` adds the verbs of training to them.
 
 Results go to standard output, everything else to standard error. Exit codes: 0 all done; 1 some inputs
 failed, each named with its reason, the others done; 2 the call itself was wrong.
 """
 
 import argparse
+import difflib
 import itertools
 import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from asr.recognizer import DECODERS, Recognizer
+import asr
 from asr.transcript import FORMATS, Transcript
+
+if TYPE_CHECKING:
+    from asr.recognizer import Recognizer
 
 ALL_DONE, SOME_FAILED, WRONG_CALL = 0, 1, 2
 INTERRUPTED, READER_GONE = 130, 141  # what a shell reports: 128 + SIGINT, 128 + SIGPIPE
 
 STANDARD_INPUT = "-"
+DECODERS = ("greedy", "beam")  # those of asr.recognizer, which would load NumPy for --help
 
 
-class CallError(ValueError):
-    """The call itself is wrong: no input would do."""
+class Parser(argparse.ArgumentParser):
+    """Reports a wrong call in one line, with the closest right word where something is misspelt."""
+
+    def parse_known_args(self, args=None, namespace=None):
+        if self._subparsers is None:  # else the options may be those of a command
+            self.check_options(args)
+        return super().parse_known_args(args, namespace)
+
+    def check_options(self, words: Sequence[str]) -> None:
+        """Refuses options that do not exist. argparse would first report what else is missing."""
+        known = [option for option in self._option_string_actions if option.startswith("--")]
+        for word in words:
+            if word == "--":
+                return
+            name = word.partition("=")[0]
+            if word.startswith("--") and " " not in word and not any(o.startswith(name) for o in known):
+                self.error(f"there is no option {name}{_suggestion(name, known)}")
+
+    def _check_value(self, action, value) -> None:
+        if action.choices is not None and value not in action.choices:
+            suggestion = _suggestion(str(value), [str(choice) for choice in action.choices], list_all=True)
+            if action.option_strings:
+                raise argparse.ArgumentError(action, f"{str(value)!r} is not possible{suggestion}")
+            raise argparse.ArgumentError(None, f"there is no {action.metavar.lower()} {value!r}{suggestion}")
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(WRONG_CALL, f"error: {message}; see {self.prog} --help\n")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def _suggestion(word: str, known: Sequence[str], list_all: bool = False) -> str:
+    close = difflib.get_close_matches(word.lower(), known, n=1)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; choose one of {', '.join(known)}" if list_all else ""
+
+
+def build_parser(groups: Mapping[str, Callable[[Any], None]]) -> Parser:
+    """The parser of a program. Each group has a title and a function that adds its commands."""
+    parser = Parser(
+        prog="hark",
+        usage="hark COMMAND ...",
+        description="Speech recognition on your own machine.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"hark {asr.__version__}")
+    commands = parser.add_subparsers(prog="hark", required=True, metavar="COMMAND", help=argparse.SUPPRESS)
+    lines = []
+    for title, add_commands in groups.items():
+        before = set(commands.choices)
+        add_commands(commands)
+        lines += ["", f"{title}:"]
+        lines += [f"  {n:16}{p.summary}" for n, p in commands.choices.items() if n not in before]
+    parser.epilog = "\n".join([*lines[1:], "", "hark COMMAND --help shows the options of a command."])
+    return parser
+
+
+def add_command(
+    commands, name: str, summary: str, run: Callable, details: str = "", more: str = ""
+) -> Parser:
+    """Adds a command that calls run(options), which returns an exit code, or None for 0.
+
+    Args:
+      commands: of `add_subparsers`.
+      summary: one line.
+      details: shown by --help below the summary.
+      more: the list in `options` that positional arguments behind an option are added to.
+    """
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description="\n\n".join(filter(None, [summary, details])),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.summary = summary
+    parser.add_argument("--debug", action="store_true", help="show where an error came from")
+    parser.set_defaults(run=run, parser=parser, more=more)
+    return parser
+
+
+def execute(parser: Parser, arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; `arguments` are those after the program's name."""
-    options = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    options, others = parser.parse_known_args(arguments)
+    if others:
+        options.parser.check_options(others)
+        if not options.more or any(word.startswith("-") and word != STANDARD_INPUT for word in others):
+            options.parser.error(f"not understood: {' '.join(others)}")
+        values = getattr(options, options.more)
+        kind = type(values[0]) if values else str
+        setattr(options, options.more, [*values, *map(kind, others)])
+    options.arguments = arguments[1:]
     logging.basicConfig(format="warning: %(message)s", level=logging.WARNING)  # to standard error
     sys.stdout.reconfigure(errors="surrogateescape")  # a file's name is written back as it came, UTF-8 or not
     try:
-        code = options.run(options)
+        code = options.run(options) or ALL_DONE
         sys.stdout.flush()
         return code
-    except CallError as error:
-        _tell(error, options.debug)
-        return WRONG_CALL
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # `| head` has read enough, and what Python still flushes when it ends must go somewhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # `| head` has read enough
         return READER_GONE
+    except ModuleNotFoundError as error:
+        if options.debug:
+            traceback.print_exception(error)
+        missing = f"{options.parser.prog} needs {error.name}, which is not installed"
+        # Not "pip install hark[train]", since the package of that name on PyPI is somebody else's.
+        print(f"error: {missing}: pip install '.[train]' in Hark's folder", file=sys.stderr)
+        return WRONG_CALL
+    except (ValueError, OSError, FloatingPointError) as error:
+        tell(error, options.debug)
+        if isinstance(error, OSError):
+            _drop_output()  # what standard output could not take
+        return WRONG_CALL
     except Exception as error:
-        _tell(error, options.debug)
+        tell(error, options.debug)
         return SOME_FAILED
+
+
+def tell(error: Exception, debug: bool) -> None:
+    """One line about an error; with `debug` where it came from, too."""
+    if debug:
+        traceback.print_exception(error)
+    if isinstance(error, OSError) and error.strerror:
+        message = f"{error.filename or 'standard output'}: {error.strerror}"
+    else:
+        message = " ".join(str(error).split())
+        if not isinstance(error, (ValueError, FloatingPointError)):  # not raised on purpose
+            message = f"{type(error).__name__}: {message} (--debug shows where)"
+    print(f"error: {message}", file=sys.stderr)
+
+
+@contextmanager
+def naming(path: Path | str) -> Iterator[None]:
+    """Names the path in errors of the block that name none, as when a disk is full."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+def _drop_output() -> None:
+    """Python flushes standard output when it ends: where that cannot succeed, nothing is left to flush."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The commands that need no training package; the exit code."""
+    return execute(build_parser({"Recognise": add_commands}), arguments)
+
+
+def add_commands(commands) -> None:
+    """Adds transcribe, align and models to the commands of a parser."""
+    transcribe = add_command(commands, "transcribe", "write down what is said", _transcribe, more="files")
+    transcribe.add_argument("files", nargs="+", metavar="FILE", help="a recording; - is standard input")
+    _add_recognition_options(transcribe, "txt")
+    transcribe.add_argument(
+        "--decoder", choices=DECODERS, help="greedy, or a search with the language model (the model's best)"
+    )
+    transcribe.add_argument(
+        "--hotword", action="append", default=[], metavar="W", help="a name or term to expect; repeatable"
+    )
+    transcribe.add_argument(
+        "--n-best",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="texts of each segment, with --format json (1)",
+    )
+
+    align = add_command(commands, "align", "find when each word of a text is said", _align)
+    align.add_argument("audio", metavar="AUDIO", help="a recording; - is standard input")
+    align.add_argument("text", metavar="TEXTFILE", help="what is said in it, as UTF-8; - is standard input")
+    _add_recognition_options(align, "json")
+
+    add_command(commands, "models", "list what is installed", _models)
+
+
+def _add_recognition_options(parser: Parser, format: str) -> None:
+    add = parser.add_argument
+    add("--model", default="english", metavar="NAME|DIR", help="a shipped model or its folder (english)")
+    add("--format", choices=FORMATS, default=format, help=f"of the result ({format})")
+    add("--output", type=Path, metavar="DIR", help="write DIR/<stem>.<format>, never over another file")
+    add("--threads", type=positive, metavar="N", help="cores to use (all)")
+
+
+def positive(text: str) -> int:
+    """A type for arguments: an integer above 0."""
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return number
 
 
 def _transcribe(options: argparse.Namespace) -> int:
     files = options.files
     if files.count(STANDARD_INPUT) > 1:
-        raise CallError("standard input can be read only once")
+        raise ValueError("standard input can be read only once")
     if len(files) > 1 and options.format != "txt" and options.output is None:
-        raise CallError(f"each of several inputs needs its own file as {options.format}: give --output DIR")
+        raise ValueError(f"each of several inputs needs its own file as {options.format}: give --output DIR")
     if options.n_best > 1 and options.format != "json":
-        raise CallError(f"{options.format} has room for one text only: --n-best needs --format json")
+        raise ValueError(f"{options.format} has room for one text only: --n-best needs --format json")
     _make_folder(options.output)
     recognizer = _load(options)
     bar = _ProgressBar()
-    try:
-        results = recognizer.transcribe_many(
-            files,
-            decoder=options.decoder,
-            hotwords=options.hotword,
-            n_best=options.n_best,
-            progress=bar.update,
-        )
-    except ValueError as error:
-        raise CallError(str(error)) from error
-
+    results = recognizer.transcribe_many(
+        files,
+        decoder=options.decoder,
+        hotwords=options.hotword,
+        n_best=options.n_best,
+        progress=bar.update,
+    )
     code = ALL_DONE
     for file in files:
         with bar.shown(file):
             result = next(results)
         if isinstance(result, Exception):
-            _tell(result, options.debug)
+            tell(result, options.debug)
             code = SOME_FAILED
             continue
         if not result.segments:
@@ -93,18 +265,20 @@ def _align(options: argparse.Namespace) -> int:
     from asr.audio import AudioError
 
     if options.audio == options.text == STANDARD_INPUT:
-        raise CallError("standard input can be read only once")
+        raise ValueError("standard input can be read only once")
     _make_folder(options.output)
     recognizer = _load(options)
     bar = _ProgressBar()
-    text = _read_text(options.text)
     try:
+        text = _read_text(options.text)
         with bar.shown(options.audio):
             transcript = recognizer.align(options.audio, text, progress=bar.update)
-    except AudioError:
-        raise
+    except (AudioError, TextError) as error:
+        tell(error, options.debug)
+        return SOME_FAILED
     except ValueError as error:
-        raise ValueError(f"{options.text!r} does not fit {options.audio!r}: {error}") from error
+        tell(TextError(f"{options.text!r} does not fit {options.audio!r}: {error}"), options.debug)
+        return SOME_FAILED
     _deliver(transcript, options.audio, options)
     return ALL_DONE
 
@@ -120,22 +294,25 @@ def _models(options: argparse.Namespace) -> int:
     return ALL_DONE
 
 
-def _load(options: argparse.Namespace) -> Recognizer:
-    try:
-        return Recognizer.load(options.model, threads=options.threads)
-    except ValueError as error:
-        raise CallError(str(error)) from error
+def _load(options: argparse.Namespace) -> "Recognizer":
+    from asr.recognizer import Recognizer
+
+    return Recognizer.load(options.model, threads=options.threads)
+
+
+class TextError(ValueError):
+    """One line: which text cannot be aligned, and why."""
 
 
 def _read_text(file: str) -> str:
-    """A text in UTF-8, or ValueError."""
+    """A text in UTF-8. Raises TextError."""
     try:
         data = sys.stdin.buffer.read() if file == STANDARD_INPUT else Path(file).read_bytes()
         return data.decode("utf-8-sig")
     except OSError as error:
-        raise ValueError(f"{file!r} cannot be opened: {error.strerror}; check the path") from error
+        raise TextError(f"{file!r} cannot be opened: {error.strerror}; check the path") from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"{file!r} is no text in UTF-8; save it as UTF-8") from error
+        raise TextError(f"{file!r} is not UTF-8 text; save it as UTF-8") from error
 
 
 def _make_folder(folder: Path | None) -> None:
@@ -144,7 +321,7 @@ def _make_folder(folder: Path | None) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CallError(f"no folder can be made at {str(folder)!r}: {error.strerror}") from error
+        raise ValueError(f"no folder can be made at {str(folder)!r}: {error.strerror}") from error
 
 
 def _deliver(transcript: Transcript, file: str, options: argparse.Namespace) -> None:
@@ -170,16 +347,6 @@ def _deliver(transcript: Transcript, file: str, options: argparse.Namespace) -> 
         return
 
 
-def _tell(error: Exception, debug: bool) -> None:
-    """One line about an error; with `debug` where it came from, too."""
-    if debug:
-        traceback.print_exception(error)
-    message = " ".join(str(error).split())
-    if not isinstance(error, ValueError):  # none of ours
-        message = f"{type(error).__name__}: {message} (--debug shows where)"
-    print(f"error: {message}", file=sys.stderr)
-
-
 class _ProgressBar:
     """On a terminal, shows how much of a recording is done; elsewhere nothing."""
 
@@ -188,18 +355,20 @@ class _ProgressBar:
 
     @contextmanager
     def shown(self, file: str) -> Iterator[None]:
-        """The bar stands while the block runs, and is gone when results are printed."""
+        """The bar is there while the block runs, and is gone when results are printed."""
         if not sys.stderr.isatty():
             yield
             return
-        from rich.console import Console
-        from rich.markup import escape
-        from rich.progress import Progress
+        from tqdm import tqdm
+        from tqdm.contrib.logging import logging_redirect_tqdm
 
-        # Redirected by rich, what is printed meanwhile would go to standard error.
-        with Progress(console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
-            task = bar.add_task(escape(file), total=None)
-            self._draw = lambda done, total: bar.update(task, completed=done, total=total)
+        with tqdm(desc=file, unit=" s", leave=False) as bar, logging_redirect_tqdm():
+
+            def draw(done_seconds: float, total_seconds: float | None) -> None:
+                bar.total = total_seconds
+                bar.update(done_seconds - bar.n)
+
+            self._draw = draw
             yield
         self._draw = None
 
@@ -207,65 +376,3 @@ class _ProgressBar:
         """A callback for the recogniser."""
         if self._draw is not None:
             self._draw(done_seconds, total_seconds)
-
-
-class _Parser(argparse.ArgumentParser):
-    """Tells a wrong call in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(WRONG_CALL, f"error: {message}; see {self.prog} --help\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m asr", description="Speech recognition on your own machine.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--debug", action="store_true", help="show where an error came from")
-
-    recognition = argparse.ArgumentParser(add_help=False, parents=[shared])
-    recognition.add_argument(
-        "--model",
-        default="english",
-        metavar="NAME|DIR",
-        help="a shipped model or a bundle's folder (english)",
-    )
-    recognition.add_argument(
-        "--output", type=Path, metavar="DIR", help="write DIR/<stem>.<format>, never over another file"
-    )
-    recognition.add_argument("--threads", type=_positive, metavar="N", help="cores to use (all)")
-
-    transcribe = commands.add_parser("transcribe", parents=[recognition], help="write down what is said")
-    transcribe.set_defaults(run=_transcribe)
-    transcribe.add_argument("files", nargs="+", metavar="FILE", help="a recording; - is standard input")
-    transcribe.add_argument("--format", choices=FORMATS, default="txt", help="of the result (txt)")
-    transcribe.add_argument(
-        "--decoder", choices=DECODERS, help="greedy, or a search with the language model (the model's best)"
-    )
-    transcribe.add_argument(
-        "--hotword", action="append", default=[], metavar="W", help="a name or term to expect; repeatable"
-    )
-    transcribe.add_argument(
-        "--n-best",
-        type=_positive,
-        default=1,
-        metavar="N",
-        help="texts of each segment, with --format json (1)",
-    )
-
-    align = commands.add_parser("align", parents=[recognition], help="find when each word of a text is said")
-    align.set_defaults(run=_align)
-    align.add_argument("audio", metavar="AUDIO", help="a recording; - is standard input")
-    align.add_argument("text", metavar="TEXTFILE", help="what is said in it, as UTF-8; - is standard input")
-    align.add_argument("--format", choices=FORMATS, default="json", help="of the result (json)")
-
-    models = commands.add_parser("models", parents=[shared], help="list what is installed")
-    models.set_defaults(run=_models)
-    return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text) if text.isdecimal() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
-    return number

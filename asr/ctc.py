@@ -85,7 +85,7 @@ def _loss_and_gradient(logits, logit_lengths, labels, label_lengths):
     from_end = state_lengths[:, None] - 1 - ops.arange(states)[None, :]
     at_end = ops.logical_and(from_end >= 0, from_end < 2)
     end = ops.logsumexp(ops.where(at_end, alpha[-1], LOG_ZERO), axis=1)
-    feasible = end > LOG_ZERO / 2
+    feasible = ops.logical_not(end <= LOG_ZERO / 2)  # so that NaN stays NaN
     loss = ops.where(feasible, -(end + ops.sum(scales[:, :batch], axis=0)), float("inf"))
 
     # Share of each state in all paths, by step. Both variables count the emission of their own step; they are

@@ -152,26 +152,29 @@ def parse_condition(condition: str) -> tuple[str, float]:
 
 
 def augment(
-    samples: np.ndarray, random: np.random.Generator, shares: dict[str, float], noises: Sequence[np.ndarray]
+    samples: np.ndarray,
+    random: np.random.Generator,
+    probabilities: dict[str, float],
+    noises: Sequence[np.ndarray],
 ) -> np.ndarray:
     """A training utterance changed at random.
 
     Args:
       samples: float32 [n].
       random: source of all randomness.
-      shares: probability of each of "speed", "reverb", "noise", "telephone", "gain".
-      noises: recordings to mix in, float32; may be empty where the share of noise is 0.
+      probabilities: of each of "speed", "reverb", "noise", "telephone", "gain".
+      noises: recordings to mix in, float32; may be empty where the probability of noise is 0.
     """
-    if random.random() < shares["speed"]:
+    if random.random() < probabilities["speed"]:
         samples = change_speed(samples, random.uniform(*SPEED_RANGE))
-    if random.random() < shares["reverb"]:
+    if random.random() < probabilities["reverb"]:
         seconds, wet_db = random.uniform(*REVERBERATION_RANGE_SECONDS), random.uniform(*REVERBERANT_RANGE_DB)
         samples = add_reverberation(samples, seconds, wet_db, random)
-    if random.random() < shares["noise"]:
+    if random.random() < probabilities["noise"]:
         noise = noises[int(random.integers(len(noises)))]
         samples = add_noise(samples, noise, random.uniform(*SNR_RANGE_DB), random)
-    if random.random() < shares["telephone"]:
+    if random.random() < probabilities["telephone"]:
         samples = telephone(samples)
-    if random.random() < shares["gain"]:
+    if random.random() < probabilities["gain"]:
         samples = change_gain(samples, random.uniform(*GAIN_RANGE_DB))
     return samples

@@ -4,8 +4,12 @@ Between a model and the same one trained on, some mixture often errs less than e
 "Robust fine-tuning of zero-shot models"). Which share is best has to be measured on dev sets.
 """
 
+if __name__ == "__main__":  # first, so that --help need not wait for the imports
+    from training.commands import run_as_module
+
+    run_as_module("average")
+
 import argparse
-import sys
 from pathlib import Path
 
 from safetensors.numpy import load_file
@@ -39,22 +43,8 @@ def _kind(bundle: Bundle):
     return bundle.tokenizer, model.features.get_config(), encoders
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m training.average", description=__doc__.split("\n")[0])
-    parser.add_argument("first", help="name or folder of a bundle")
-    parser.add_argument("second", help="another of the same kind")
-    parser.add_argument("--share", type=float, default=0.5, help="of the second, from 0 to 1 (0.5)")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the new bundle")
-    options = parser.parse_args(arguments)
+def main(options: argparse.Namespace) -> None:
+    """`hark average`."""
     if not 0 <= options.share <= 1:
-        parser.error(f"--share {options.share:g} is not between 0 and 1")
-    try:
-        average(Bundle.load(options.first), Bundle.load(options.second), options.share, options.output)
-    except BundleError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        raise ValueError(f"--share {options.share:g} is not between 0 and 1")
+    average(Bundle.load(options.first), Bundle.load(options.second), options.share, options.output)

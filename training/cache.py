@@ -1,17 +1,18 @@
 """Arrays of different lengths in one file on disk: decoded audio, or the outputs of frozen encoders."""
 
+import hashlib
 import json
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 
-class Ragged:
+class RaggedCache:
     """A folder that holds arrays of different first dimensions one behind another, mapped into memory.
 
-    `ragged[i]` is a read-only view of array i. `key` says what the arrays are, so that a cache of something
-    else is not taken for this one.
+    `cache[i]` is a read-only view of array i.
     """
 
     def __init__(self, folder: Path):
@@ -36,21 +37,34 @@ class Ragged:
         return np.diff(self.offsets)
 
     @classmethod
-    def create(cls, folder: Path, key: str, arrays: Iterable[np.ndarray]) -> "Ragged":
-        """Opens what `folder` holds under `key`; writes the arrays there first where it does not.
+    def create(cls, folder: Path, content, arrays: Iterable[np.ndarray]) -> "RaggedCache":
+        """Opens what `folder` holds, or writes the arrays there first.
 
-        A write that was cut short is started again: the index comes last.
+        Args:
+          content: anything that JSON can write, which says what the arrays are. A folder that holds arrays of
+            another content is replaced.
+          arrays: read only if they have to be written. They are written beside the folder, which is replaced
+            when all is there.
         """
-        index = folder / "index.json"
-        if index.exists() and json.loads(index.read_text())["key"] == key:
+        key = fingerprint(content)
+        if (folder / "index.json").exists() and json.loads((folder / "index.json").read_text())["key"] == key:
             return cls(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        index.unlink(missing_ok=True)
+        partial = folder.with_name(folder.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
         offsets, array = [0], np.zeros(0, "float32")
-        with open(folder / "data.bin", "wb") as file:
+        with open(partial / "data.bin", "wb") as file:
             for array in arrays:
                 file.write(np.ascontiguousarray(array))
                 offsets.append(offsets[-1] + len(array))
-        np.save(folder / "offsets.npy", np.array(offsets, dtype="int64"))
-        index.write_text(json.dumps({"key": key, "dtype": array.dtype.str, "shape": list(array.shape[1:])}))
+        np.save(partial / "offsets.npy", np.array(offsets, dtype="int64"))
+        index = {"key": key, "dtype": array.dtype.str, "shape": list(array.shape[1:])}
+        (partial / "index.json").write_text(json.dumps(index))
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
         return cls(folder)
+
+
+def fingerprint(content) -> str:
+    """Short name of anything that JSON can write."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -6,11 +6,14 @@ likelihood of right and wrong words largest (logistic regression, after Platt 19
 training.tune_decoder.
 """
 
+if __name__ == "__main__":  # first, so that --help need not wait for the imports
+    from training.commands import run_as_module
+
+    run_as_module("calibrate")
+
 import argparse
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import scipy.optimize
@@ -87,25 +90,18 @@ def report(evidence: np.ndarray, is_right: np.ndarray, fitted: Mapping[str, floa
     return f"{after.words} words, AUC {after.auc:.3f}, calibration error {before.ece:.3f} → {after.ece:.3f}"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m training.calibrate", description=__doc__.split("\n")[0])
-    parser.add_argument("manifests", nargs="+", type=Path, help="speech that the model was not trained on")
-    parser.add_argument("--model", required=True, help="name or folder of a bundle")
-    options = parser.parse_args(arguments)
-    try:
-        bundle = Bundle.load(options.model)
-        decoders: dict[str, Decode] = {"greedy": lambda log_probs: greedy_decode(log_probs, bundle.tokenizer)}
-        if bundle.has_language_model:
-            beam = BeamDecoder.from_bundle(bundle)
-            decoders["beam"] = lambda log_probs: beam.decode(log_probs)[0]
-        entries = [entry for manifest in options.manifests for entry in read_manifest(manifest)]
-        judged, left_out = judged_words(bundle, entries, decoders)
-        for name, (_, is_right) in judged.items():
-            if is_right.all() or not is_right.any():
-                raise ValueError(f"{name}: all words are right, or none: give more speech to calibrate on")
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
+def main(options: argparse.Namespace) -> int:
+    """`hark calibrate`."""
+    bundle = Bundle.load(options.model)
+    decoders: dict[str, Decode] = {"greedy": lambda log_probs: greedy_decode(log_probs, bundle.tokenizer)}
+    if bundle.has_language_model:
+        beam = BeamDecoder.from_bundle(bundle)
+        decoders["beam"] = lambda log_probs: beam.decode(log_probs)[0]
+    entries = [entry for manifest in options.manifests for entry in read_manifest(manifest)]
+    judged, left_out = judged_words(bundle, entries, decoders)
+    for name, (_, is_right) in judged.items():
+        if is_right.all() or not is_right.any():
+            raise ValueError(f"{name}: all words are right, or none: give more speech to calibrate on")
     fitted = {name: fit(*words) for name, words in judged.items()}
     path = bundle.directory / "model.json"
     config = {**bundle.config, "confidence": fitted}
@@ -115,7 +111,3 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{name}: {report(evidence, is_right, fitted[name])}")
     print(f"wrote {path}")
     return int(left_out > 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

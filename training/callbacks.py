@@ -12,40 +12,63 @@ from pathlib import Path
 import jiwer
 import keras
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from asr.decoding.greedy import greedy_decode
 from asr.tokenizer import Tokenizer
+from training.cache import fingerprint
 from training.data import Batches
 
 CHECKPOINT = "checkpoint.safetensors"
 
 
+class CheckpointError(ValueError):
+    """One line: which checkpoint, what is wrong with it, what to do."""
+
+
 def save_state(path: Path, variables: Sequence, progress: dict) -> None:
-    """All variables and where the run stands, in one file that is replaced at once."""
+    """All variables and the progress of the run, in one file that is replaced at once.
+
+    Raises OSError, where the disk is full for instance; the file is then as it was.
+    """
     # Not np.ascontiguousarray: it would give scalars a dimension.
     tensors = {f"{i}": np.asarray(keras.ops.convert_to_numpy(v), order="C") for i, v in enumerate(variables)}
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"progress": json.dumps(progress)})
+    try:
+        save_file(tensors, partial, metadata={"progress": json.dumps(progress)})
+    except SafetensorError as error:  # that of the operating system, wrapped
+        partial.unlink(missing_ok=True)
+        raise OSError(f"{path}: cannot be written: {error}") from None
     os.replace(partial, path)
 
 
 def load_state(path: Path, variables: Sequence) -> None:
-    """Sets the variables from what `save_state` wrote."""
+    """Sets the variables from what `save_state` wrote. Raises CheckpointError where it is another model's."""
     with safe_open(path, "numpy") as file:
-        if len(file.keys()) != len(variables):
-            raise ValueError(f"{path}: holds {len(file.keys())} variables, the run has {len(variables)}")
+        shapes = [tuple(file.get_slice(f"{i}").get_shape()) for i in range(len(file.keys()))]
+        if shapes != [tuple(variable.shape) for variable in variables]:
+            raise CheckpointError(
+                f"{path}: is of another model; resume with the model of config.yaml, or choose another output"
+            )
         for i, variable in enumerate(variables):
             variable.assign(file.get_tensor(f"{i}"))
 
 
 def load_progress(path: Path) -> dict:
-    """Where a run stood when `save_state` wrote this file; its start where there is none."""
+    """The progress of a run when `save_state` wrote this file; its start where there is none."""
     if not path.exists():
-        return {"epoch": 0, "batch": 0}
-    with safe_open(path, "numpy") as file:
-        return json.loads(file.metadata()["progress"])
+        return {"epoch": 0, "batch": 0, "plan": None}
+    try:
+        with safe_open(path, "numpy") as file:
+            return json.loads(file.metadata()["progress"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); delete it to begin again") from None
+
+
+def plan_of(batches: Batches) -> str:
+    """Tells whether an epoch has the same utterances in the same batches as before."""
+    return fingerprint([utterances.tolist() for utterances in batches.plan])
 
 
 def state_of(model: keras.Model) -> list:
@@ -58,11 +81,13 @@ class ExactResume(keras.callbacks.Callback):
 
     A run that goes on from there ends with the same weights as one that was never stopped: batches are a
     function of (seed, epoch, batch), and the optimizer, the random states and the running means are saved.
+    A checkpoint never holds weights that are not finite.
 
     Args:
       path: the checkpoint.
       steps: batches between two of them.
-      batches: what is trained on; told which epoch begins, since Keras may end one twice.
+      batches: what is trained on, at the place that `go_on` found; told which epoch begins, since Keras may
+        end one twice.
 
     A checkpoint that is there is loaded as the first epoch begins: see `fit`.
     """
@@ -73,8 +98,8 @@ class ExactResume(keras.callbacks.Callback):
         self.batches = batches
         self.steps = steps
         self.resume = path.exists()
-        self.first_batch = load_progress(path)["batch"]
-        self.epoch = 0
+        self.first_batch = batches.first_batch
+        self.epoch = batches.epoch
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
@@ -86,11 +111,28 @@ class ExactResume(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         done = self.first_batch + batch + 1
         if done % self.steps == 0 and batch + 1 < self.params["steps"]:  # the last one comes with the epoch
-            save_state(self.path, state_of(self.model), {"epoch": self.epoch, "batch": done})
+            self._save({"epoch": self.epoch, "batch": done, "plan": plan_of(self.batches)})
 
     def on_epoch_end(self, epoch, logs=None):
         self.first_batch = 0
-        save_state(self.path, state_of(self.model), {"epoch": epoch + 1, "batch": 0})
+        self._save({"epoch": epoch + 1, "batch": 0, "plan": None})
+
+    def _save(self, progress: dict) -> None:
+        check_weights(self.model)
+        save_state(self.path, state_of(self.model), progress)
+
+
+def go_on(batches: Batches, checkpoint: Path) -> None:
+    """Moves the batches to where the checkpoint stopped; if they are others, to the start of its epoch."""
+    progress = load_progress(checkpoint)
+    batches.start_at(progress["epoch"], 0)
+    if progress["batch"] and plan_of(batches) == progress["plan"]:
+        batches.start_at(progress["epoch"], progress["batch"])
+    elif progress["batch"]:
+        print(
+            f"{checkpoint}: resumed with other batches: epoch {progress['epoch'] + 1} begins again",
+            file=sys.stderr,
+        )
 
 
 def fit(
@@ -100,21 +142,19 @@ def fit(
     checkpoint: Path,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> None:
-    """`model.fit` from where the checkpoint stands, if there is one, to the last epoch.
+    """`model.fit` from the checkpoint, if there is one, to the last epoch.
 
     Args:
       model: compiled, its optimizer built.
-      batches: of each epoch.
+      batches: of each epoch, at the place that `go_on` found.
       epochs: in all.
       checkpoint: what ExactResume, which is to be among the callbacks, writes.
     """
-    progress = load_progress(checkpoint)
-    epoch = progress["epoch"]
-    batches.start_at(epoch, progress["batch"])
+    epoch = batches.epoch
     options = {"callbacks": callbacks, "verbose": 1 if sys.stderr.isatty() else 2, "shuffle": False}
     if epoch >= epochs:
         load_state(checkpoint, state_of(model))
-    if progress["batch"]:  # the rest of the epoch in which the run was stopped
+    if batches.first_batch:  # the rest of the epoch in which the run was stopped
         model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, **options)
         epoch += 1
         batches.start_at(epoch, 0)
@@ -141,25 +181,35 @@ class WordErrorRate(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         for dev in self.sets:
-            heard = []
+            texts = []
             for index in range(len(dev.batches)):
                 inputs, _ = dev.batches[index]
                 outputs = self.model.predict_on_batch(inputs)
                 for logits, steps in zip(outputs["logits"], outputs["lengths"], strict=True):
-                    heard.append(greedy_decode(logits[:steps], self.tokenizer).text)
-            result = jiwer.process_words(dev.texts, heard)
+                    texts.append(greedy_decode(logits[:steps], self.tokenizer).text)
+            result = jiwer.process_words(dev.texts, texts)
             if logs is not None:
                 logs[f"wer_{dev.name}"] = 100 * result.wer
 
 
 class StopAtNaN(keras.callbacks.Callback):
-    """Ends the run when the loss is no number any more; the last checkpoint is from before."""
+    """Ends the run when the loss or the weights are not finite; the last checkpoint is from before."""
 
     def on_train_batch_end(self, batch, logs=None):
         if not math.isfinite((logs or {}).get("loss", 0.0)):
             raise FloatingPointError(
                 f"the loss is {logs['loss']} at batch {batch}: resume with a lower learning rate"
             )
+
+    def on_epoch_end(self, epoch, logs=None):
+        check_weights(self.model)
+
+
+def check_weights(model: keras.Model) -> None:
+    """Raises FloatingPointError where a weight is not finite."""
+    for variable in model.trainable_variables:
+        if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
+            raise FloatingPointError(f"{variable.path} is not finite: resume with a lower learning rate")
 
 
 class MetricsLog(keras.callbacks.Callback):

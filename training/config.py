@@ -1,7 +1,7 @@
 """The schema of a training run, read from YAML; unknown keys and wrong types are refused."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 import yaml
@@ -17,26 +17,38 @@ class _Section(pydantic.BaseModel):
 
 PositiveInt = Annotated[int, pydantic.Field(gt=0)]
 Seconds = Annotated[float, pydantic.Field(gt=0)]
-Share = Annotated[float, pydantic.Field(ge=0, le=1)]
+Fraction = Annotated[float, pydantic.Field(ge=0, le=1)]
+Weight = Annotated[float, pydantic.Field(ge=0)]
 
 
 class Model(_Section):
-    """What `CTCModel` is built from, except the units."""
+    """What `CTCModel` is built from, except the units; and how its training is regularised."""
 
     encoders: list[dict[str, Any]]
     features: dict[str, Any] = {}
     spec_augment: dict[str, Any] | None = None
-    dropout: Share = 0.0
+    dropout: Fraction = 0.0  # of the last encoder's outputs
+
+
+class Tokenizer(_Section):
+    """What texts are made of; see `asr.tokenizer.Tokenizer`."""
+
+    language: str = "en"
+    units: Literal["characters", "bpe"] = "characters"
+    alphabet: str | None = (
+        None  # None: English letters if the language is "en", else all letters of the texts
+    )
+    size: PositiveInt = 500  # units in all, for "bpe"
 
 
 class Augmentation(_Section):
-    """Shares of the training utterances that are changed in each way; see training/augmentation.py."""
+    """Fractions of the training utterances that are changed in each way; see training/augmentation.py."""
 
-    speed: Share = 0.0
-    noise: Share = 0.0
-    reverb: Share = 0.0
-    telephone: Share = 0.0
-    gain: Share = 0.0
+    speed: Fraction = 0.0
+    noise: Fraction = 0.0
+    reverb: Fraction = 0.0
+    telephone: Fraction = 0.0
+    gain: Fraction = 0.0
 
 
 class Data(_Section):
@@ -44,10 +56,10 @@ class Data(_Section):
 
     train: list[Path]
     dev: list[Path] = []
-    # A manifest of sounds to mix in; they are also learnt as utterances without words.
+    # A manifest of sounds to mix in; their first `max_seconds` are also learnt as utterances without words.
     noise: Path | None = None
     batch_seconds: Seconds = 120.0  # of padded audio
-    max_seconds: Seconds = 24.0  # longer utterances are left out, and counted
+    max_seconds: Seconds = 24.0  # longer utterances are left out, and named
     augmentation: Augmentation = Augmentation()
 
     @pydantic.model_validator(mode="after")
@@ -58,29 +70,52 @@ class Data(_Section):
 
 
 class Optimizer(_Section):
-    """AdamW with a linear warm-up and a linear fall to zero."""
+    """AdamW with a linear warm-up and a linear decay to zero."""
 
     learning_rate: Annotated[float, pydantic.Field(gt=0)] = 1e-3
     # Of the learning rate, by a part of the model, e.g. encoder_0: 0.1.
-    multipliers: dict[str, Annotated[float, pydantic.Field(ge=0)]] = {}
-    weight_decay: Annotated[float, pydantic.Field(ge=0)] = 0.01
+    multipliers: dict[str, Weight] = {}
+    weight_decay: Weight = 0.01
     clip_norm: Annotated[float, pydantic.Field(gt=0)] = 1.0
-    warmup_share: Share = 0.05  # of all steps
+    warmup: Fraction = 0.05  # of all steps
+
+
+class CTC(_Section):
+    """The CTC loss of the transcripts."""
+
+    weight: Weight = 1.0
 
 
 class Distillation(_Section):
-    """A smaller model learns from a larger one (Hinton et al. 2015): which units it finds how probable."""
+    """Cross-entropy with a larger model's probabilities of the units (Hinton et al. 2015)."""
 
     teacher: Path  # a bundle with the same units and steps
-    share: Share = 0.5  # of the teacher in the loss; the rest is CTC
+    weight: Weight = 0.5
 
 
-class Run(_Section):
+class Consistency(_Section):
+    """KL divergence between two augmented views of each utterance (CR-CTC): twice the work a step."""
+
+    weight: Weight = 0.2
+
+
+class Objectives(_Section):
+    """The parts of the loss, which are added up by their weights; see training/objectives."""
+
+    ctc: CTC = CTC()
+    distillation: Distillation | None = None
+    consistency: Consistency | None = None
+
+
+class RunConfig(_Section):
     """One training run: `python -m training.train CONFIG [key=value ...]`."""
 
     output: Path  # the run folder
     model: Model
     data: Data
+    # None: that of the bundle in `initialize`, else English letters.
+    tokenizer: Tokenizer | None = None
+    objectives: Objectives = Objectives()
     optimizer: Optimizer = Optimizer()
     epochs: PositiveInt = 10
     # A Whisper encoder (.safetensors), or the run folder or bundle of an earlier run.
@@ -89,21 +124,18 @@ class Run(_Section):
     frozen_encoders: Annotated[int, pydantic.Field(ge=0)] = 0
     # Of each utterance through the frozen encoders: the first clean, the others augmented.
     cached_copies: PositiveInt = 1
-    distillation: Distillation | None = None
-    # Weight of the difference between two masked readings of each utterance (CR-CTC): twice the work a step.
-    consistency: Annotated[float, pydantic.Field(ge=0)] = 0.0
     mixed_precision: bool = False  # bfloat16, for processors and GPUs that have it
     checkpoint_steps: PositiveInt = 200
     seed: int = 0
 
     @pydantic.model_validator(mode="after")
     def _consistency_needs_masks(self):
-        if self.consistency and self.model.spec_augment is None:
-            raise ValueError("consistency is above 0: give model.spec_augment, so that two readings differ")
+        if self.objectives.consistency and self.model.spec_augment is None:
+            raise ValueError("objectives.consistency needs model.spec_augment, so that two views differ")
         return self
 
 
-def load_config(path: Path | str, overrides: list[str] | None = None) -> Run:
+def load_config(path: Path | str, overrides: list[str] | None = None) -> RunConfig:
     """The run that a YAML file describes, with overrides such as "optimizer.learning_rate=1e-4".
 
     Raises ConfigError for a missing file, bad YAML, unknown keys and values out of range.
@@ -115,7 +147,7 @@ def load_config(path: Path | str, overrides: list[str] | None = None) -> Run:
             raise ConfigError(f"{path}: a config is a mapping of keys to values")
         for override in overrides or []:
             _override(content, override)
-        return Run.model_validate(content)
+        return RunConfig.model_validate(content)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from None
     except yaml.YAMLError as error:

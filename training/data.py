@@ -1,55 +1,17 @@
-"""From manifests to batches: decoded once, bucketed by length, padded.
+"""Padded batches, bucketed by length.
 
 Batch i of an epoch is a function of (seed, epoch, i): that makes exact resume and sharding simple.
 """
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 
-from asr.audio import SAMPLE_RATE, load_audio
-from training.cache import Ragged
-from training.manifest import Entry
-
-INT16_SCALE = 32767
-BUCKET_SECONDS = 1.0  # utterances of equal length up to this share a bucket
-# Labels, and a teacher's steps, are padded to a multiple; on JAX, which compiles anew for each shape, inputs
-# to the end of their bucket besides: without, hardly two batches would have the same.
-PAD_LABELS = 32
-PAD_STEPS = 25
-
-
-def decode_audio(
-    entries: Sequence[Entry], folder: Path, progress: Callable[[Iterable], Iterable] = iter
-) -> Ragged:
-    """The sound of all entries as int16 samples, decoded once and kept in `folder`."""
-    key = fingerprint(
-        [(entry.id, str(entry.audio), entry.offset_seconds, entry.duration_seconds) for entry in entries]
-    )
-
-    def decoded() -> Iterator[np.ndarray]:
-        for entry in progress(entries):
-            yield to_int16(load_audio(entry.audio, entry.offset_seconds, entry.duration_seconds))
-
-    return Ragged.create(folder, key, decoded())
-
-
-def to_int16(samples: np.ndarray) -> np.ndarray:
-    return np.round(np.clip(samples, -1, 1) * INT16_SCALE).astype("int16")
-
-
-def to_float(samples: np.ndarray) -> np.ndarray:
-    """float32 in [-1, 1] from the int16 samples of `decode_audio`."""
-    return samples.astype("float32") / INT16_SCALE
-
-
-def fingerprint(content) -> str:
-    """Short name of anything that JSON can write."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+BUCKET_SECONDS = 1.0  # utterances of equal length up to this go into one bucket
+# Targets are padded to a multiple. On JAX, which compiles once a shape, inputs are padded to the end of their
+# bucket as well: few batches would have the same shape otherwise.
+PAD_TARGETS = 32
 
 
 class Batches(keras.utils.PyDataset):
@@ -61,33 +23,28 @@ class Batches(keras.utils.PyDataset):
     Args:
       lengths: [utterances], of the inputs, in samples or frames.
       read: (utterance, random generator) → its inputs [length] or [length, width]; may augment.
-      labels: unit ids of each utterance.
       rate: samples or frames a second.
       batch_seconds: padded length of a batch; at least one utterance goes into each.
       seed: of order and augmentation; None keeps one order, from short to long buckets, and one randomness.
-      targets: utterance → a teacher's probabilities of it [steps, units], or None; left out where the inputs
-        have another length than it heard.
+      targets: (utterance, its inputs) → arrays [length, ...] by name.
 
-    Yields ({"inputs", "lengths"}, {"labels", "label_lengths"}), with "targets" in the second where there are.
+    Yields ({"inputs", "lengths"}, targets), where each target NAME comes with NAME_lengths.
     """
 
     def __init__(
         self,
         lengths: np.ndarray,
         read: Callable[[int, np.random.Generator], np.ndarray],
-        labels: Sequence[Sequence[int]],
         rate: float,
         batch_seconds: float,
         seed: int | None = None,
         workers: int = 1,
-        targets: Callable[[int], np.ndarray] | None = None,
+        targets: Callable[[int, np.ndarray], dict[str, np.ndarray]] = lambda utterance, inputs: {},
     ):
         super().__init__(workers=workers, max_queue_size=8)
         self.read = read
-        self.labels = labels
-        self.lengths = lengths
-        self.seed = seed
         self.targets = targets
+        self.seed = seed
         self.epoch = 0
         self.first_batch = 0
         buckets = np.ceil(np.asarray(lengths) / rate / BUCKET_SECONDS).astype(int)
@@ -113,21 +70,14 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int):
         index += self.first_batch
-        utterances = self.plan[index]
+        utterances = [int(i) for i in self.plan[index]]
         random = np.random.default_rng([self.seed or 0, self.epoch, index])
-        inputs = [self.read(int(i), random) for i in utterances]
+        inputs = [self.read(i, random) for i in utterances]
+        targets = [self.targets(i, x) for i, x in zip(utterances, inputs, strict=True)]
         # On TensorFlow, Keras takes each dimension in which the first two batches agree to be fixed: even and
         # odd batches never agree.
         odd = index % 2 == 1 and keras.backend.backend() == "tensorflow"
-        batch = pad_batch(inputs, [self.labels[i] for i in utterances], odd, self.pad_inputs)
-        if self.targets is not None:
-            targets = [self._targets_of(int(i), x) for i, x in zip(utterances, inputs, strict=True)]
-            batch[1]["targets"] = pad(targets, PAD_STEPS, odd)
-        return batch
-
-    def _targets_of(self, utterance: int, inputs: np.ndarray) -> np.ndarray:
-        targets = self.targets(utterance)
-        return targets if len(inputs) == self.lengths[utterance] else targets[:0]
+        return pad_batch(inputs, targets, odd, self.pad_inputs)
 
     def start_at(self, epoch: int, batch: int) -> None:
         """Goes on with this batch of this epoch, after a resume."""
@@ -140,19 +90,21 @@ class Batches(keras.utils.PyDataset):
 
 
 def pad_batch(
-    inputs: Sequence[np.ndarray], labels: Sequence[Sequence[int]], odd: bool = False, multiple: int = 2
+    inputs: Sequence[np.ndarray],
+    targets: Sequence[dict[str, np.ndarray]],
+    odd: bool = False,
+    multiple: int = 2,
 ):
-    """({"inputs", "lengths"}, {"labels", "label_lengths"}) with zeros at the ends.
+    """({"inputs", "lengths"}, {NAME, NAME_lengths} of each target) with zeros at the ends.
 
-    Inputs are padded to a multiple of `multiple`, labels of PAD_LABELS; both to one more if `odd`.
+    Inputs are padded to a multiple of `multiple`, targets of PAD_TARGETS; both to one more if `odd`.
     """
-    return (
-        {"inputs": pad(inputs, multiple, odd), "lengths": _lengths(inputs)},
-        {
-            "labels": pad([np.array(ids, dtype="int32") for ids in labels], PAD_LABELS, odd),
-            "label_lengths": _lengths(labels),
-        },
-    )
+    padded = {}
+    for name in targets[0]:
+        arrays = [target[name] for target in targets]
+        padded[name] = pad(arrays, PAD_TARGETS, odd)
+        padded[f"{name}_lengths"] = _lengths(arrays)
+    return {"inputs": pad(inputs, multiple, odd), "lengths": _lengths(inputs)}, padded
 
 
 def pad(arrays: Sequence[np.ndarray], multiple: int, odd: bool = False) -> np.ndarray:
@@ -168,10 +120,5 @@ def pad(arrays: Sequence[np.ndarray], multiple: int, odd: bool = False) -> np.nd
     return padded
 
 
-def _lengths(sequences: Sequence) -> np.ndarray:
-    return np.array([len(sequence) for sequence in sequences], dtype="int32")
-
-
-def speech_seconds(lengths: np.ndarray, rate: float = SAMPLE_RATE) -> float:
-    """Total duration of utterances of these lengths."""
-    return float(np.sum(lengths)) / rate
+def _lengths(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    return np.array([len(array) for array in arrays], dtype="int32")

@@ -5,6 +5,11 @@ python -m training.evaluate dev-read.jsonl --model english --hypotheses whisper.
 python -m training.evaluate references.stm --hypotheses ours.ctm theirs.ctm --normalizer english
 """
 
+if __name__ == "__main__":  # first, so that --help need not wait for the imports
+    from training.commands import run_as_module
+
+    run_as_module("evaluate")
+
 import argparse
 import sys
 from collections import Counter
@@ -15,11 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from asr.audio import AudioError
-from asr.recognizer import DECODERS, Recognizer
+from asr.recognizer import Recognizer
 from asr.tokenizer import lost_characters, normalize
 from training.scoring.console import progress, summary
-from training.scoring.degradation import add_condition_options, check_conditions, noise_files_of
-from training.scoring.normalizers import DEFAULT, DESCRIPTIONS
+from training.scoring.degradation import check_conditions, noise_files_of
 from training.scoring.provenance import provenance
 from training.scoring.recognisers import run
 from training.scoring.report import write_report
@@ -45,21 +49,12 @@ class Gathered:
     speed: list[dict[str, Any]] = field(default_factory=list)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0: everything was scored; 1: some sound could not be read; 2: the call was wrong."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    options = _parser().parse_args(argv)
-    try:
-        return evaluate(options, argv)
-    except (ValueError, OSError) as error:
-        if options.debug:
-            raise
-        print(f"evaluate: {error}", file=sys.stderr)
-        return 2
+def main(options: argparse.Namespace) -> int:
+    """`hark evaluate`: reads, recognises, scores and reports.
 
-
-def evaluate(options: argparse.Namespace, argv: Sequence[str]) -> int:
-    """Reads, hears, scores and reports; the exit code. Raises ValueError, one line that says what to mend."""
+    Returns the exit code: 1 if some utterances could not be scored. Raises ValueError, one line that says
+    what to correct.
+    """
     if options.output:
         options.output.mkdir(parents=True, exist_ok=True)  # else hours of work could be lost
     references = read_all_references(options.manifests)
@@ -88,7 +83,7 @@ def evaluate(options: argparse.Namespace, argv: Sequence[str]) -> int:
         raise ValueError("no utterance is left to score")
     if options.output:
         measured = {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "speed": gathered.speed}
-        write_report(options.output, scores, provenance("training.evaluate", argv), measured)
+        write_report(options.output, scores, provenance("training.evaluate", options.arguments), measured)
         print(f"evaluate: wrote {options.output / 'report.html'}", file=sys.stderr)
     return 1 if gathered.not_scored else 0
 
@@ -184,31 +179,3 @@ def _check_fields(by: Sequence[str], references: list[Reference]) -> None:
         if not any(name in one.fields for one in references):
             known = sorted({known for one in references for known in one.fields})
             raise ValueError(f"no reference has a field {name!r}; there are: {', '.join(known) or 'none'}")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.evaluate", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    add = parser.add_argument
-    add("manifests", nargs="+", type=Path, help="references: manifest (.jsonl .csv .tsv), .trn or .stm")
-    add("--model", nargs="+", default=[], help="names or folders of bundles")
-    add("--decoder", nargs="+", choices=DECODERS, help="default: the bundle's own choice")
-    add("--hypotheses", nargs="+", default=[], type=Path, help="of other recognisers: .jsonl, .trn or .ctm")
-    add("--by", nargs="+", default=[], metavar="FIELD", help="fields of the manifest to group by, or snr")
-    add_condition_options(parser)
-    names = "\n".join(f"{name}: {what}" for name, what in DESCRIPTIONS.items())
-    add("--normalizer", choices=DESCRIPTIONS, default=DEFAULT, help=f"default: {DEFAULT}\n{names}")
-    add("--threads", type=int, default=2, help="of the CPU (default: 2)")
-    add(
-        "--output",
-        type=Path,
-        metavar="DIR",
-        help="writes report.html, report.md, results.json, utterances.jsonl, hypotheses/",
-    )
-    add("--debug", action="store_true", help="shows the traceback of an error")
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

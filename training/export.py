@@ -6,6 +6,17 @@ as TensorFlow's BlockLSTMV2, an operator of equal meaning, which is then written
 an utterance is reversed by one operator, where gathering took a third of the time of a small model.
 """
 
+if __name__ == "__main__":  # first, so that --help need not wait for the imports
+    from training.commands import run_as_module
+
+    run_as_module("export")
+
+
+if __name__ == "__main__":
+    from training.commands import run_as_module
+
+    run_as_module("export")
+
 import argparse
 import contextlib
 import copy
@@ -23,7 +34,7 @@ import tensorflow as tf
 import tf2onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from asr.bundle import Bundle, BundleError, weights_digest, weights_path
+from asr.bundle import Bundle, weights_digest, weights_path
 from asr.encoders import recurrent
 from asr.engine import GRAPH, WEIGHTS_DIGEST
 from asr.model import CTCModel
@@ -153,19 +164,7 @@ def _write_lstm(context, node, name, _):
     context.remove_node(node.name)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m training.export", description=__doc__.split("\n")[0])
-    parser.add_argument("bundle", help="name or folder of a bundle")
-    parser.add_argument("--int8", action="store_true", help="compute in 8 bits, which is faster")
-    options = parser.parse_args(arguments)
-    try:
-        path = export(Bundle.load(options.bundle), options.int8)
-    except BundleError as error:
-        print(error, file=sys.stderr)
-        return 2
+def main(options: argparse.Namespace) -> None:
+    """`hark export`."""
+    path = export(Bundle.load(options.bundle), options.int8)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

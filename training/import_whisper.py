@@ -5,6 +5,17 @@ names of our `TransformerEncoder`. Nothing in a file is executed: a .pt is a zip
 index, of which only the few instructions that describe tensors are obeyed.
 """
 
+if __name__ == "__main__":  # first, so that --help need not wait for the imports
+    from training.commands import run_as_module
+
+    run_as_module("import-whisper")
+
+
+if __name__ == "__main__":
+    from training.commands import run_as_module
+
+    run_as_module("import-whisper")
+
 import argparse
 import io
 import pickle
@@ -212,23 +223,9 @@ def _read_openai(path: Path) -> dict[str, np.ndarray]:
     return content["model_state_dict"]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.import_whisper", description=__doc__.split("\n")[0]
-    )
-    parser.add_argument("file", type=Path, help="a Whisper model: .pt, .safetensors or model.bin")
-    parser.add_argument("output", type=Path, help="where to write the encoder, .safetensors")
-    options = parser.parse_args(arguments)
-    try:
-        weights = read_whisper(options.file)
-    except WeightsError as error:
-        print(error, file=sys.stderr)
-        return 2
+def main(options: argparse.Namespace) -> None:
+    """`hark import-whisper`."""
+    weights = read_whisper(options.file)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     save_file(weights, options.output)
     print(f"{options.output}: {dimensions(weights)}", file=sys.stderr)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,6 +9,17 @@ Text has a sentence a line (.xz and .gz are unpacked, - is standard input) and i
 are: write numbers out before, they would be lost. Of a manifest (.jsonl) the texts are taken.
 """
 
+if __name__ == "__main__":  # first, so that --help need not wait for the imports
+    from training.commands import run_as_module
+
+    run_as_module("language-model")
+
+
+if __name__ == "__main__":
+    from training.commands import run_as_module
+
+    run_as_module("language-model")
+
 import argparse
 import logging
 import math
@@ -24,7 +35,7 @@ from typing import NamedTuple
 import numpy as np
 
 from asr.decoding.arpa import read_arpa, write_arpa
-from asr.decoding.ngram import LanguageModelError, NgramModel, is_compact
+from asr.decoding.ngram import NgramModel, is_compact
 from asr.decoding.recurrent_lm import UNKNOWN_ID, RecurrentModel
 from asr.files import READ_ERRORS, open_file, reason
 from asr.tokenizer import Tokenizer
@@ -34,7 +45,6 @@ from training.ngram_estimation import FALLBACK_DISCOUNTS, estimate
 log = logging.getLogger(__name__)
 
 MODEL_NAME, ARPA_NAME, RECURRENT_NAME = "ngram.bin", "ngram.arpa", "recurrent.safetensors"
-MAX_ORDER = 6
 ENGLISH = Tokenizer.characters()
 
 _MANIFESTS = (".jsonl", ".json", ".csv", ".tsv")
@@ -213,61 +223,9 @@ def _write(model: NgramModel, options: argparse.Namespace) -> None:
     print(f"{path}: {sizes}; {path.stat().st_size / 1e6:.1f} MB")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.language_model",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(required=True)
-    output = argparse.ArgumentParser(add_help=False)
-    output.add_argument("--output", type=Path, required=True, help=f"folder for {MODEL_NAME}")
-    output.add_argument("--arpa", action="store_true", help=f"write {ARPA_NAME} too")
-
-    ngram = commands.add_parser("ngram", parents=[output], help="estimate a model (modified Kneser–Ney)")
-    ngram.add_argument("text", nargs="+", help="a sentence a line; .xz, .gz or plain, - for standard input")
-    ngram.add_argument("--order", type=int, default=3, choices=range(1, MAX_ORDER + 1))
-    ngram.add_argument(
-        "--prune", type=int, nargs="+", default=[0], help="for each order, drop n-grams seen so often or less"
-    )
-    ngram.add_argument("--vocabulary", type=int, help="keep so many of the most frequent words")
-    ngram.set_defaults(run=_ngram)
-
-    recurrent = commands.add_parser(
-        "recurrent", help="train a recurrent model that takes a second look; goes on where it was stopped"
-    )
-    recurrent.add_argument(
-        "text", nargs="+", help="a sentence a line; .xz, .gz or plain, - for standard input"
-    )
-    recurrent.add_argument("--output", type=Path, required=True, help=f"folder for {RECURRENT_NAME}")
-    recurrent.add_argument("--words", type=int, default=10_000, help="keep so many of the most frequent")
-    recurrent.add_argument("--width", type=int, default=256, help="of the embedding and the LSTM")
-    recurrent.add_argument("--epochs", type=int, default=3)
-    recurrent.set_defaults(run=_recurrent)
-
-    convert = commands.add_parser("convert", parents=[output], help="make an ARPA file compact")
-    convert.add_argument("model", help="an ARPA file, plain or .gz")
-    convert.set_defaults(run=_convert)
-
-    perplexity = commands.add_parser("perplexity", help="perplexity and OOV rate of texts")
-    perplexity.add_argument("model", help=f"{MODEL_NAME}, an ARPA file or {RECURRENT_NAME}")
-    perplexity.add_argument("text", nargs="+")
-    perplexity.set_defaults(run=_perplexity)
-    return parser
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns its exit code."""
-    options = _parser().parse_args(argv)
-    try:
-        if hasattr(options, "output"):
-            options.output.mkdir(parents=True, exist_ok=True)
-        options.run(options)
-    except (ValueError, LanguageModelError, FloatingPointError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def main(options: argparse.Namespace) -> None:
+    """`hark language-model`."""
+    if hasattr(options, "output"):
+        options.output.mkdir(parents=True, exist_ok=True)
+    commands = {"ngram": _ngram, "recurrent": _recurrent, "convert": _convert, "perplexity": _perplexity}
+    commands[options.action](options)

@@ -20,16 +20,10 @@ from asr.files import READ_ERRORS, open_file, reason, replacing
 
 _TABLES: dict[str, dict[str, Any]] = {
     ".csv": {"delimiter": ",", "strict": True},
-    ".tsv": {
-        "delimiter": "\t",
-        "quoting": csv.QUOTE_NONE,
-    },  # as Common Voice writes it: quotes belong to the text
+    # As Common Voice writes it: quotation marks belong to the text.
+    ".tsv": {"delimiter": "\t", "quoting": csv.QUOTE_NONE},
 }
-TEXT_FIELDS = (
-    "pred_text",
-    "hypothesis",
-    "text",
-)
+TEXT_FIELDS = ("pred_text", "hypothesis", "text")  # NeMo's, jiwer's and Whisper's; the first there counts
 _OWN_FIELDS = ("audio_filepath", "text", "duration", "offset", "speaker")
 _NEEDED_FIELDS = ("audio_filepath", "text", "duration")
 

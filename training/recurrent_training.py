@@ -16,9 +16,10 @@ from keras import ops
 from asr.decoding.ngram import END, UNKNOWN
 from asr.decoding.recurrent_lm import END_ID, UNKNOWN_ID, RecurrentModel
 from asr.encoders.recurrence import lstm
-from training.callbacks import CHECKPOINT, ExactResume, MetricsLog, StopAtNaN, fit
-from training.data import Batches, fingerprint
-from training.train import WarmUpAndFall
+from training.cache import fingerprint
+from training.callbacks import CHECKPOINT, ExactResume, MetricsLog, StopAtNaN, fit, go_on
+from training.data import Batches
+from training.optimizer import WarmupLinearDecay
 
 NOISE_WORDS = 1024  # drawn for each batch
 BATCH_WORDS = 2560
@@ -110,16 +111,16 @@ def train(
     batches = Batches(
         lengths=np.array([len(sentence) for sentence in sentences]),
         read=lambda i, random: sentences[i],
-        labels=[()] * len(sentences),
         rate=1,
         batch_seconds=BATCH_WORDS,
         seed=seed,
     )
     steps = len(batches) * epochs
-    schedule = WarmUpAndFall(LEARNING_RATE, int(WARMUP_SHARE * steps), steps)
+    schedule = WarmupLinearDecay(LEARNING_RATE, int(WARMUP_SHARE * steps), steps)
     model.compile(optimizer=keras.optimizers.Adam(schedule, global_clipnorm=1.0), jit_compile=False)
     model.optimizer.build(model.trainable_variables)
     checkpoint = output / CHECKPOINT
+    go_on(batches, checkpoint)
     callbacks = [
         StopAtNaN(),
         ExactResume(checkpoint, CHECKPOINT_STEPS, batches),

@@ -15,11 +15,15 @@ it has spoken as much slower or faster. Texts and settings are a function of the
 Piper and Kokoro is not.
 """
 
+if __name__ == "__main__":  # first, so that --help need not wait for the imports
+    from training.commands import run_as_module
+
+    run_as_module("synthesize")
+
 import argparse
 import heapq
 import json
 import multiprocessing
-import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -45,27 +49,13 @@ PACKAGES = {"hibari": "hibari-tts", "piper": "piper-tts", "kokoro_onnx": "kokoro
 OPUS_LEVEL = 0.9  # of soundfile's compression_level: about 24 kbit/s
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m training.synthesize", description=__doc__.split("\n")[0])
-    parser.add_argument("text", nargs="+", help="a sentence a line; .gz and .xz too")
-    parser.add_argument("--voice", required=True, help="hibari, NAME.onnx of Piper, or Kokoro's model")
-    parser.add_argument("--voices", type=Path, help="Kokoro's voices")
-    parser.add_argument("--output", type=Path, required=True, help="of the sound; beside it OUTPUT.jsonl")
-    parser.add_argument("--heard", nargs="*", default=[], help="manifests whose words have been heard")
-    parser.add_argument("--hours", type=float, default=1.0)
-    parser.add_argument("--processes", type=int, default=os.cpu_count())
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
-    try:
-        heard = Counter(w for block in read_sentences(options.heard) for line in block for w in line.split())
-        lines = [line for block in read_sentences(options.text) for line in block]
-        sentences = choose(lines, heard, options.hours * 3600)
-        voice = (options.voice, options.voices)
-        synthesize(sentences, voice, options.output, options.processes, options.seed)
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+def main(options: argparse.Namespace) -> None:
+    """`hark synthesize`."""
+    heard = Counter(w for block in read_sentences(options.heard) for line in block for w in line.split())
+    lines = [line for block in read_sentences(options.text) for line in block]
+    sentences = choose(lines, heard, options.hours * 3600)
+    voice = (options.voice, options.voices)
+    synthesize(sentences, voice, options.output, options.processes, options.seed)
 
 
 def choose(lines: list[str], heard: Counter, seconds: float) -> list[str]:
@@ -213,7 +203,3 @@ def _speak(job: tuple[str, int, Path]) -> float:
     samples = soxr.resample(samples, _voice.rate * pitch, SAMPLE_RATE)
     soundfile.write(path, samples, SAMPLE_RATE, format="OGG", subtype="OPUS", compression_level=OPUS_LEVEL)
     return round(len(samples) / SAMPLE_RATE, 3)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,6 +8,11 @@ weights are moved one by one for as long as fewer words are wrong, the narrowest
 to nothing, and the weights of the recurrent model are sought on the N-best texts.
 """
 
+if __name__ == "__main__":  # first, so that --help need not wait for the imports
+    from training.commands import run_as_module
+
+    run_as_module("tune-decoder")
+
 import argparse
 import json
 import logging
@@ -252,39 +257,21 @@ def spelling(path: Path, tokenizer: Tokenizer) -> str:
     return f"{path}: the model writes {'only ' * (2 * spelt < len(words))}{text}"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0; 1 if utterances were left out; 2 if the call was wrong."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.tune_decoder",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("manifests", nargs="+", type=Path, help="speech to tune on, no part of any training")
-    parser.add_argument("--model", required=True, help="name or folder of a bundle")
-    parser.add_argument("--lm", type=Path, help=f"folder with {MODEL_NAME}, perhaps {RECURRENT_NAME}")
-    options = parser.parse_args(argv)
-    try:
-        bundle = Bundle.load(options.model)
-        path = options.lm / MODEL_NAME if options.lm else bundle.directory / LANGUAGE_MODEL_NAME
-        print(spelling(path, bundle.tokenizer), file=sys.stderr)
-        engine = Engine.load(bundle)
-        names = distinct_names(options.manifests)
-        manifests = {name: read_manifest(path) for name, path in zip(names, options.manifests, strict=True)}
-        sets = {
-            name: hear(engine, bundle.tokenizer, progress(name)(entries))
-            for name, entries in manifests.items()
-        }
-        if not any(map(words_of, sets.values())):
-            raise ValueError("there are no words to tune on: give speech whose texts have some")
-        if options.lm:
-            install(options.lm, bundle)
-        settings = tune_bundle(bundle, sets)
-    except (ValueError, OSError) as error:
-        print(f"tune_decoder: {error}", file=sys.stderr)
-        return 2
+def main(options: argparse.Namespace) -> int:
+    """`hark tune-decoder`. Returns the exit code: 1 if utterances were left out."""
+    bundle = Bundle.load(options.model)
+    path = options.lm / MODEL_NAME if options.lm else bundle.directory / LANGUAGE_MODEL_NAME
+    print(spelling(path, bundle.tokenizer), file=sys.stderr)
+    engine = Engine.load(bundle)
+    names = distinct_names(options.manifests)
+    manifests = {name: read_manifest(path) for name, path in zip(names, options.manifests, strict=True)}
+    sets = {
+        name: hear(engine, bundle.tokenizer, progress(name)(entries)) for name, entries in manifests.items()
+    }
+    if not any(map(words_of, sets.values())):
+        raise ValueError("there are no words to tune on: give speech whose texts have some")
+    if options.lm:
+        install(options.lm, bundle)
+    settings = tune_bundle(bundle, sets)
     print(json.dumps(settings, indent=2))
     return int(any(len(sets[name]) < len(manifests[name]) for name in names))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -17,7 +17,8 @@ from keras import ops
 from asr.ctc import ctc_loss
 from asr.encoders import build_encoder
 from asr.features import SCALES, LogMel
-from asr.model import consistency_losses, soft_losses
+from training.objectives.consistency import consistency_losses
+from training.objectives.distillation import soft_losses
 
 ROOT = Path(__file__).parents[2]
 FEATURES = 6

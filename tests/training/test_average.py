@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from asr.bundle import Bundle, save_bundle, weights_path
 from asr.model import CTCModel
 from asr.tokenizer import Tokenizer
-from training.average import main
+from training.commands import main
 
 UNITS = Tokenizer.characters()
 
@@ -26,7 +26,7 @@ def test_weights_lie_between(tmp_path):
     config = json.loads((second / "model.json").read_text())
     (second / "model.json").write_text(json.dumps(config | {"wer": {"dev": 5.0}, "confidence": {}}))
     output = tmp_path / "mixed"
-    assert main([str(first), str(second), "--share", "0.25", "--output", str(output)]) == 0
+    assert main(["average", str(first), str(second), "--share", "0.25", "--output", str(output)]) == 0
     a, b, mixed = (load_file(weights_path(folder)) for folder in (first, second, output))
     for name in a:
         np.testing.assert_allclose(mixed[name], 0.75 * a[name] + 0.25 * b[name], atol=2e-3)
@@ -36,12 +36,12 @@ def test_weights_lie_between(tmp_path):
 
 def test_dropout_and_defaults_that_are_written_out_make_no_difference(tmp_path):
     folders = [model(tmp_path / "first", 0), model(tmp_path / "second", 1, dropout=0.2, bidirectional=True)]
-    assert main([*map(str, folders), "--output", str(tmp_path / "mixed")]) == 0
+    assert main(["average", *map(str, folders), "--output", str(tmp_path / "mixed")]) == 0
 
 
 @pytest.mark.parametrize("other", [{"width": 6}, {"stack": 2}, {"cell": "gru"}])
 def test_models_of_another_kind_are_refused(tmp_path, capsys, other):
     folders = [model(tmp_path / "first", 0), model(tmp_path / "second", 1, **other)]
-    assert main([*map(str, folders), "--output", str(tmp_path / "mixed")]) == 2
+    assert main(["average", *map(str, folders), "--output", str(tmp_path / "mixed")]) == 2
     assert "no models of one kind" in capsys.readouterr().err
     assert not (tmp_path / "mixed").exists()

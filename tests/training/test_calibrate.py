@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from asr.decoding.words import UNCALIBRATED, confidences
-from training.calibrate import fit, main, report
+from training.calibrate import fit, report
+from training.commands import main
 
 RANDOM = np.random.default_rng(0)
 EVIDENCE = np.column_stack([RANDOM.normal(1, 2, 40_000), RANDOM.exponential(0.5, 40_000)])
@@ -36,5 +37,5 @@ def test_report_tells_what_was_gained():
 def test_a_missing_model_is_one_line(tmp_path, capsys):
     manifest = tmp_path / "dev.jsonl"
     manifest.write_text(json.dumps({"audio_filepath": "a.wav", "text": "a", "duration": 1}) + "\n")
-    assert main([str(manifest), "--model", str(tmp_path / "none")]) == 2
+    assert main(["calibrate", str(manifest), "--model", str(tmp_path / "none")]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1

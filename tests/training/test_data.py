@@ -1,18 +1,13 @@
 """training/data.py and cache.py: batches follow from (seed, epoch, batch); nothing is lost or doubled."""
 
-import json
-
 import keras
 import numpy as np
 import pytest
-import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.audio import SAMPLE_RATE
-from training.cache import Ragged
-from training.data import INT16_SCALE, PAD_LABELS, Batches, decode_audio, pad_batch, to_float, to_int16
-from training.manifest import read_manifest
+from training.cache import RaggedCache
+from training.data import PAD_TARGETS, Batches, pad_batch
 
 RATE = 10.0  # frames a second
 
@@ -23,8 +18,10 @@ def make_batches(lengths, seed=1, batch_seconds=6.0, **options) -> Batches:
     def read(i, random):
         return np.stack([np.full(lengths[i], i), random.random(lengths[i])], axis=1).astype("float32")
 
-    labels = [[1 + i % 5] * (i % 3) for i in range(len(lengths))]
-    return Batches(np.array(lengths), read, labels, RATE, batch_seconds, seed=seed, **options)
+    def targets(i, inputs):
+        return {"labels": np.array([1 + i % 5] * (i % 3), "int32"), "own": inputs[:, :1] + len(inputs)}
+
+    return Batches(np.array(lengths), read, RATE, batch_seconds, seed=seed, targets=targets, **options)
 
 
 def numbers(batch) -> list[int]:
@@ -86,38 +83,33 @@ def test_batches_are_no_longer_than_asked(lengths, batch_seconds):
     assert sorted(seen) == list(range(len(lengths)))
 
 
+def labels(*sequences) -> list[dict]:
+    return [{"labels": np.array(ids, "int32")} for ids in sequences]
+
+
 def test_padding_is_zero_and_labels_have_few_shapes():
-    inputs, targets = pad_batch([np.ones((3, 2)), np.ones((5, 2))], [[], [4, 5]])
+    inputs, targets = pad_batch([np.ones((3, 2)), np.ones((5, 2))], labels([], [4, 5]))
     assert inputs["inputs"].dtype == np.float32
     np.testing.assert_array_equal(inputs["lengths"], [3, 5])
     assert inputs["inputs"].sum() == 16
     assert not inputs["inputs"][0, 3:].any()
-    np.testing.assert_array_equal(targets["label_lengths"], [0, 2])
+    np.testing.assert_array_equal(targets["labels_lengths"], [0, 2])
     np.testing.assert_array_equal(targets["labels"][1, :2], [4, 5])
-    assert targets["labels"].shape == (2, PAD_LABELS)
-    assert pad_batch([np.ones(1)], [[1] * 33])[1]["labels"].shape == (1, 2 * PAD_LABELS)
-    assert pad_batch([np.ones(1)], [[]])[1]["labels"].shape == (1, PAD_LABELS)
+    assert targets["labels"].shape == (2, PAD_TARGETS)
+    assert pad_batch([np.ones(1)], labels([1] * 33))[1]["labels"].shape == (1, 2 * PAD_TARGETS)
+    assert pad_batch([np.ones(1)], labels([]))[1]["labels"].shape == (1, PAD_TARGETS)
 
 
-def test_a_teachers_targets_go_with_their_utterances():
-    batches = make_batches(LENGTHS, targets=lambda i: np.full((LENGTHS[i], 3), i, "float16"))
+def test_targets_go_with_their_utterances():
+    batches = make_batches(LENGTHS)
     for index in range(len(batches)):
         inputs, y = batches[index]
-        assert y["targets"].dtype == np.float32
-        for row, i in zip(y["targets"], numbers((inputs, y)), strict=True):
-            assert (row[: LENGTHS[i]] == i).all()
+        assert y["labels"].dtype == np.int32 and y["own"].dtype == np.float32
+        np.testing.assert_array_equal(y["own_lengths"], inputs["lengths"])
+        for row, labels, i in zip(y["own"], y["labels_lengths"], numbers((inputs, y)), strict=True):
+            assert (row[: LENGTHS[i]] == i + LENGTHS[i]).all()
             assert (row[LENGTHS[i] :] == 0).all()
-    assert "targets" not in make_batches(LENGTHS)[0][1]
-
-
-def test_of_another_speed_the_teacher_says_nothing():
-    batches = make_batches([20] * 4, targets=lambda i: np.ones((20, 3), "float16"))
-    read = batches.read
-    batches.read = lambda i, random: read(i, random)[: 18 if i % 2 else 20]
-    for index in range(len(batches)):
-        inputs, y = batches[index]
-        for row, i in zip(y["targets"], numbers((inputs, y)), strict=True):
-            assert row[:20].all() if i % 2 == 0 else not row.any()
+            assert labels == i % 3
 
 
 def test_neighbouring_batches_differ_in_every_padded_dimension():
@@ -136,45 +128,23 @@ def test_on_jax_the_inputs_of_a_bucket_have_one_length(monkeypatch):
     assert lengths == {int(RATE * np.ceil(length / RATE)) for length in LENGTHS}
 
 
-@given(st.lists(st.floats(-1, 1, width=32), max_size=20))
-def test_int16_and_back(values):
-    samples = np.array(values, "float32")
-    np.testing.assert_allclose(to_float(to_int16(samples)), samples, atol=0.51 / INT16_SCALE)
-
-
-def test_decoding_is_done_once(tmp_path):
-    sound = (0.3 * np.sin(np.arange(SAMPLE_RATE) / 20)).astype("float32")
-    soundfile.write(tmp_path / "a.wav", sound, SAMPLE_RATE)
-    manifest = tmp_path / "all.jsonl"
-    rows = [
-        {"audio_filepath": "a.wav", "text": "a", "duration": 1.0},
-        {"audio_filepath": "a.wav", "text": "b", "duration": 0.25, "offset": 0.5},
-    ]
-    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    entries = read_manifest(manifest)
-    audio = decode_audio(entries, tmp_path / "cache")
-    np.testing.assert_allclose(to_float(audio[0]), sound, atol=1e-4)
-    np.testing.assert_allclose(to_float(audio[1]), sound[8000:12000], atol=1e-4)
-    (tmp_path / "a.wav").unlink()
-    np.testing.assert_array_equal(decode_audio(entries, tmp_path / "cache")[1], audio[1])
-
-
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=8))
 @settings(max_examples=20)
 def test_ragged_arrays_come_back(tmp_path_factory, lengths):
     folder = tmp_path_factory.mktemp("ragged")
     arrays = [np.full((n, 3), i, "float16") for i, n in enumerate(lengths)]
-    ragged = Ragged.create(folder, "key", iter(arrays))
+    ragged = RaggedCache.create(folder, "key", iter(arrays))
     assert list(ragged.lengths) == lengths
     for mine, theirs in zip(ragged, arrays, strict=True):
         np.testing.assert_array_equal(mine, theirs)
         assert mine.dtype == np.float16
 
 
-def test_ragged_is_written_anew_under_another_key_or_when_cut_short(tmp_path):
-    first = Ragged.create(tmp_path, "one", [np.ones(3)])
-    assert Ragged.create(tmp_path, "one", iter(())).key == first.key  # not read again
-    second = Ragged.create(tmp_path, "two", [np.zeros(2)])
+def test_ragged_is_written_anew_for_other_content_and_whole_or_not_at_all(tmp_path):
+    folder = tmp_path / "cache"
+    first = RaggedCache.create(folder, "one", [np.ones(3)])
+    assert RaggedCache.create(folder, "one", iter(())).key == first.key  # not read again
+    second = RaggedCache.create(folder, "two", [np.zeros(2)])
     assert list(second.lengths) == [2]
 
     def breaks():
@@ -182,5 +152,6 @@ def test_ragged_is_written_anew_under_another_key_or_when_cut_short(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Ragged.create(tmp_path, "three", breaks())
-    assert list(Ragged.create(tmp_path, "two", [np.ones(5)]).lengths) == [5]
+        RaggedCache.create(folder, "three", breaks())
+    assert list(RaggedCache.create(folder, "two", iter(())).lengths) == [2]
+    assert list(RaggedCache.create(folder, "three", [np.ones(5)]).lengths) == [5]

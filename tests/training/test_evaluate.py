@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from asr.audio import SAMPLE_RATE
-from training.evaluate import main
+from training.commands import main
 from training.manifest import Entry, write_manifest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +36,7 @@ def hypotheses(path: Path, **texts: str) -> Path:
 
 
 def run(*arguments: str | Path) -> int:
-    return main([str(argument) for argument in arguments])
+    return main(["evaluate", *map(str, arguments)])
 
 
 def test_several_files_of_other_recognisers(manifest, tmp_path, capsys):
@@ -220,8 +220,8 @@ def test_stm_and_ctm(tmp_path, capsys):
 def test_scoring_a_file_loads_no_tensorflow(manifest, tmp_path):
     heard = hypotheses(tmp_path / "h.jsonl", u0="hold on")
     code = (
-        "import sys; from training.evaluate import main; "
-        f"main([{str(manifest)!r}, '--hypotheses', {str(heard)!r}]); "
+        "import sys; from training.commands import main; "
+        f"main(['evaluate', {str(manifest)!r}, '--hypotheses', {str(heard)!r}]); "
         "assert not {'tensorflow', 'keras', 'gradio'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True)

@@ -16,7 +16,8 @@ from scipy.special import erf
 
 from asr.encoders.transformer import sinusoids
 from asr.model import CTCModel
-from training.import_whisper import WeightsError, assign_whisper, dimensions, main, read_whisper
+from training.commands import main
+from training.import_whisper import WeightsError, assign_whisper, dimensions, read_whisper
 
 WIDTH, HEADS, LAYERS, MELS = 128, 2, 2, 8
 
@@ -319,10 +320,10 @@ def test_damaged_files_are_refused_or_read(folder, name, share, flips, cut):
 
 def test_command_line(folder, tmp_path, capsys):
     output = tmp_path / "new" / "encoder.safetensors"
-    assert main([str(folder / "model.bin"), str(output)]) == 0
+    assert main(["import-whisper", str(folder / "model.bin"), str(output)]) == 0
     expected = read_whisper(folder / "tiny.pt")
     written = load_file(output)
     assert written.keys() == expected.keys()
     assert "'width': 128" in capsys.readouterr().err
-    assert main([str(tmp_path / "none.pt"), str(output)]) == 2
-    assert capsys.readouterr().err == f"{tmp_path / 'none.pt'}: No such file or directory\n"
+    assert main(["import-whisper", str(tmp_path / "none.pt"), str(output)]) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path / 'none.pt'}: No such file or directory\n"

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from asr.decoding.arpa import read_arpa
 from asr.decoding.ngram import NgramModel
 from training import ngram_estimation
-from training.language_model import main, measure, read_sentences
+from training.commands import main
+from training.language_model import measure, read_sentences
 from training.ngram_estimation import estimate
 
 TEXT = [
@@ -62,7 +63,7 @@ def test_estimates_are_those_of_lmplz(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("\n".join(TEXT))
     call = ["ngram", str(text), "--order", "3", "--prune", "0", "0", "1", "--arpa", "--output", str(tmp_path)]
-    assert main(call) == 0
+    assert main(["language-model", *call]) == 0
     entries = arpa_entries(tmp_path / "ngram.arpa")
     assert len(entries) == sum(LMPLZ_COUNTS)
     for ngram, (log_prob, backoff) in LMPLZ.items():
@@ -103,7 +104,8 @@ def test_probabilities_sum_to_one_after_any_history(tmp_path_factory, text, orde
 
 def test_a_text_too_small_for_discounts_is_told(tmp_path, capsys):
     (tmp_path / "text.txt").write_text("two words\n")
-    assert main(["ngram", str(tmp_path / "text.txt"), "--order", "2", "--output", str(tmp_path)]) == 0
+    call = ["language-model", "ngram", str(tmp_path / "text.txt"), "--order", "2", "--output", str(tmp_path)]
+    assert main(call) == 0
     assert "too little text for discounts of 2-grams: took 0.5, 1.0, 1.5" in capsys.readouterr().err
 
 
@@ -179,7 +181,7 @@ def test_text_that_loses_letters_is_named(tmp_path, caplog):
 def test_unreadable_text_is_one_clear_line(tmp_path, capsys, name, content, reason):
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    assert main(["ngram", str(tmp_path / name), "--output", str(tmp_path / "lm")]) == 2
+    assert main(["language-model", "ngram", str(tmp_path / name), "--output", str(tmp_path / "lm")]) == 2
     message = capsys.readouterr().err
     assert reason in message
     assert message.count("\n") == 1
@@ -190,21 +192,22 @@ def test_pruning_that_falls_is_refused(tmp_path, capsys):
     (tmp_path / "a.txt").write_text("a b c\n")
     for prune in (["1"], ["0", "2", "1"]):
         call = ["ngram", str(tmp_path / "a.txt"), "--prune", *prune, "--output", str(tmp_path)]
-        assert main(call) == 2
+        assert main(["language-model", *call]) == 2
         assert "pruning" in capsys.readouterr().err
 
 
 def test_convert_and_perplexity_commands_agree_with_the_model(tmp_path, capsys):
     (tmp_path / "text.txt").write_text("\n".join(TEXT))
-    assert main(["ngram", str(tmp_path / "text.txt"), "--arpa", "--output", str(tmp_path / "a")]) == 0
+    call = ["language-model", "ngram", str(tmp_path / "text.txt"), "--arpa", "--output", str(tmp_path / "a")]
+    assert main(call) == 0
     arpa = str(tmp_path / "a" / "ngram.arpa")
-    assert main(["convert", arpa, "--output", str(tmp_path / "b")]) == 0
+    assert main(["language-model", "convert", arpa, "--output", str(tmp_path / "b")]) == 0
     direct, converted = (NgramModel.load(tmp_path / name / "ngram.bin") for name in "ab")
     assert converted.counts == direct.counts
     for word in range(direct.vocabulary_size):
         history = [direct.id("on"), direct.id("the")]
         assert converted.log_prob(history, word) == pytest.approx(direct.log_prob(history, word), abs=1e-5)
     capsys.readouterr()
-    assert main(["perplexity", arpa, str(tmp_path / "text.txt")]) == 0
+    assert main(["language-model", "perplexity", arpa, str(tmp_path / "text.txt")]) == 0
     expected = measure(read_arpa(arpa), [TEXT])
     assert f"OOV 0.00 %, perplexity {expected.perplexity:.1f}," in capsys.readouterr().out

@@ -8,7 +8,8 @@ import pytest
 
 from asr.decoding.recurrent_lm import END_ID, RecurrentModel
 from training import recurrent_training
-from training.language_model import main, measure
+from training.commands import main
+from training.language_model import measure
 from training.recurrent_training import NoiseContrastiveLM, read, train
 
 VERBS = {"cat": "sleeps", "dog": "barks", "bird": "sings"}
@@ -97,8 +98,8 @@ def test_the_command_trains_and_measures(tmp_path, capsys):
         "--output",
         str(tmp_path / "lm"),
     ]
-    assert main(call) == 0
-    assert main(["perplexity", str(tmp_path / "lm/recurrent.safetensors"), str(text)]) == 0
+    assert main(["language-model", *call]) == 0
+    assert main(["language-model", "perplexity", str(tmp_path / "lm/recurrent.safetensors"), str(text)]) == 0
     said = capsys.readouterr().out
     assert "6 words; 0.0 MB" in said
     assert "OOV" in said and "perplexity" in said
@@ -109,14 +110,15 @@ def test_a_folder_with_a_run_of_another_text_is_refused(tmp_path, capsys):
     call = ["--words", "6", "--width", "4", "--epochs", "1", "--output", str(tmp_path / "lm")]
     for name, seed in (("first.txt", 0), ("second.txt", 1)):
         (tmp_path / name).write_text("\n".join(grammar(40, seed)))
-    assert main(["recurrent", str(tmp_path / "first.txt"), *call]) == 0
+    assert main(["language-model", "recurrent", str(tmp_path / "first.txt"), *call]) == 0
     before = (tmp_path / "lm/recurrent.safetensors").read_bytes()
-    assert main(["recurrent", str(tmp_path / "second.txt"), *call]) == 2
+    assert main(["language-model", "recurrent", str(tmp_path / "second.txt"), *call]) == 2
     assert "lm: holds a run of another text or size" in capsys.readouterr().err.splitlines()[-1]
     assert (tmp_path / "lm/recurrent.safetensors").read_bytes() == before
 
 
 def test_a_text_without_words_is_one_line(tmp_path, capsys):
     (tmp_path / "text.txt").write_text("\n\n")
-    assert main(["recurrent", str(tmp_path / "text.txt"), "--output", str(tmp_path / "lm")]) == 2
-    assert capsys.readouterr().err == "the text has no words\n"
+    call = ["language-model", "recurrent", str(tmp_path / "text.txt"), "--output", str(tmp_path / "lm")]
+    assert main(call) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path / 'text.txt'}: the text has no words\n"

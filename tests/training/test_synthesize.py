@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.synthesize import HEARD_ENOUGH, choose, main, readable
+from training.commands import main
+from training.synthesize import HEARD_ENOUGH, choose, readable
 
 WORDS = st.sampled_from(["the", "cat", "sat", "on", "a", "mat", "dog", "ran", "off"])
 LINES = st.lists(st.lists(WORDS, min_size=1, max_size=8).map(" ".join), max_size=20)
@@ -40,7 +41,8 @@ def test_unreadable(line):
 
 
 def test_a_missing_text_is_one_line(tmp_path, capsys):
-    assert main([str(tmp_path / "none.txt"), "--voice", "v.onnx", "--output", str(tmp_path / "out")]) == 2
+    call = ["synthesize", str(tmp_path / "none.txt"), "--voice", "v.onnx", "--output", str(tmp_path / "out")]
+    assert main(call) == 2
     [line] = capsys.readouterr().err.strip().splitlines()
     assert "none.txt" in line
 
@@ -50,7 +52,7 @@ def test_a_voice_that_cannot_be_used_is_one_line(tmp_path, capsys, voices):
     text = tmp_path / "text.txt"
     text.write_text("the cat sat on a mat\n")
     call = [str(text), "--voice", "none.onnx", *voices, "--output", str(tmp_path / "out")]
-    assert main(call) == 2
+    assert main(["synthesize", *call]) == 2
     [line] = capsys.readouterr().err.strip().splitlines()
-    assert line.startswith("none.onnx: ")
+    assert line.startswith("error: none.onnx: ")
     assert not (tmp_path / "out.jsonl").exists()

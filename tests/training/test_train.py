@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 from asr.audio import SAMPLE_RATE
 from asr.bundle import Bundle, weights_path
 from training.callbacks import CHECKPOINT
-from training.train import main
+from training.commands import main
 
 ROOT = Path(__file__).parents[2]
 EPOCHS = 18
@@ -146,7 +146,7 @@ def test_a_killed_run_ends_with_the_same_weights(config, finished):
 
 def test_a_finished_run_is_not_overwritten(config, finished, capsys):
     before = (finished / CHECKPOINT).read_bytes()
-    assert main([str(config), f"output={finished}"]) == 2
+    assert main(["train", str(config), f"output={finished}"]) == 2
     assert "holds a run already; add --resume, or choose another output" in capsys.readouterr().err
     assert (finished / CHECKPOINT).read_bytes() == before
 
@@ -155,13 +155,13 @@ def test_resuming_a_finished_run_writes_its_bundle_again(config, finished, capsy
     path = weights_path(finished / "bundle")
     before = path.read_bytes()
     path.unlink()
-    assert main([str(config), f"output={finished}", "--resume", "checkpoint_steps=3"]) == 0
+    assert main(["train", str(config), f"output={finished}", "--resume", "checkpoint_steps=3"]) == 0
     assert "resumed with another checkpoint_steps: not the same run any more" in capsys.readouterr().err
     assert path.read_bytes() == before
 
 
 def test_a_smaller_model_learns_from_a_teacher_alone(config, finished):
-    """The only text that it is given is the teacher's, since CTC has no share in its loss."""
+    """The only text that it is given is the teacher's, since the weight of CTC is 0."""
     output = config.parent / "student"
     smaller = "[{type: recurrent, cell: gru, width: 8, layers: 1, stack: 4}]"
     overrides = [f"model.encoders={smaller}", "data.augmentation.speed=0"]
@@ -169,7 +169,8 @@ def test_a_smaller_model_learns_from_a_teacher_alone(config, finished):
         config,
         output,
         *overrides,
-        f"distillation={{teacher: {finished / 'bundle'}, share: 1.0}}",
+        f"objectives.distillation={{teacher: {finished / 'bundle'}, weight: 1.0}}",
+        "objectives.ctc.weight=0",
         "epochs=30",
     )
     _, errors = student.communicate(timeout=300)
@@ -183,8 +184,9 @@ def test_a_teacher_with_other_steps_is_refused(config, finished, tmp_path, capsy
     teacher = shutil.copytree(finished / "bundle", tmp_path / "teacher")
     description = json.loads((teacher / "model.json").read_text())
     (teacher / "model.json").write_text(json.dumps(description | {"step_seconds": 0.02}))
-    assert main([str(config), f"output={tmp_path / 'run'}", f"distillation.teacher={teacher}"]) == 2
-    assert "cannot teach a model of 29 units and steps of 0.04 s" in capsys.readouterr().err
+    overrides = [f"output={tmp_path / 'run'}", f"objectives.distillation.teacher={teacher}"]
+    assert main(["train", str(config), *overrides]) == 2
+    assert "has 29 units and steps of 0.02 s; it cannot teach a model of" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -195,7 +197,7 @@ def test_a_teacher_with_other_steps_is_refused(config, finished, tmp_path, capsy
     ],
 )
 def test_wrong_input_gets_one_line(config, tmp_path, capsys, override, message):
-    assert main([str(config), f"output={tmp_path / 'run'}", override]) == 2
+    assert main(["train", str(config), f"output={tmp_path / 'run'}", override]) == 2
     errors = capsys.readouterr().err
     assert message in errors
     assert errors.count("\n") == 1

@@ -13,12 +13,12 @@ from asr.decoding.greedy import greedy_decode
 from asr.decoding.ngram import LanguageModelError
 from asr.decoding.recurrent_lm import RecurrentModel
 from asr.tokenizer import Tokenizer
+from training.commands import main
 from training.manifest import Entry, write_manifest
 from training.ngram_estimation import estimate
 from training.tune_decoder import (
     Heard,
     install,
-    main,
     narrowest,
     readable,
     spelling,
@@ -151,11 +151,11 @@ def test_manifests_without_words_change_nothing(tmp_path, english, capsys):
     soundfile.write(tmp_path / "a.wav", np.zeros(16_000), 16_000)
     write_manifest(tmp_path / "silent.jsonl", [Entry("a", tmp_path / "a.wav", "", 1.0)])
     before = {path: path.stat().st_mtime_ns for path in english.rglob("*")}
-    assert main([str(tmp_path / "silent.jsonl"), "--model", str(english)]) == 2
+    assert main(["tune-decoder", str(tmp_path / "silent.jsonl"), "--model", str(english)]) == 2
     assert "there are no words to tune on" in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in english.rglob("*")} == before
 
 
 def test_wrong_calls_are_one_line(tmp_path, capsys):
-    assert main([str(tmp_path / "dev.jsonl"), "--model", str(tmp_path / "none")]) == 2
+    assert main(["tune-decoder", str(tmp_path / "dev.jsonl"), "--model", str(tmp_path / "none")]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -3,9 +3,8 @@
 import argparse
 import importlib.util
 import os
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 os.environ["KERAS_BACKEND"] = "tensorflow"  # the backend that keras.ops.ctc_loss is slow on
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -20,16 +19,8 @@ from asr.ctc import ctc_loss
 from asr.tokenizer import BLANK_ID
 
 
-def main(argv: Sequence[str]) -> int:
-    """Prints one table: seconds a call, and the ratio to Keras' own loss."""
-    parser = argparse.ArgumentParser(prog="python -m training.benchmark ctc", description=__doc__)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--labels", type=int, default=100)
-    parser.add_argument("--units", type=int, default=30)
-    parser.add_argument("--runs", type=int, default=5, help="the fastest of these counts")
-    options = parser.parse_args(argv)
-
+def main(options: argparse.Namespace) -> None:
+    """Prints one table: milliseconds a call, and the ratio to Keras' own loss."""
     random = np.random.default_rng(0)
     logits = random.normal(size=(options.batch, options.steps, options.units)).astype("float32")
     labels = random.integers(1, options.units, size=(options.batch, options.labels)).astype("int32")
@@ -60,7 +51,6 @@ def main(argv: Sequence[str]) -> int:
     for name, value in seconds.items():
         table.add_row(name, f"{1000 * value:.1f}", f"{seconds['keras.ops.ctc_loss'] / value:.1f}")
     Console().print(table)
-    return 0
 
 
 def _tensorflow_call(loss: Callable, logits: np.ndarray, jit_compile: bool) -> Callable:
@@ -97,7 +87,3 @@ def _fastest(call: Callable, runs: int) -> float:
         call()
         times.append(time.perf_counter() - start)
     return min(times)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

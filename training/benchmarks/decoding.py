@@ -43,15 +43,9 @@ class Row(NamedTuple):
     milliseconds: float
 
 
-def main(argv: Sequence[str]) -> int:
-    """Prints one table; 2 for a wrong call or sound that cannot be read."""
-    options = _parser().parse_args(argv)
-    try:
-        _compare(options.manifests, Bundle.load(options.model))
-    except ValueError as error:
-        print(f"decoding: {error}", file=sys.stderr)
-        return 2
-    return 0
+def main(options: argparse.Namespace) -> None:
+    """Prints one table."""
+    _compare(options.manifests, Bundle.load(options.model))
 
 
 def _compare(manifests: Sequence[Path], bundle: Bundle) -> None:
@@ -135,16 +129,3 @@ def _peer(bundle: Bundle, model: NgramModel, alpha: float, beta: float):
         path = Path(folder) / "model.arpa"
         write_arpa(model, path)
         return build_ctcdecoder(list(bundle.tokenizer.symbols), str(path), alpha=alpha, beta=beta)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.benchmark decoding",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("manifests", nargs="+", type=Path, help="speech with transcripts")
-    parser.add_argument(
-        "--model", required=True, help="name or folder of a bundle with a tuned language model"
-    )
-    return parser

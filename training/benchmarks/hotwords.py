@@ -10,7 +10,6 @@ other words, and all insertions.
 
 import argparse
 import itertools
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,22 +26,15 @@ from training.scoring.console import progress
 from training.scoring.intervals import percentile_interval, resample, resampling_units, sum_by_unit
 from training.tune_decoder import Heard, hear, transcribe
 
-HOTWORDS = 50
 FEWEST_LETTERS = 4  # shorter ones are seldom names
 
 # Columns of a table of counts.
 FOUND, SAID, ERRORS_ELSEWHERE, WORDS_ELSEWHERE = range(4)
 
 
-def main(argv: Sequence[str]) -> int:
-    """Prints one table; 2 for a wrong call or sound that cannot be read."""
-    options = _parser().parse_args(argv)
-    try:
-        _compare(options.manifests, Bundle.load(options.model), options.words)
-    except ValueError as error:
-        print(f"hotwords: {error}", file=sys.stderr)
-        return 2
-    return 0
+def main(options: argparse.Namespace) -> None:
+    """Prints one table."""
+    _compare(options.manifests, Bundle.load(options.model), options.words)
 
 
 def _compare(manifests: Sequence[Path], bundle: Bundle, count: int) -> None:
@@ -122,15 +114,3 @@ def _print_row(name: str, without: np.ndarray, with_words: np.ndarray, speakers:
 def _with_interval(value: float, resampled: np.ndarray, units: int) -> str:
     low, high = percentile_interval(resampled, units)
     return f"{value:+.2f} ({low:+.2f} to {high:+.2f})"
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.benchmark hotwords",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("manifests", nargs="+", type=Path, help="speech with transcripts")
-    parser.add_argument("--model", required=True, help="name or folder of a bundle with a language model")
-    parser.add_argument("--words", type=int, default=HOTWORDS, help=f"how many ({HOTWORDS})")
-    return parser

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from training.scoring.console import progress
-from training.scoring.degradation import add_condition_options, check_conditions, noise_files_of
-from training.scoring.normalizers import DEFAULT, DESCRIPTIONS
+from training.scoring.degradation import check_conditions, noise_files_of
 from training.scoring.provenance import provenance
 from training.scoring.recognisers import RecogniserError, run
 from training.scoring.report import interval_text, p_text, percent, tally, write_report
@@ -33,17 +32,8 @@ PACKAGES = {
 }
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs what is asked for, prints one table; 1 if a recogniser or a sound failed, 2 for a wrong call."""
-    options = _parser().parse_args(argv)
-    try:
-        return _compare(options, argv)
-    except ValueError as error:
-        print(f"peers: {error}", file=sys.stderr)
-        return 2
-
-
-def _compare(options: argparse.Namespace, argv: Sequence[str]) -> int:
+def main(options: argparse.Namespace) -> int:
+    """Runs what is asked for and prints one table; the exit code, 1 if a recogniser or a sound failed."""
     references = read_all_references(options.manifests)[: options.limit]
     noise_files = noise_files_of(options.noise)
     check_conditions(options.conditions, noise_files)
@@ -87,7 +77,7 @@ def _compare(options: argparse.Namespace, argv: Sequence[str]) -> int:
         print(f"peers: not scored: {reason}", file=sys.stderr)
     if options.output:
         measured = {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "speed": speed}
-        write_report(options.output, scores, provenance("training.benchmark", ["peers", *argv]), measured)
+        write_report(options.output, scores, provenance("training.benchmark", options.arguments), measured)
     return 1 if failed or unreadable else 0
 
 
@@ -145,30 +135,3 @@ def _asked_for(options: argparse.Namespace) -> Iterator[tuple[str, str, str, str
         model = getattr(options, kind.replace(".", "_"))
         if model is not None:
             yield kind, kind, model, ""
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.benchmark peers",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("manifests", nargs="+", type=Path, help="speech and what is said in it")
-    add("--model", nargs="+", default=[], help="our bundles; differences are to the first")
-    add("--decoder", nargs="+", choices=("greedy", "beam"), default=[""], help="default: the bundle's own")
-    add("--faster-whisper", metavar="DIR", help="a CTranslate2 model, run in int8")
-    add("--beam", nargs="+", type=int, default=[5], help="of faster-whisper (default: 5, as its own)")
-    add("--whisper-cpp", metavar="FILE", help="a ggml model, for pywhispercpp")
-    add("--vosk", metavar="DIR", help="a Vosk model")
-    add("--pocketsphinx", metavar="DIR", nargs="?", const="", help="a model; default: the package's en-us")
-    add("--threads", type=int, default=2, help="of the CPU, for each (default: 2)")
-    add_condition_options(parser)
-    add("--normalizer", choices=DESCRIPTIONS, default=DEFAULT, help=f"default: {DEFAULT}")
-    add("--limit", type=int, metavar="N", help="only the first N utterances")
-    add("--output", type=Path, metavar="DIR", help="writes the report of training.evaluate too")
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,6 +1,5 @@
 """Sound made worse on purpose, an utterance alike for every recogniser and in every run."""
 
-import argparse
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,18 +33,6 @@ def degrade(
     from training.augmentation import apply_condition
 
     return apply_condition(samples, condition, zlib.crc32(f"{seed} {utterance}".encode()), noise_files)
-
-
-def add_condition_options(parser: argparse.ArgumentParser) -> None:
-    """--conditions, --noise and --seed."""
-    parser.add_argument(
-        "--conditions",
-        default=[CLEAN],
-        type=lambda text: text.split(","),
-        help="degrades the sound: clean,noise:20,noise:5,reverb,telephone,gain:-20,speed:0.9,mp3:16",
-    )
-    parser.add_argument("--noise", type=Path, metavar="MANIFEST", help="noise for the conditions")
-    parser.add_argument("--seed", type=int, default=0, help="of the conditions")
 
 
 def noise_files_of(manifest: Path | None) -> list[Path]:

@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from asr.audio import SAMPLE_RATE
-from training.benchmarks.peers import main
+from training.commands import main
 from training.manifest import Entry, write_manifest
 from training.scoring.degradation import degrade
 from training.scoring.recognisers import RecogniserError, answer, peak_memory_mb, run
@@ -46,7 +46,7 @@ def test_pocketsphinx_in_its_own_process(manifest):
 def test_the_table_of_peers(manifest, tmp_path, capsys):
     pytest.importorskip("pocketsphinx", reason="needs pocketsphinx, which only benchmarks use")
     arguments = [str(manifest), "--pocketsphinx", "--vosk", str(tmp_path / "none"), "--threads", "1"]
-    assert main([*arguments, "--output", str(tmp_path / "report")]) == 1
+    assert main(["benchmark", "peers", *arguments, "--output", str(tmp_path / "report")]) == 1
     captured = capsys.readouterr()
     assert "| dev | clean | pocketsphinx |" in captured.out
     assert "2 utterances, 4 words; normaliser basic" in captured.out
@@ -72,12 +72,12 @@ def test_every_recogniser_hears_the_same_degraded_sound(manifest):
 
 
 def test_an_unknown_condition_is_told_before_any_work(manifest, capsys):
-    assert main([str(manifest), "--pocketsphinx", "--conditions", "clean,fog"]) == 2
+    assert main(["benchmark", "peers", str(manifest), "--pocketsphinx", "--conditions", "clean,fog"]) == 2
     assert "fog" in capsys.readouterr().err
 
 
 def test_no_peer_at_all_is_a_wrong_call(manifest, capsys):
-    assert main([str(manifest)]) == 2
+    assert main(["benchmark", "peers", str(manifest)]) == 2
     assert "no recogniser ran" in capsys.readouterr().err
 
 

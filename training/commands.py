@@ -1,0 +1,302 @@
+"""The command `hark`: the options of every verb, and how it ends when something is wrong.
+
+A verb imports the module that does its work only when it runs, so that `hark train --help` need not wait for
+TensorFlow. `python -m training.VERB` are the same commands. asr.cli says what the exit codes mean.
+"""
+
+import argparse
+import importlib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from asr.cli import DECODERS, Parser, add_command, build_parser, execute, positive
+from asr.cli import add_commands as add_recognition
+from training.scoring.normalizers import DEFAULT, DESCRIPTIONS
+
+MAX_ORDER = 6  # of n-grams
+# Information; and that there is no NVIDIA driver, an error to tensorflow though not to tensorflow-cpu.
+STARTUP_LOG = re.compile(rb"I\d{4} |WARNING: All log|To enable the following|E\d{4} .*cuInit: .*\(303\)")
+BUNDLE = "name or folder of a model"
+TEXT = "a sentence a line; .xz, .gz or plain, - for standard input"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code; `arguments` are those after `hark`."""
+    groups = {"Recognise": add_recognition, "Train": add_training, "Measure": add_measuring}
+    return execute(build_parser(groups), arguments)
+
+
+def run_as_module(*verb: str) -> None:
+    """Ends the process as `hark VERB ...` does: what python -m training.VERB runs."""
+    sys.exit(main([*verb, *sys.argv[1:]]))
+
+
+def working(module: str) -> Callable[[argparse.Namespace], int | None]:
+    """The function `main` of a module of `training`, which is imported when it is called."""
+
+    def run(options: argparse.Namespace) -> int | None:
+        with without_startup_log():
+            main = importlib.import_module(f"training.{module}").main
+            if "tensorflow" in sys.modules:
+                sys.modules["tensorflow"].config.list_physical_devices()  # here, since it logs something, too
+        return main(options)
+
+    return run
+
+
+@contextmanager
+def without_startup_log() -> Iterator[None]:
+    """Drops what TensorFlow logs for information while it is loaded, before it obeys TF_CPP_MIN_LOG_LEVEL."""
+    with tempfile.TemporaryFile() as log:
+        sys.stderr.flush()
+        standard_error = os.dup(2)
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(standard_error, 2)
+            os.close(standard_error)
+            log.seek(0)
+            for line in log:
+                if not STARTUP_LOG.match(line):
+                    os.write(2, line)
+
+
+def add_training(commands) -> None:
+    """Adds the verbs that make models."""
+    train = add_command(
+        commands,
+        "train",
+        "train an acoustic model",
+        working("train"),
+        details="docs/training.md describes the keys of CONFIG. The weights come from the first of:\n"
+        "this run's own checkpoint (--resume), `initialize`, chance.",
+        more="overrides",
+    )
+    add = train.add_argument
+    add("config", type=Path, metavar="CONFIG", help="a YAML file")
+    add("overrides", nargs="*", default=(), metavar="key=value", help="e.g. optimizer.learning_rate=1e-4")
+    add("--resume", action="store_true", help="go on from the run folder's checkpoint")
+
+    export = add_command(commands, "export", "write a model's graph for ONNX Runtime", working("export"))
+    export.add_argument("bundle", metavar="MODEL", help=BUNDLE)
+    export.add_argument("--int8", action="store_true", help="compute in 8 bits, which is faster")
+
+    calibrate = add_command(
+        commands, "calibrate", "fit a model's word confidence", working("calibrate"), more="manifests"
+    )
+    add = calibrate.add_argument
+    add("manifests", nargs="+", type=Path, metavar="MANIFEST", help="speech that was not trained on")
+    add("--model", required=True, help=BUNDLE)
+
+    tune = add_command(
+        commands,
+        "tune-decoder",
+        "find the weights of the decoder and its language model",
+        working("tune_decoder"),
+        details="The language models of --lm are copied into the model; without --lm its own are tuned.",
+        more="manifests",
+    )
+    add = tune.add_argument
+    add("manifests", nargs="+", type=Path, metavar="MANIFEST", help="speech that was not trained on")
+    add("--model", required=True, help=BUNDLE)
+    add("--lm", type=Path, metavar="DIR", help="folder with ngram.bin, perhaps recurrent.safetensors")
+
+    add_language_models(commands)
+
+    whisper = add_command(
+        commands, "import-whisper", "take the encoder out of a Whisper model", working("import_whisper")
+    )
+    whisper.add_argument(
+        "file", type=Path, metavar="FILE", help="a Whisper model: .pt, .safetensors, model.bin"
+    )
+    whisper.add_argument("output", type=Path, metavar="OUTPUT", help="where to write it, .safetensors")
+
+    average = add_command(commands, "average", "average two models of one kind", working("average"))
+    add = average.add_argument
+    add("first", metavar="FIRST", help=BUNDLE)
+    add("second", metavar="SECOND", help="another of the same kind")
+    add("--share", type=float, default=0.5, help="weight of the second, from 0 to 1 (0.5)")
+    add("--output", type=Path, required=True, metavar="DIR", help="folder of the new model")
+
+    synthesize = add_command(
+        commands,
+        "synthesize",
+        "speak sentences with words that recordings lack",
+        working("synthesize"),
+        more="text",
+    )
+    add = synthesize.add_argument
+    add("text", nargs="+", metavar="TEXT", help=TEXT)
+    add("--voice", required=True, help="hibari, NAME.onnx of Piper, or Kokoro's model")
+    add("--voices", type=Path, metavar="FILE", help="Kokoro's voices")
+    add("--output", type=Path, required=True, metavar="DIR", help="of the sound; beside it DIR.jsonl")
+    add("--heard", nargs="*", default=[], metavar="MANIFEST", help="recordings whose words are not lacking")
+    add("--hours", type=float, default=1.0, help="of speech (1)")
+    add("--processes", type=positive, default=os.cpu_count(), help="(one for each core)")
+    add("--seed", type=int, default=0)
+
+
+def add_language_models(commands) -> None:
+    """Adds `language-model` with its verbs."""
+    parser = commands.add_parser(
+        "language-model",
+        help="language models from text",
+        description="Language models from text. Texts are normalised as transcripts are: write numbers out\n"
+        "first, they would be lost. Of a manifest the texts are taken.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.summary = "language models from text: ngram, recurrent, convert, perplexity"
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND", dest="action")
+    run = working("language_model")
+
+    ngram = add_command(verbs, "ngram", "estimate an n-gram model (modified Kneser–Ney)", run, more="text")
+    add = ngram.add_argument
+    add("text", nargs="+", metavar="TEXT", help=TEXT)
+    add("--order", type=int, default=3, choices=range(1, MAX_ORDER + 1))
+    add(
+        "--prune", type=int, nargs="+", default=[0], help="for each order, drop n-grams seen so often or less"
+    )
+    add("--vocabulary", type=int, help="keep so many of the most frequent words")
+    _add_ngram_output(ngram)
+
+    recurrent = add_command(
+        verbs,
+        "recurrent",
+        "train a recurrent model, or continue to",
+        run,
+        more="text",
+    )
+    add = recurrent.add_argument
+    add("text", nargs="+", metavar="TEXT", help=TEXT)
+    add("--output", type=Path, required=True, metavar="DIR", help="folder for recurrent.safetensors")
+    add("--words", type=int, default=10_000, help="keep so many of the most frequent (10000)")
+    add("--width", type=int, default=256, help="of the embedding and the LSTM (256)")
+    add("--epochs", type=int, default=3)
+
+    convert = add_command(verbs, "convert", "make an ARPA file compact", run)
+    convert.add_argument("model", metavar="MODEL", help="an ARPA file; .xz, .gz or plain")
+    _add_ngram_output(convert)
+
+    perplexity = add_command(verbs, "perplexity", "perplexity and OOV rate of texts", run, more="text")
+    perplexity.add_argument("model", metavar="MODEL", help="ngram.bin, an ARPA file or recurrent.safetensors")
+    perplexity.add_argument("text", nargs="+", metavar="TEXT", help=TEXT)
+
+
+def _add_ngram_output(parser: Parser) -> None:
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for ngram.bin")
+    parser.add_argument("--arpa", action="store_true", help="write ngram.arpa too")
+
+
+def add_measuring(commands) -> None:
+    """Adds the verbs that measure models."""
+    evaluate = add_command(
+        commands,
+        "evaluate",
+        "word error rates with intervals, groups, conditions and a report",
+        working("evaluate"),
+        details="hark evaluate dev-read.jsonl dev-other.jsonl --model english --output report\n"
+        "hark evaluate dev-read.jsonl --model english --hypotheses whisper.jsonl --by gender\n"
+        "hark evaluate references.stm --hypotheses ours.ctm theirs.ctm --normalizer english",
+        more="manifests",
+    )
+    add = evaluate.add_argument
+    add(
+        "manifests",
+        nargs="+",
+        type=Path,
+        metavar="REFERENCES",
+        help="manifest (.jsonl .csv .tsv), .trn or .stm",
+    )
+    add("--model", nargs="+", default=[], help="names or folders of models")
+    add("--decoder", nargs="+", choices=DECODERS, help="(the model's own choice)")
+    add("--hypotheses", nargs="+", default=[], type=Path, help="of other recognisers: .jsonl, .trn or .ctm")
+    add("--by", nargs="+", default=[], metavar="FIELD", help="fields of the manifest to group by, or snr")
+    _add_scoring_options(evaluate)
+    add(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="writes report.html, report.md, results.json, utterances.jsonl, hypotheses/",
+    )
+    add_benchmarks(commands)
+
+
+def add_benchmarks(commands) -> None:
+    """Adds `benchmark` with its verbs."""
+    summary = "measure Hark beside its peers: ctc, decoding, hotwords, peers"
+    parser = commands.add_parser("benchmark", help=summary, description=summary)
+    parser.summary = summary
+    verbs = parser.add_subparsers(required=True, metavar="BENCHMARK")
+
+    ctc = add_command(verbs, "ctc", "the CTC loss beside Keras' and PyTorch's", working("benchmarks.ctc"))
+    add = ctc.add_argument
+    add("--batch", type=positive, default=16)
+    add("--steps", type=positive, default=500)
+    add("--labels", type=positive, default=100)
+    add("--units", type=positive, default=30)
+    add("--runs", type=positive, default=5, help="the fastest of these counts")
+
+    decoding = add_command(
+        verbs,
+        "decoding",
+        "beam search beside other decoders",
+        working("benchmarks.decoding"),
+        more="manifests",
+    )
+    hotwords = add_command(
+        verbs,
+        "hotwords",
+        "how many hot words are found, and what they cost elsewhere",
+        working("benchmarks.hotwords"),
+        more="manifests",
+    )
+    for one in (decoding, hotwords):
+        one.add_argument(
+            "manifests", nargs="+", type=Path, metavar="MANIFEST", help="speech with transcripts"
+        )
+        one.add_argument("--model", required=True, help=f"{BUNDLE} with a tuned language model")
+    hotwords.add_argument("--words", type=positive, default=50, help="how many (50)")
+
+    peers = add_command(
+        verbs,
+        "peers",
+        "word error rate and speed beside other recognisers",
+        working("benchmarks.peers"),
+        details="hark benchmark peers dev-read.jsonl --model english --faster-whisper DIR --pocketsphinx\n"
+        "None of the others comes with Hark: install those that you want to compare with.",
+        more="manifests",
+    )
+    add = peers.add_argument
+    add("manifests", nargs="+", type=Path, metavar="MANIFEST", help="speech with transcripts")
+    add("--model", nargs="+", default=[], help="our models; differences are to the first")
+    add("--decoder", nargs="+", choices=DECODERS, default=[""], help="(the model's own choice)")
+    add("--faster-whisper", metavar="DIR", help="a CTranslate2 model, run in int8")
+    add("--beam", nargs="+", type=int, default=[5], help="of faster-whisper (5, as its own)")
+    add("--whisper-cpp", metavar="FILE", help="a ggml model, for pywhispercpp")
+    add("--vosk", metavar="DIR", help="a Vosk model")
+    add("--pocketsphinx", metavar="DIR", nargs="?", const="", help="a model (the package's en-us)")
+    _add_scoring_options(peers)
+    add("--limit", type=positive, metavar="N", help="only the first N utterances")
+    add("--output", type=Path, metavar="DIR", help="writes the report of `hark evaluate` too")
+
+
+def _add_scoring_options(parser: Parser) -> None:
+    add = parser.add_argument
+    add(
+        "--conditions",
+        default=["clean"],
+        type=lambda text: text.split(","),
+        help="degrades the sound: clean,noise:20,noise:5,reverb,telephone,gain:-20,speed:0.9,mp3:16",
+    )
+    add("--noise", type=Path, metavar="MANIFEST", help="noise for the conditions")
+    add("--seed", type=int, default=0, help="of the conditions")
+    names = "; ".join(f"{name}: {what}" for name, what in DESCRIPTIONS.items())
+    add("--normalizer", choices=DESCRIPTIONS, default=DEFAULT, help=f"({DEFAULT}) {names.replace('%', '%%')}")
+    add("--threads", type=positive, default=2, help="of the CPU (2)")

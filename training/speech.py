@@ -1,0 +1,142 @@
+"""From manifests to utterances that can be trained on: checked, decoded once, kept as int16 samples.
+
+What cannot be used is named on standard error with its reason, and left out.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import inf
+from pathlib import Path
+
+import numpy as np
+
+from asr.audio import SAMPLE_RATE, AudioError, load_audio
+from asr.ctc import required_steps
+from asr.tokenizer import Tokenizer
+from training.cache import RaggedCache
+from training.manifest import Entry
+
+INT16_SCALE = 32767
+
+
+class Speech:
+    """Utterances with their normalised texts. `speech[i]` reads the float32 samples of one.
+
+    Attributes:
+      texts: what is said in each.
+      lengths: [utterances] in samples.
+      key: differs between different recordings.
+    """
+
+    def __init__(self, audio: RaggedCache, indices: Sequence[int], texts: Sequence[str]):
+        self._audio, self._indices = audio, list(indices)
+        self.texts = list(texts)
+        self.lengths = audio.lengths[self._indices]
+        self.key = [audio.key, self._indices]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, utterance: int) -> np.ndarray:
+        return to_float(self._audio[self._indices[utterance]])
+
+    @property
+    def hours(self) -> float:
+        """Length of all utterances together."""
+        return float(np.sum(self.lengths)) / SAMPLE_RATE / 3600
+
+
+def read_speech(
+    entries: Sequence[Entry],
+    tokenizer: Tokenizer,
+    folder: Path,
+    max_seconds: float = inf,
+    step_seconds: float = 0.0,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> Speech:
+    """The entries that can be used; the others are named.
+
+    Left out are those that are too long, whose text loses characters in normalising or has no letters, that
+    cannot be read, and that have fewer steps than their text needs.
+
+    Args:
+      folder: where decoded sound is kept.
+      max_seconds: longest utterance.
+      step_seconds: length of a step of the network; 0 lets all texts fit.
+    """
+
+    def usable(entry: Entry, seconds: float) -> bool:
+        reason = _reason_against(entry, seconds, tokenizer, max_seconds, step_seconds)
+        if reason:
+            print(f"{entry.id}: left out, {reason}", file=sys.stderr)
+        return reason is None
+
+    entries = [entry for entry in entries if usable(entry, entry.duration_seconds)]
+    audio, errors = decode_audio(entries, folder, progress)
+    for error in errors.values():
+        print(f"left out: {error}", file=sys.stderr)
+    # The sound may be shorter than the manifest says.
+    indices = [
+        i
+        for i, entry in enumerate(entries)
+        if audio.lengths[i] and usable(entry, audio.lengths[i] / SAMPLE_RATE)
+    ]
+    return Speech(audio, indices, [tokenizer.normalize(entries[i].text) for i in indices])
+
+
+def _reason_against(
+    entry: Entry, seconds: float, tokenizer: Tokenizer, max_seconds: float, step_seconds: float
+) -> str | None:
+    if lost := tokenizer.lost(entry.text):
+        what = "digits" if lost.isdigit() else " ".join(lost)
+        return f"its text has {what}: write it out as it is spoken"
+    text = tokenizer.normalize(entry.text)
+    if entry.text.strip() and not text:
+        return 'its text has no letters: write "" where nothing is said'
+    if seconds > max_seconds:
+        return f"{seconds:.1f} s is too long: data.max_seconds is {max_seconds:g}"
+    needed = required_steps(tokenizer.encode(text)) * step_seconds
+    return f"its text needs {needed:.1f} s at least, it has {seconds:.1f} s" if seconds < needed else None
+
+
+def decode_audio(
+    entries: Sequence[Entry], folder: Path, progress: Callable[[Iterable], Iterable] = iter
+) -> tuple[RaggedCache, dict[str, str]]:
+    """The sound of all entries as int16 samples, decoded once and kept in `folder`.
+
+    Returns the cache, and by id why an entry cannot be read; its sound is empty.
+    """
+    errors: dict[str, str] = {}
+
+    def decoded() -> Iterator[np.ndarray]:
+        for entry in progress(entries):
+            try:
+                yield to_int16(load_audio(entry.audio, entry.offset_seconds, entry.duration_seconds))
+            except AudioError as error:
+                errors[entry.id] = str(error)
+                yield np.zeros(0, "int16")
+
+    audio = RaggedCache.create(folder, [_description(entry) for entry in entries], decoded())
+    notes = folder / "errors.json"
+    if errors:
+        notes.write_text(json.dumps(errors), encoding="utf-8")
+    elif notes.exists():
+        errors = json.loads(notes.read_text(encoding="utf-8"))
+    return audio, errors
+
+
+def _description(entry: Entry) -> list:
+    """Changes with the file, so that one that was replaced is decoded again."""
+    path = entry.audio
+    state = [path.stat().st_size, path.stat().st_mtime_ns] if path.exists() else None
+    return [entry.id, str(path), state, entry.offset_seconds, entry.duration_seconds]
+
+
+def to_int16(samples: np.ndarray) -> np.ndarray:
+    return np.round(np.clip(samples, -1, 1) * INT16_SCALE).astype("int16")
+
+
+def to_float(samples: np.ndarray) -> np.ndarray:
+    """float32 in [-1, 1] from the int16 samples of `to_int16`."""
+    return samples.astype("float32") / INT16_SCALE

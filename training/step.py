@@ -1,0 +1,75 @@
+"""The training step: a network, its augmentation, and the objectives that it is trained for."""
+
+from collections.abc import Sequence
+
+import keras
+from keras import ops
+
+from asr.features import SpecAugment
+from asr.model import CTCModel
+from training.objectives import Objective
+
+
+class TrainingStep(keras.Model):
+    """A network as `fit` trains it; its loss is the weighted sum of the objectives.
+
+    Args:
+      network: built.
+      objectives: the parts of the loss.
+      spec_augment: options of `SpecAugment`, or None for no masks.
+      dropout: fraction of the last encoder's outputs dropped.
+      frozen_encoders: the first n encoders are not trained, and the inputs are their outputs.
+
+    Call with {"inputs": samples [batch, samples], or the frozen encoders' outputs, "lengths": [batch]}. While
+    training, the outputs hold as many views of the batch, one behind the other, as the objectives need.
+    """
+
+    def __init__(
+        self,
+        network: CTCModel,
+        objectives: Sequence[Objective],
+        spec_augment: dict | None = None,
+        dropout: float = 0.0,
+        frozen_encoders: int = 0,
+    ):
+        super().__init__(name="step")
+        self.network = network
+        self.objectives = objectives
+        self.objective_metrics = [metric for objective in objectives for metric in objective.metrics]
+        self.views = max(objective.views for objective in objectives)
+        self.spec_augment = None if spec_augment is None else SpecAugment(**spec_augment)
+        self.drop = keras.layers.Dropout(dropout)
+        self.frozen_encoders = frozen_encoders
+        for encoder in network.encoders[:frozen_encoders]:
+            encoder.trainable = False
+        self.built = True
+
+    def call(self, inputs, training=False):
+        x, lengths = inputs["inputs"], inputs["lengths"]
+        if not self.frozen_encoders:
+            x, lengths = self.network.read(x, lengths)
+        if training:
+            x, lengths = repeat(x, self.views), repeat(lengths, self.views)
+            if self.spec_augment is not None:
+                x = self.spec_augment(x, lengths, training=True)
+        x, lengths = self.network.encode(x, lengths, slice(self.frozen_encoders, None), training)
+        logits = self.network.output_layer(self.drop(x, training=training))
+        return {"logits": logits, "lengths": lengths}
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The weighted sum of the objectives' means over the batch, infinite losses left out."""
+        targets = {name: repeat(values, self.views) for name, values in y.items()}
+        total = 0.0
+        for objective in self.objectives:
+            losses = objective.losses(y_pred, targets)
+            counted = ops.logical_not(ops.isinf(losses))  # NaN counts: it must end the run
+            losses = ops.where(counted, losses, ops.zeros_like(losses))
+            mean = ops.sum(losses) / ops.maximum(ops.sum(ops.cast(counted, losses.dtype)), 1.0)
+            objective.metrics[0].update_state(mean)
+            total += objective.weight * mean
+        return total
+
+
+def repeat(values, times: int):
+    """[times × batch, ...]: the batch, one copy behind the other."""
+    return values if times == 1 else ops.concatenate([values] * times)
