@@ -33,12 +33,15 @@ def reason(error: Exception) -> str:
 def replacing(path: Path | str) -> Iterator[Path]:
     """A path to write to; the file takes the name `path` only if the block ends without an error.
 
-    So a full disk or a killed run leaves the old file, or none, but never half of one.
+    So a full disk or a killed run leaves the old file, or none, but never half of one. Raises OSError that
+    names `path`.
     """
     path = Path(path)
     partial = path.with_name(f"{path.stem[:40]}.{os.getpid()}.partial{path.suffix}")
     try:
         yield partial
         partial.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, reason(error), str(path)) from error
     finally:
         partial.unlink(missing_ok=True)

@@ -175,10 +175,12 @@ def _by_recurrent(
 
 
 def _ngram(options: argparse.Namespace) -> None:
+    sentences = read_sentences(options.text)
     with tempfile.TemporaryDirectory(dir=options.output, prefix="counts-") as folder:
-        result = estimate(
-            read_sentences(options.text), Path(folder), options.order, options.prune, options.vocabulary
-        )
+        try:
+            result = estimate(sentences, Path(folder), options.order, options.prune, options.vocabulary)
+        except OSError as error:
+            raise OSError(error.errno, f"cannot hold the tables: {reason(error)}", folder) from error
     for order in result.fallbacks:
         print(
             f"too little text for discounts of {order}-grams: took {', '.join(map(str, FALLBACK_DISCOUNTS))}",

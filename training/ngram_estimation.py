@@ -313,7 +313,8 @@ def _blocks(size: int) -> Iterator[slice]:
 
 def _array(path: Path, dtype: type, size: int) -> np.ndarray:
     """Zeros in a file, mapped for writing."""
-    return np.memmap(path, dtype, "w+", shape=size) if size else np.empty(0, dtype)
+    np.zeros(size, dtype).tofile(path)  # a full disk is an error here; of a mapped hole it would be a crash
+    return np.memmap(path, dtype, "r+") if size else np.empty(0, dtype)
 
 
 def _mapped(path: Path) -> np.ndarray:

@@ -3,6 +3,10 @@
 import gzip
 import lzma
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +20,7 @@ from training.commands import main
 from training.language_model import measure, read_sentences
 from training.ngram_estimation import estimate
 
+ROOT = Path(__file__).parents[2]
 TEXT = [
     "the cat sat on the mat",
     "the cat sat on the hat",
@@ -211,3 +216,22 @@ def test_convert_and_perplexity_commands_agree_with_the_model(tmp_path, capsys):
     assert main(["language-model", "perplexity", arpa, str(tmp_path / "text.txt")]) == 0
     expected = measure(read_arpa(arpa), [TEXT])
     assert f"OOV 0.00 %, perplexity {expected.perplexity:.1f}," in capsys.readouterr().out
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
+    (tmp_path / "text.txt").write_text(
+        "\n".join(f"word{i}" for i in range(9_000)).translate(str.maketrans("0123456789", "abcdefghij"))
+    )
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000));"
+        "from training.commands import main;"
+        "raise SystemExit(main(['language-model', 'ngram', 'text.txt', '--output', 'lm']))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: lm/counts-")
+    assert done.stderr.count("\n") == 1
+    assert not list((tmp_path / "lm").iterdir())
