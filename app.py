@@ -97,8 +97,7 @@ def _warm_up(recognizers: Mapping[str, Recognizer]) -> None:
     second = np.zeros(SAMPLE_RATE, np.float32)
     for recognizer in recognizers.values():
         decode = recognizer.decoder()
-        for log_probs in recognizer.engine.log_probs([second]):
-            decode(log_probs)
+        decode(recognizer.engine.log_probs(second))
 
 
 def _fail(message: str) -> NoReturn:

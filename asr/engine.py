@@ -1,6 +1,6 @@
 """Log-probs from a bundle: by ONNX Runtime from the exported graph, or by Keras from the weights."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -16,10 +16,10 @@ class Engine:
     """The acoustic model, ready to run.
 
     Args:
-      run: (samples [batch, samples], lengths [batch]) → (log-probs [batch, steps, units], steps [batch]).
+      run: (samples [1, samples], lengths [1]) → (log-probs [1, steps, units], steps [1]).
     """
 
-    def __init__(self, run):
+    def __init__(self, run: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]):
         self._run = run
 
     @classmethod
@@ -38,18 +38,15 @@ class Engine:
             backend = "onnx" if (bundle.directory / GRAPH).exists() else "keras"
         return cls(_onnx_runner(bundle, threads) if backend == "onnx" else _keras_runner(bundle))
 
-    def log_probs(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Log-probabilities of every unit at every step: float32 [steps, units] for each utterance.
+    def log_probs(self, samples: np.ndarray) -> np.ndarray:
+        """Log-probabilities of every unit at every step of one utterance: float32 [steps, units].
 
         Args:
-          batch: float32 samples at 16 kHz, each [n]; up to 30 s with an encoder from Whisper.
+          samples: float32 [samples] at 16 kHz; up to 30 s with an encoder from Whisper.
         """
-        lengths = np.array([max(len(samples), SHORTEST_SAMPLES) for samples in batch], dtype="int32")
-        padded = np.zeros((len(batch), int(lengths.max())), dtype="float32")
-        for row, samples in zip(padded, batch, strict=True):
-            row[: len(samples)] = samples
-        log_probs, steps = self._run(padded, lengths)
-        return [rows[:valid] for rows, valid in zip(log_probs, steps, strict=True)]
+        padded = np.pad(samples, (0, max(0, SHORTEST_SAMPLES - len(samples)))).astype("float32", copy=False)
+        log_probs, steps = self._run(padded[np.newaxis], np.array([len(padded)], dtype="int32"))
+        return log_probs[0, : steps[0]]
 
 
 def _onnx_runner(bundle: Bundle, threads: int | None):
@@ -85,15 +82,11 @@ def _keras_runner(bundle: Bundle):
     model = bundle.build_model()
 
     class LogProbs(keras.Model):
-        """Compiles the road from samples to log-probs as one graph."""
+        """Samples to log-probs, compiled as one graph."""
 
         def call(self, inputs):
             outputs = model.log_probs(inputs)
             return outputs["log_probs"], outputs["lengths"]
 
     compiled = LogProbs()
-
-    def run(samples, lengths):
-        return compiled.predict_on_batch({"inputs": samples, "lengths": lengths})
-
-    return run
+    return lambda samples, lengths: compiled.predict_on_batch({"inputs": samples, "lengths": lengths})

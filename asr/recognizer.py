@@ -226,7 +226,7 @@ class Recognizer:
 
         def log_probs_of(item: tuple[_Recording, Utterance | None]) -> np.ndarray | None:
             _, utterance = item
-            return None if utterance is None else self.engine.log_probs([utterance.samples])[0]
+            return None if utterance is None else self.engine.log_probs(utterance.samples)
 
         tell = progress or (lambda done_seconds, total_seconds: None)
         for (recording, utterance), log_probs in _map_ahead(log_probs_of, _utterances(sources), self.workers):

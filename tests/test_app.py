@@ -109,7 +109,7 @@ recognizer = Recognizer.load()
 
 def work():
     while True:
-        recognizer.engine.log_probs([np.zeros(16_000, np.float32)])
+        recognizer.engine.log_probs(np.zeros(16_000, np.float32))
 
 threading.Thread(target=work, daemon=True).start()
 runpy.run_path("app.py", run_name="__main__")

@@ -60,7 +60,7 @@ def judged_words(
     references: list[str] = []
     for entry, samples in readable(bundle.tokenizer, progress("recognising")(entries)):
         references.append(bundle.tokenizer.normalize(entry.text))
-        log_probs = engine.log_probs([samples])[0]
+        log_probs = engine.log_probs(samples)
         for name, decode in decoders.items():
             hypothesis = decode(log_probs)
             texts[name].append(hypothesis.text)

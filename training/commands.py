@@ -134,8 +134,7 @@ def add_training(commands) -> None:
     )
     add = synthesize.add_argument
     add("text", nargs="+", metavar="TEXT", help=TEXT)
-    add("--voice", required=True, help="hibari, NAME.onnx of Piper, or Kokoro's model")
-    add("--voices", type=Path, metavar="FILE", help="Kokoro's voices")
+    add("--voice", required=True, metavar="ONNX", help="a voice of Piper; ONNX.json lies beside it")
     add("--output", type=Path, required=True, metavar="DIR", help="of the sound; beside it DIR.jsonl")
     add("--heard", nargs="*", default=[], metavar="MANIFEST", help="recordings whose words are not lacking")
     add("--hours", type=float, default=1.0, help="of speech (1)")
@@ -230,26 +229,11 @@ def add_measuring(commands) -> None:
 
 def add_benchmarks(commands) -> None:
     """Adds `benchmark` with its verbs."""
-    summary = "measure Hark beside its peers: ctc, decoding, hotwords, peers"
+    summary = "measure Hark beside its peers: hotwords, peers"
     parser = commands.add_parser("benchmark", help=summary, description=summary)
     parser.summary = summary
     verbs = parser.add_subparsers(required=True, metavar="BENCHMARK")
 
-    ctc = add_command(verbs, "ctc", "the CTC loss beside Keras' and PyTorch's", working("benchmarks.ctc"))
-    add = ctc.add_argument
-    add("--batch", type=positive, default=16)
-    add("--steps", type=positive, default=500)
-    add("--labels", type=positive, default=100)
-    add("--units", type=positive, default=30)
-    add("--runs", type=positive, default=5, help="the fastest of these counts")
-
-    decoding = add_command(
-        verbs,
-        "decoding",
-        "beam search beside other decoders",
-        working("benchmarks.decoding"),
-        more="manifests",
-    )
     hotwords = add_command(
         verbs,
         "hotwords",
@@ -257,12 +241,10 @@ def add_benchmarks(commands) -> None:
         working("benchmarks.hotwords"),
         more="manifests",
     )
-    for one in (decoding, hotwords):
-        one.add_argument(
-            "manifests", nargs="+", type=Path, metavar="MANIFEST", help="speech with transcripts"
-        )
-        one.add_argument("--model", required=True, help=f"{BUNDLE} with a tuned language model")
-    hotwords.add_argument("--words", type=positive, default=50, help="how many (50)")
+    add = hotwords.add_argument
+    add("manifests", nargs="+", type=Path, metavar="MANIFEST", help="speech with transcripts")
+    add("--model", required=True, help=f"{BUNDLE} with a tuned language model")
+    add("--words", type=positive, default=50, help="how many (50)")
 
     peers = add_command(
         verbs,

@@ -22,9 +22,9 @@ from typing import Any
 from asr.audio import AudioError
 from asr.recognizer import Recognizer
 from asr.tokenizer import lost_characters, normalize
+from training.environment import environment
 from training.scoring.console import progress, summary
 from training.scoring.degradation import check_conditions, noise_files_of
-from training.scoring.provenance import provenance
 from training.scoring.recognisers import run
 from training.scoring.report import write_report
 from training.scoring.results import ALWAYS_GROUPED, Output, score
@@ -83,7 +83,7 @@ def main(options: argparse.Namespace) -> int:
         raise ValueError("no utterance is left to score")
     if options.output:
         measured = {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "speed": gathered.speed}
-        write_report(options.output, scores, provenance("training.evaluate", options.arguments), measured)
+        write_report(options.output, scores, environment(["hark", "evaluate", *options.arguments]), measured)
         print(f"evaluate: wrote {options.output / 'report.html'}", file=sys.stderr)
     return 1 if gathered.not_scored else 0
 

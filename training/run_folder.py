@@ -4,11 +4,7 @@ config.yaml (resolved), tokenizer.json, environment.json, metrics.jsonl, tensorb
 cache/ (decoded sound and outputs of frozen encoders; may be deleted), and at the end bundle/.
 """
 
-import importlib.metadata
 import json
-import os
-import platform
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,6 +13,7 @@ import yaml
 
 from training.callbacks import CHECKPOINT
 from training.config import ConfigError, RunConfig
+from training.environment import environment
 
 
 def open_run_folder(config: RunConfig, resume: bool) -> Path:
@@ -35,23 +32,7 @@ def open_run_folder(config: RunConfig, resume: bool) -> Path:
         names = ", ".join(changed)
         print(f"{path}: resumed with another {names}: not the same run any more", file=sys.stderr)
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    text = json.dumps(environment(), indent=2) + "\n"
+    found = environment(sys.argv) | {"backend": keras.backend.backend()}
+    text = json.dumps(found, indent=2) + "\n"
     (folder / "environment.json").write_text(text, encoding="utf-8")
     return folder
-
-
-def environment() -> dict:
-    """Commit, command, versions and machine."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
-    ).stdout.strip()
-    installed = {package.name: package.version for package in importlib.metadata.distributions()}
-    packages = ("keras", "tensorflow", "tensorflow_cpu", "jax", "numpy", "librosa", "soxr")
-    return {
-        "commit": commit,
-        "command": sys.argv,
-        "python": platform.python_version(),
-        "backend": keras.backend.backend(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {name: installed[name] for name in packages if name in installed},
-    }

@@ -229,7 +229,7 @@ def teach(
     def probabilities():
         utterances = [(part, i) for part in parts for i in range(len(part))]
         for part, i in bar("asking the teacher")(utterances):
-            yield np.exp(engine.log_probs([part[i]])[0]).astype("float16")
+            yield np.exp(engine.log_probs(part[i])).astype("float16")
 
     content = [weights_digest(weights_path(teacher.directory)), *(part.key for part in parts)]
     return RaggedCache.create(folder, content, probabilities())

@@ -89,7 +89,7 @@ def hear(engine: Engine, tokenizer: Tokenizer, entries: Iterable[Entry]) -> list
     """Log-probs of the `readable` entries, as the recogniser would decode them."""
     heard = []
     for entry, samples in readable(tokenizer, entries):
-        parts = [engine.log_probs([utterance.samples])[0] for utterance in cut_utterances([samples])]
+        parts = [engine.log_probs(utterance.samples) for utterance in cut_utterances([samples])]
         heard.append(Heard(tokenizer.normalize(entry.text), parts))
     return heard
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from asr.decoding import Hypothesis, check_log_probs
+from asr.decoding.compilation import compiled
 from asr.tokenizer import BLANK_ID
 
 # Steps × states; some two hours of speech at 25 steps and 15 characters a second.
@@ -36,31 +37,26 @@ def align(log_probs: np.ndarray, unit_ids: Sequence[int]) -> Hypothesis:
         a blank between them); no path of a probability above 0; more than `MAX_CELLS` steps × states.
     """
     check_log_probs(log_probs)
-    labels = np.asarray(unit_ids, dtype=np.intp)
+    labels = np.asarray(unit_ids, dtype=np.int64)
     steps, size = log_probs.shape
     if len(labels) and (labels.min() <= BLANK_ID or labels.max() >= size):
         raise ValueError(f"unit ids must lie between {BLANK_ID + 1} and {size - 1}")
-    repeats = labels[1:] == labels[:-1]
-    needed = len(labels) + int(np.count_nonzero(repeats))
+    needed = len(labels) + int(np.count_nonzero(labels[1:] == labels[:-1]))
     if steps < needed:
         raise ValueError(f"the text needs at least {needed} steps, but the sound has {steps}")
     if steps == 0:
         return Hypothesis(units=(), steps=(), score=0.0, text="")
 
-    states = np.full(2 * len(labels) + 1, BLANK_ID)
-    states[1::2] = labels
-    skip_score = np.full(len(states), -np.inf)
-    skip_score[3::2][~repeats] = 0.0
-    if steps * len(states) > MAX_CELLS:
+    if steps * (2 * len(labels) + 1) > MAX_CELLS:
         raise ValueError(
             f"{steps} steps and {len(labels)} units are too many at once: align the recording in parts"
         )
 
-    path, score = _best_path(log_probs, states, skip_score)
+    path, score = _best_path(np.ascontiguousarray(log_probs), labels, _CHECKPOINT_STEPS)
     if score == -np.inf:
         raise ValueError("the text has probability 0 under these log-probs")
-    firsts = np.searchsorted(path, np.arange(1, len(states), 2), side="left")
-    lasts = np.searchsorted(path, np.arange(1, len(states), 2), side="right") - 1
+    firsts = np.searchsorted(path, np.arange(1, 2 * len(labels), 2), side="left")
+    lasts = np.searchsorted(path, np.arange(1, 2 * len(labels), 2), side="right") - 1
     return Hypothesis(
         units=tuple(labels.tolist()),
         steps=tuple(zip(firsts.tolist(), lasts.tolist(), strict=True)),
@@ -69,54 +65,52 @@ def align(log_probs: np.ndarray, unit_ids: Sequence[int]) -> Hypothesis:
     )
 
 
-def _best_path(log_probs: np.ndarray, states: np.ndarray, skip_score: np.ndarray) -> tuple[np.ndarray, float]:
-    """The state at each step, [steps], and the path's score.
-
-    `skip_score` [states] is 0 for a state that a move of two may enter, -inf for the others.
-    """
-    steps = len(log_probs)
-    # Two states in front that are never entered spare the first states a case of their own.
-    scores = np.full(2 + len(states), -np.inf)
-    scores[2:4] = log_probs[0, states[:2]]
-    checkpoints = [scores.copy()]
-    for step in range(1, steps):
+@compiled
+def _best_path(log_probs, labels, checkpoint_steps):
+    """The state at each step, [steps], and the path's score; states are numbered as in `align`."""
+    steps, states = len(log_probs), 2 * len(labels) + 1
+    scores = np.full(states, -np.inf)
+    scores[0] = 0.0  # before the first step, as after a blank
+    moves = np.empty(states, np.int8)
+    checkpoints = np.empty(((steps - 1) // checkpoint_steps + 1, states))
+    for step in range(steps):
+        if step % checkpoint_steps == 0:
+            checkpoints[step // checkpoint_steps] = scores
         # Only states that the start reaches and that reach the end; the others are never read again.
-        low = max(0, len(states) - 2 * (steps - step))
-        high = min(len(states), 2 * step + 2)
-        stay, advance, skip = _moves(scores[low : high + 2], skip_score[low:high])
-        best = np.maximum(np.maximum(stay, advance), skip)
-        scores[low + 2 : high + 2] = best + log_probs[step, states[low:high]]
-        if step % _CHECKPOINT_STEPS == 0:
-            checkpoints.append(scores.copy())
+        low, high = max(0, states - 2 * (steps - step)), min(states, 2 * step + 2)
+        _advance(scores, log_probs[step], labels, low, high, moves)
 
-    state = len(states) - 1
-    if len(states) > 1 and scores[-2] > scores[-1]:
+    state = states - 1
+    if states > 1 and scores[states - 2] > scores[states - 1]:
         state -= 1
-    score = float(scores[2 + state])
-    path = np.empty(steps, dtype=np.intp)
-    path[-1] = state
-    last = steps - 1
-    while checkpoints:
-        first = (len(checkpoints) - 1) * _CHECKPOINT_STEPS
+    score = scores[state]
+    path = np.empty(steps, np.int64)
+    end = steps
+    for block in range(len(checkpoints) - 1, -1, -1):
+        first = block * checkpoint_steps
         # In these steps the path comes from no further below, so no other states are needed.
-        low, high = max(0, state - 2 * (last - first)), state + 1
-        scores = checkpoints.pop()[low : high + 2]
-        arrived_by = np.empty((last - first, high - low), dtype=np.int8)
-        for step in range(first + 1, last + 1):
-            stay, advance, skip = _moves(scores, skip_score[low:high])
-            best = np.maximum(stay, advance)
-            arrived_by[step - first - 1] = np.where(skip > best, 2, advance > stay)
-            scores[2:] = np.maximum(best, skip) + log_probs[step, states[low:high]]
-        for step in range(last, first, -1):
-            state -= int(arrived_by[step - first - 1, state - low])
-            path[step - 1] = state
-        last = first
+        low, high = max(0, state - 2 * (end - first)), state + 1
+        arrived_by = np.empty((end - first, high - low), np.int8)
+        for step in range(first, end):
+            _advance(checkpoints[block], log_probs[step], labels, low, high, arrived_by[step - first])
+        for step in range(end - 1, first - 1, -1):
+            path[step] = state
+            state -= arrived_by[step - first, state - low]
+        end = first
     return path, score
 
 
-def _moves(scores: np.ndarray, skip_score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores [states] of staying in a state, of entering it from the one before, and from two before.
-
-    `scores` begins two states before `skip_score` does.
-    """
-    return scores[2:], scores[1:-1], scores[:-2] + skip_score
+@compiled
+def _advance(scores, row, labels, low, high, moves):
+    """One step further for the states from `low` to `high` - 1: their scores in place, and their moves."""
+    for state in range(high - 1, low - 1, -1):  # from above: a state is reached from those below it
+        best, move = scores[state], 0
+        if state > 0 and scores[state - 1] > best:
+            best, move = scores[state - 1], 1
+        unit = BLANK_ID
+        if state % 2 == 1:
+            unit = labels[state // 2]
+            if state > 1 and unit != labels[state // 2 - 1] and scores[state - 2] > best:
+                best, move = scores[state - 2], 2
+        scores[state] = best + row[unit]
+        moves[state - low] = move

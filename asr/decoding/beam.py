@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from asr.decoding import Hypothesis, check_log_probs, compiled_search, prefix_search
+from asr.decoding import Hypothesis, check_log_probs, prefix_search
 from asr.decoding.alignment import align
-from asr.decoding.hotwords import HotwordScorer, build_automaton, spelled
+from asr.decoding.hotwords import build_automaton, spelled
 from asr.decoding.ngram import BEGIN, END, UNKNOWN, LanguageModelError, NgramLevel, NgramModel
-from asr.decoding.prefix_search import Pruning
 from asr.decoding.recurrent_lm import RecurrentModel
 from asr.decoding.rescoring import Rescorer
-from asr.decoding.scorers import Scorer, WordScorer
 from asr.tokenizer import WORD_BOUNDARY, Tokenizer
 
 if TYPE_CHECKING:
@@ -27,10 +25,6 @@ if TYPE_CHECKING:
 LANGUAGE_MODEL_NAME = "lm/ngram.bin"
 RECURRENT_MODEL_NAME = "lm/recurrent.safetensors"
 SETTINGS_NAME = "lm/config.json"
-
-# Steps × states of the fast alignment, a byte each: two minutes of speech. For longer ones `align` is
-# bounded.
-MAX_CELLS = 1 << 24
 
 # What training.tune_decoder writes into a bundle; the settings where it has not.
 TUNED = ("alpha", "beta", "unknown_penalty", "beam")
@@ -56,7 +50,6 @@ class BeamDecoder:
       hotword_weight: nats for each letter of a hot word; `hotwords.MAX_BOOST` bounds their sum.
       score_margin: prefixes so many nats below the best are dropped.
       least_unit_log_prob: units less probable than that are not considered in a step, except the best.
-      scorers: further ones of your own; with any, the plain and slow search is used.
       rescorer: takes a second look at the best texts.
 
     Raises:
@@ -77,7 +70,6 @@ class BeamDecoder:
         hotword_weight: float = 0.6,
         score_margin: float = 10.0,
         least_unit_log_prob: float = -6.0,
-        scorers: Sequence[Scorer] = (),
         rescorer: Rescorer | None = None,
     ):
         if beam < 1:
@@ -88,11 +80,10 @@ class BeamDecoder:
             raise ValueError("units may have a space in front only")
         self.tokenizer = tokenizer
         self.language_model = language_model
-        self.pruning = Pruning(beam, score_margin, least_unit_log_prob)
+        self.beam, self.score_margin, self.least_unit_log_prob = beam, score_margin, least_unit_log_prob
         self.alpha, self.beta, self.unknown_penalty = alpha, beta, unknown_penalty
         self.rescorer = rescorer
-        self._own_scorers = tuple(scorers)
-        self._automaton = build_automaton(spelled(hotwords, tokenizer), hotword_weight, self._unknown_cost)
+        self.automaton = build_automaton(spelled(hotwords, tokenizer), hotword_weight, self._unknown_cost)
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, hotwords: Sequence[str] = ()) -> BeamDecoder:
@@ -142,7 +133,7 @@ class BeamDecoder:
         if len(log_probs) and not np.isfinite(log_probs.max(axis=1)).all():
             raise ValueError("the log-probs of a step are infinite: the model or its input is broken")
         return [
-            Hypothesis(units=ids, steps=_steps(log_probs, ids), score=score, text=text)
+            Hypothesis(units=ids, steps=align(log_probs, ids).steps, score=score, text=text)
             for score, ids, text in self._best(log_probs, n_best)
         ]
 
@@ -163,20 +154,10 @@ class BeamDecoder:
         ]
         return sorted(best, key=itemgetter(0), reverse=True)[:n_best]
 
-    @property
-    def scorers(self) -> list[Scorer]:
-        """What speaks beside the sound, as `prefix_search.search` takes it."""
-        words = []
-        if self.language_model:
-            words = [WordScorer(self.language_model, self.alpha, self.beta, self.unknown_penalty)]
-        return [*words, HotwordScorer(self._automaton), *self._own_scorers]
-
     def results(self, log_probs: np.ndarray) -> Iterator[tuple[float, tuple[int, ...]]]:
         """Scores and units of the last beam, best first; unlike in `decode`, a text may come twice."""
-        if self._own_scorers:
-            yield from prefix_search.search(log_probs, self.tokenizer, self.scorers, self.pruning)
-            return
-        scores, ids, begin = compiled_search.search(log_probs, self._unit_text, self._language, *self.pruning)
+        pruning = self.beam, self.score_margin, self.least_unit_log_prob
+        scores, ids, begin = prefix_search.search(log_probs, self._unit_text, self._language, *pruning)
         for score, (first, last) in zip(scores.tolist(), pairwise(begin.tolist()), strict=True):
             yield score, tuple(ids[first:last].tolist())
 
@@ -187,19 +168,19 @@ class BeamDecoder:
         return np.frombuffer(b"".join(encoded), np.uint8), np.cumsum([0, *map(len, encoded)])
 
     @cached_property
-    def _language(self) -> compiled_search.Language:
+    def _language(self) -> prefix_search.Language:
         model = self.language_model or _SILENT_MODEL
-        return compiled_search.Language(
+        return prefix_search.Language(
             tables=model.tables,
             mass=model.mass,
             has_words=self.language_model is not None,
             alpha=float(self.alpha),
             beta=float(self.beta),
             unknown_penalty=float(self.unknown_penalty),
-            hot_next=self._automaton.next,
-            hot_credit=self._automaton.credit,
-            hot_reward=self._automaton.reward,
-            hot_most_credit=float(self._automaton.credit.max()),
+            hot_next=self.automaton.next,
+            hot_credit=self.automaton.credit,
+            hot_reward=self.automaton.reward,
+            hot_most_credit=float(self.automaton.credit.max()),
         )
 
     def _unknown_cost(self, letters: str, finished: bool) -> float:
@@ -211,12 +192,6 @@ class BeamDecoder:
             if self.language_model.knows(letters, finished)
             else self.unknown_penalty * len(letters.encode())
         )
-
-
-def _steps(log_probs: np.ndarray, ids: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
-    if len(log_probs) * (2 * len(ids) + 1) > MAX_CELLS:
-        return align(log_probs, ids).steps
-    return tuple(map(tuple, compiled_search.unit_steps(log_probs, np.array(ids, np.int64)).tolist()))
 
 
 def _nothing() -> NgramModel:

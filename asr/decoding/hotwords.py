@@ -115,26 +115,3 @@ def _add(
                 worth.append(letters_worth + (unknown_cost(word, False) if word else 0.0))
             state = children[state][byte]
     return state
-
-
-class HotwordScorer:
-    """The automaton as a scorer of the plain search; a state is (the automaton's, nats for good)."""
-
-    def __init__(self, automaton: HotwordAutomaton):
-        self.automaton = automaton
-
-    def start(self) -> tuple[int, float]:
-        return _START, 0.0
-
-    def extend(self, state: tuple[int, float], symbol: str) -> tuple[int, float]:
-        place, settled = state
-        for byte in symbol.encode():
-            place = int(self.automaton.next[place, byte])
-            settled += float(self.automaton.reward[place])
-        return place, settled
-
-    def score(self, state: tuple[int, float]) -> float:
-        return state[1] + float(self.automaton.credit[state[0]])
-
-    def final_score(self, state: tuple[int, float]) -> float:
-        return self.extend(state, WORD_BOUNDARY)[1]

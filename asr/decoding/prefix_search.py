@@ -1,121 +1,386 @@
-"""CTC prefix beam search, to be read: plain dictionaries, any scorers.
+"""CTC prefix beam search with a word n-gram model and hot words, compiled by numba.
 
 Hannun et al. 2014, "First-pass large vocabulary continuous speech recognition using bi-directional recurrent
 DNNs": a prefix keeps the probability of all paths that spell it, those that end in a blank apart from those
-that end in its last unit. `compiled_search.py` does the same, fast.
+that end in its last unit. The language model is asked at the end of each word, and in advance for what an
+unfinished word may become: the first letters of a word score alpha · ln(sum of the unigram probabilities of
+all words that begin so) until the word is finished. A finished word w scores
+alpha · ln P(w | words before) + beta. An unknown word scores as `<unk>`, less `unknown_penalty` for each of
+its letters: never impossible, and lower the longer it is, so that leaving out the space between two words
+does not pay.
+
+Prefixes are nodes of a tree that is kept from step to step, so that the language model is asked once for
+each. When the tree is full, the nodes that no prefix in the beam begins with are dropped: memory grows with
+the text only, not with what was pruned.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from asr.decoding.scorers import Scorer
-from asr.tokenizer import BLANK_ID, Tokenizer
+from asr.decoding.compilation import compiled
+from asr.decoding.ngram import narrowed, ngram_log_prob, word_length
+
+BOUNDARY = 32  # the byte of a space
+INITIAL_NODES = 1 << 14
+EPSILON = 1e-9  # beyond what rounding does to a score
+
+NODE = np.dtype(
+    [
+        ("parent", np.int32),
+        ("unit", np.int32),
+        ("child", np.int32),  # the newest one, -1 for none
+        ("sibling", np.int32),  # the parent's next child, -1 for none
+        ("entry", np.int32),  # place in the beam, -1 for none
+        ("word", np.int32),  # id of the word that ends here, -1 for none; <s> at the root
+        ("word_node", np.int32),  # the nearest node above where a word ends
+        ("first", np.int32),  # the unfinished word may become the words first to last - 1
+        ("last", np.int32),
+        ("letters", np.int32),  # bytes of the unfinished word
+        ("hot", np.int32),  # state of the hot words' automaton
+        ("settled", np.float64),  # worth of the finished words
+        ("unfinished", np.float64),  # worth of the unfinished word
+        ("rewards", np.float64),  # of finished hot words
+        ("language", np.float64),  # worth of all the text so far
+    ],
+    align=True,
+)
 
 
-class Pruning(NamedTuple):
-    """What is not looked at.
+class Language(NamedTuple):
+    """Language model, its weights, and hot words (`HotwordAutomaton`)."""
 
-    Attributes:
-      beam: prefixes kept after each step.
-      score_margin: nats below the best prefix; what is further down is dropped.
-      least_unit_log_prob: units below that are not appended (the best unit of a step always is).
+    tables: tuple  # NgramTables
+    mass: np.ndarray
+    has_words: bool  # whether `tables` are asked
+    alpha: float
+    beta: float
+    unknown_penalty: float
+    hot_next: np.ndarray
+    hot_credit: np.ndarray
+    hot_reward: np.ndarray
+    hot_most_credit: float  # the highest one
+
+
+class Prefixes(NamedTuple):
+    """Prefixes of one step, as arrays: their nodes, and logarithms of the probability of their paths.
+
+    `blank` is that of the paths that end in a blank, `unit` of those that end in the prefix's last unit,
+    `sound` of both; `score` is sound and language together.
     """
 
-    beam: int
-    score_margin: float
-    least_unit_log_prob: float
+    node: np.ndarray
+    blank: np.ndarray
+    unit: np.ndarray
+    sound: np.ndarray
+    score: np.ndarray
 
 
-class _Entry:
-    """A prefix in the beam: logarithms of its paths' probabilities, and what the scorers think of it."""
-
-    def __init__(self, units: tuple[int, ...], states: list[Any], language: float):
-        self.units, self.states, self.language = units, states, language
-        self.blank = self.unit = -math.inf
-
-    @property
-    def sound(self) -> float:
-        return log_add(self.blank, self.unit)
-
-    @property
-    def score(self) -> float:
-        return self.sound + self.language
-
-
-def search(
-    log_probs: np.ndarray, tokenizer: Tokenizer, scorers: Sequence[Scorer], pruning: Pruning
-) -> list[tuple[float, tuple[int, ...]]]:
-    """The prefixes that the beam holds after the last step, best first, with their scores.
-
-    A score is ln P(units | sound) plus what each scorer gives for the whole text.
+@compiled
+def search(log_probs, unit_text, language, beam, score_margin, least_unit_log_prob):
+    """Scores [n] (best first), units of all results one after the other, and where each begins [n + 1].
 
     Args:
-      log_probs: [steps, units], natural logarithms.
-      tokenizer: of the model that gave the log-probs.
-      scorers: what else speaks for a text.
-      pruning: how much to keep.
+      log_probs: float32 [steps, units].
+      unit_text: the units' UTF-8 bytes, one after the other, and where each begins [units + 1].
+      language: `Language`.
+      beam, score_margin, least_unit_log_prob: see `BeamDecoder`.
     """
-    states = [scorer.start() for scorer in scorers]
-    root = _Entry((), states, _language(scorers, states))
-    root.blank = 0.0
-    beam = [root]
-    for row in log_probs.astype(np.float64):
-        beam = _step(beam, row, tokenizer, scorers, pruning)
+    steps, size = log_probs.shape
+    most = beam * size  # candidates of a step: each prefix as it is or with one unit more
+    nodes = np.empty(max(INITIAL_NODES, 2 * most), NODE)
+    _set_root(nodes, language)
+    count = 1
+    history = np.empty(max(1, language.tables.order - 1), np.int64)
+    kept, candidates = _prefixes(beam), _prefixes(most)
+    kept.node[0], kept.blank[0], kept.unit[0], kept.sound[0], kept.score[0] = 0, 0.0, -np.inf, 0.0, 0.0
+    entries = 1
+    likely = np.empty(size, np.int64)
+    ends_word = np.zeros(size, np.bool_)
+    for unit in range(1, size):
+        ends_word[unit] = unit_text[0][unit_text[1][unit]] == BOUNDARY
+    active_child = np.empty((beam, size), np.int64)
 
-    finals = [
-        entry.sound
-        + sum(scorer.final_score(state) for scorer, state in zip(scorers, entry.states, strict=True))
-        for entry in beam
-    ]
-    order = sorted(range(len(beam)), key=lambda i: -finals[i])
-    return [(finals[i], beam[i].units) for i in order]
+    for step in range(steps):
+        row = log_probs[step]
+        if count + most > len(nodes):
+            count, nodes = _drop_unreachable(nodes, count, kept.node[:entries], most)
+        best_unit = np.float64(row.max())
+        threshold = min(least_unit_log_prob, best_unit)
+        likely_count = 0
+        for unit in range(1, size):
+            if row[unit] >= threshold:
+                likely[likely_count] = unit
+                likely_count += 1
+
+        floor = np.inf
+        for i in range(entries):  # the same text as before
+            node = kept.node[i]
+            candidates.node[i] = node
+            candidates.blank[i] = kept.sound[i] + row[0]
+            candidates.unit[i] = kept.unit[i] + row[nodes[node].unit]
+            floor = min(floor, max(candidates.blank[i], candidates.unit[i]) + nodes[node].language)
+        # If these alone fill the beam, nothing below the last of them can get into it.
+        floor = floor - EPSILON if entries == beam else -np.inf
+        limit = kept.score[0] + best_unit - score_margin
+        _find_active_children(nodes, kept.node[:entries], active_child)
+
+        size_now = entries
+        for i in range(entries):  # one unit more
+            node = kept.node[i]
+            worth = nodes[node].language
+            most_gain = _most_gain(nodes, node, language)
+            for j in range(likely_count):
+                unit = likely[j]
+                before = kept.blank[i] if nodes[node].unit == unit else kept.sound[i]
+                arrival = before + row[unit]
+                if arrival + worth < limit or arrival == -np.inf:
+                    continue
+                place = active_child[i, unit]
+                if place >= 0:
+                    candidates.unit[place] = log_add(candidates.unit[place], arrival)
+                    continue
+                if arrival + worth + most_gain < floor and not ends_word[unit]:
+                    continue
+                child = np.int64(nodes[node].child)
+                while child >= 0 and nodes[child].unit != unit:
+                    child = np.int64(nodes[child].sibling)
+                if child < 0:
+                    child = count
+                    count += 1
+                    text = unit_text[0][unit_text[1][unit] : unit_text[1][unit + 1]]
+                    _append(nodes, child, node, unit, text, language, history)
+                if arrival + nodes[child].language >= floor:
+                    candidates.node[size_now] = child
+                    candidates.blank[size_now] = -np.inf
+                    candidates.unit[size_now] = arrival
+                    size_now += 1
+        for i in range(entries):
+            nodes[kept.node[i]].entry = -1
+        entries = _select(nodes, candidates, size_now, kept, score_margin)
+
+    finals = np.empty(entries)
+    for i in range(entries):
+        finals[i] = kept.sound[i] + _final_worth(nodes, kept.node[i], language, history)
+    ranked = np.argsort(-finals, kind="mergesort")
+    return finals[ranked], *_spelled(nodes, kept.node[ranked])
 
 
-def _step(
-    beam: list[_Entry], row: np.ndarray, tokenizer: Tokenizer, scorers: Sequence[Scorer], pruning: Pruning
-) -> list[_Entry]:
-    best_unit = row.max()
-    likely = [u for u in range(1, len(row)) if row[u] >= min(pruning.least_unit_log_prob, best_unit)]
-    limit = beam[0].score + best_unit - pruning.score_margin
-
-    candidates: dict[tuple[int, ...], _Entry] = {}
-    for entry in beam:  # the same text as before
-        stay = candidates[entry.units] = _Entry(entry.units, entry.states, entry.language)
-        stay.blank = entry.sound + row[BLANK_ID]
-        if entry.units:
-            stay.unit = entry.unit + row[entry.units[-1]]
-    for entry in beam:  # one unit more
-        for unit in likely:
-            # A unit is repeated only after a blank.
-            before = entry.blank if entry.units[-1:] == (unit,) else entry.sound
-            arrival = before + row[unit]
-            if arrival + entry.language < limit or arrival == -math.inf:
-                continue
-            text = (*entry.units, unit)
-            if text not in candidates:
-                states = [
-                    scorer.extend(state, tokenizer.symbols[unit])
-                    for scorer, state in zip(scorers, entry.states, strict=True)
-                ]
-                candidates[text] = _Entry(text, states, _language(scorers, states))
-            candidates[text].unit = log_add(candidates[text].unit, arrival)
-
-    ranked = sorted(candidates.values(), key=lambda entry: -entry.score)
-    least = ranked[0].score - pruning.score_margin
-    return [entry for entry in ranked[: pruning.beam] if entry.score >= least]
+@compiled
+def _prefixes(size):
+    return Prefixes(np.empty(size, np.int64), np.empty(size), np.empty(size), np.empty(size), np.empty(size))
 
 
-def _language(scorers: Sequence[Scorer], states: Sequence[Any]) -> float:
-    return sum(scorer.score(state) for scorer, state in zip(scorers, states, strict=True))
+@compiled
+def _find_active_children(nodes, entry_nodes, active_child):
+    """active_child[i, unit]: the place in the beam of entry i with one unit more, -1 if it is not there."""
+    active_child[: len(entry_nodes)] = -1
+    for i in range(len(entry_nodes)):
+        node = entry_nodes[i]
+        if node > 0:
+            parent = nodes[nodes[node].parent].entry
+            if parent >= 0:
+                active_child[parent, nodes[node].unit] = i
 
 
-def log_add(a: float, b: float) -> float:
+@compiled
+def _most_gain(nodes, node, language):
+    """By how much, at most, the worth of a prefix rises with a unit that ends no word."""
+    here = nodes[node]
+    gain = language.hot_most_credit - language.hot_credit[here.hot]
+    if language.has_words:
+        # The fewer words begin so, the less it is worth; unless as an unknown word it is worth more.
+        gain += max(0.0, _unknown_worth(here.letters + 1, language) - here.unfinished)
+    return gain
+
+
+@compiled
+def _select(nodes, candidates, size, kept, score_margin):
+    """Moves the best candidates to `kept`, best first; returns how many."""
+    best = -np.inf
+    for i in range(size):
+        candidates.sound[i] = log_add(candidates.blank[i], candidates.unit[i])
+        candidates.score[i] = candidates.sound[i] + nodes[candidates.node[i]].language
+        best = max(best, candidates.score[i])
+    within = np.flatnonzero(candidates.score[:size] >= best - score_margin)
+    ranked = within[np.argsort(-candidates.score[within], kind="mergesort")]
+    entries = min(len(kept.node), len(ranked))
+    for i in range(entries):
+        candidate = ranked[i]
+        kept.node[i] = candidates.node[candidate]
+        kept.blank[i] = candidates.blank[candidate]
+        kept.unit[i] = candidates.unit[candidate]
+        kept.sound[i] = candidates.sound[candidate]
+        kept.score[i] = candidates.score[candidate]
+        nodes[kept.node[i]].entry = i
+    return entries
+
+
+@compiled
+def log_add(a, b):
     """ln(e^a + e^b)."""
     if a < b:
         a, b = b, a
-    return a if b == -math.inf else a + math.log1p(math.exp(b - a))
+    return a if b == -np.inf else a + math.log1p(math.exp(b - a))
+
+
+@compiled
+def _set_root(nodes, language):
+    root = nodes[0]
+    root.parent = root.child = root.sibling = -1
+    root.unit = 0  # its row holds the blank, but no path ends in a unit here
+    root.entry = 0
+    root.word = language.tables.begin_id
+    root.word_node = 0
+    root.first, root.last, root.letters = 0, len(language.mass) - 1, 0
+    root.hot = 0
+    root.settled = root.unfinished = root.rewards = root.language = 0.0
+
+
+@compiled
+def _append(nodes, child, parent, unit, text, language, history):
+    """Fills the node of a prefix with one unit more."""
+    new, old = nodes[child], nodes[parent]
+    new.parent, new.unit, new.child, new.sibling, new.entry = parent, unit, -1, old.child, -1
+    old.child = child
+    new.word = -1
+    new.word_node = parent if old.word >= 0 else old.word_node
+    new.first, new.last, new.letters = old.first, old.last, old.letters
+    new.settled, new.rewards, new.hot = old.settled, old.rewards, old.hot
+    for letter in text:
+        new.hot = language.hot_next[new.hot, letter]
+        new.rewards += language.hot_reward[new.hot]
+        if language.has_words:
+            if letter != BOUNDARY:
+                new.first, new.last = narrowed(language.tables, new.first, new.last, new.letters, letter)
+                new.letters += 1
+            elif new.letters > 0:
+                word, worth = _word_worth(nodes, child, language, history)
+                new.word = word
+                new.settled += worth
+                new.first, new.last, new.letters = 0, len(language.mass) - 1, 0
+    new.unfinished = _unfinished_worth(nodes, child, language)
+    new.language = new.settled + new.unfinished + (new.rewards + language.hot_credit[new.hot])
+
+
+@compiled
+def _word_worth(nodes, node, language, history):
+    """Id and worth of the word that was unfinished at the node and ends now."""
+    here = nodes[node]
+    tables = language.tables
+    known = here.first < here.last and word_length(tables, here.first) == here.letters
+    word = np.int64(here.first) if known else np.int64(tables.unknown_id)
+    start = _history(nodes, node, history, tables.order - 1)
+    worth = language.alpha * ngram_log_prob(tables, history[start:], word) + language.beta
+    if not known:
+        worth -= language.unknown_penalty * here.letters
+    return word, worth
+
+
+@compiled
+def _history(nodes, node, history, length):
+    """Fills `history` from its end with the last words' ids, at most `length`; returns where they start."""
+    start = len(history)
+    above = np.int64(node if nodes[node].word >= 0 else nodes[node].word_node)
+    while start > len(history) - length:
+        start -= 1
+        history[start] = nodes[above].word
+        if above == 0:
+            break
+        above = np.int64(nodes[above].word_node)
+    return start
+
+
+@compiled
+def _unfinished_worth(nodes, node, language):
+    here = nodes[node]
+    if here.letters == 0 or not language.has_words:
+        return 0.0
+    mass = language.mass[here.last] - language.mass[here.first]
+    if mass > 0:
+        return language.alpha * math.log(mass)
+    return _unknown_worth(here.letters, language)
+
+
+@compiled
+def _unknown_worth(letters, language):
+    """Worth of an unfinished word of so many letters that no known word begins with."""
+    unknown = language.tables.unigram_log_probs[language.tables.unknown_id]
+    return language.alpha * unknown - language.unknown_penalty * letters
+
+
+@compiled
+def _final_worth(nodes, node, language, history):
+    """Worth of the text of a node if nothing follows."""
+    here = nodes[node]
+    hot = language.hot_next[here.hot, BOUNDARY]
+    rewards = here.rewards + language.hot_reward[hot]
+    if not language.has_words:
+        return rewards
+    total = here.settled
+    tables = language.tables
+    start = _history(nodes, node, history, tables.order - 1)
+    if here.letters > 0:
+        word, worth = _word_worth(nodes, node, language, history)
+        total += worth
+        if tables.order > 1:
+            history[:-1] = history[1:]
+            history[-1] = word
+            start = max(0, start - 1)
+    return total + language.alpha * ngram_log_prob(tables, history[start:], tables.end_id) + rewards
+
+
+@compiled
+def _drop_unreachable(nodes, count, entry_nodes, room):
+    """Keeps the nodes that the beam goes through, in a larger tree if need be; updates `entry_nodes`."""
+    new_place = np.full(count, -1, np.int32)
+    new_place[0] = 0
+    for entry_node in entry_nodes:
+        node = entry_node
+        while new_place[node] < 0:
+            new_place[node] = 1
+            node = np.int64(nodes[node].parent)
+    kept = 0
+    for node in range(count):
+        if new_place[node] >= 0:
+            new_place[node] = kept
+            kept += 1
+    larger = np.empty(max(len(nodes), 2 * (kept + room)), NODE) if 2 * kept + room > len(nodes) else nodes
+    for node in range(count):  # parents come before their children, and no node moves up
+        place = new_place[node]
+        if place < 0:
+            continue
+        larger[place] = nodes[node]
+        moved = larger[place]
+        moved.child = -1
+        if place > 0:
+            moved.parent = new_place[moved.parent]
+            moved.word_node = new_place[moved.word_node]
+            moved.sibling = larger[moved.parent].child
+            larger[moved.parent].child = place
+    for i in range(len(entry_nodes)):
+        entry_nodes[i] = new_place[entry_nodes[i]]
+    return kept, larger
+
+
+@compiled
+def _spelled(nodes, results):
+    """Units from the root to each node, one result after the other, and where each result begins."""
+    begin = np.zeros(len(results) + 1, np.int64)
+    for i in range(len(results)):
+        node, length = results[i], 0
+        while node > 0:
+            node = np.int64(nodes[node].parent)
+            length += 1
+        begin[i + 1] = begin[i] + length
+    units = np.empty(begin[-1], np.int64)
+    for i in range(len(results)):
+        node, place = results[i], begin[i + 1]
+        while node > 0:
+            place -= 1
+            units[place] = nodes[node].unit
+            node = np.int64(nodes[node].parent)
+    return units, begin

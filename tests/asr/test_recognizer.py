@@ -68,7 +68,7 @@ def test_long_speech_loses_and_doubles_no_word(recognizer, speak):
 def test_segments_come_as_they_are_heard(recognizer, speak, monkeypatch):
     calls = []
     log_probs = recognizer.engine.log_probs
-    monkeypatch.setattr(recognizer.engine, "log_probs", lambda batch: calls.append(1) or log_probs(batch))
+    monkeypatch.setattr(recognizer.engine, "log_probs", lambda samples: calls.append(1) or log_probs(samples))
     segments = recognizer.segments((np.tile(speak("word", 2.5), 20), RATE))
     assert calls == []
     assert next(segments).text == "word"
@@ -114,7 +114,7 @@ def test_workers_change_nothing(recognizer, speak, workers):
 
 
 def test_an_error_in_the_engine_is_not_swallowed(recognizer, meeting, monkeypatch):
-    def broken(batch):
+    def broken(samples):
         raise RuntimeError("out of order")
 
     monkeypatch.setattr(recognizer.engine, "log_probs", broken)

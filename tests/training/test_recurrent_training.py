@@ -27,8 +27,8 @@ def grammar(sentences, seed=0):
 
 def test_states_are_those_of_keras_and_of_numpy():
     lines = grammar(5)
-    vocabulary, sentences, shares = read([lines], 9)
-    model = NoiseContrastiveLM(shares, width=8)
+    vocabulary, sentences, frequencies = read([lines], 9)
+    model = NoiseContrastiveLM(frequencies, width=8)
     model.build()
     words = np.zeros((5, 7), np.float32)
     for row, sentence in zip(words, sentences, strict=True):
@@ -36,16 +36,16 @@ def test_states_are_those_of_keras_and_of_numpy():
     lengths = np.array([len(sentence) for sentence in sentences])
     states = keras.ops.convert_to_numpy(model({"inputs": words, "lengths": lengths}))
 
+    tensors = model.tensors()
     layer = keras.layers.LSTM(8, return_sequences=True)
-    embedded = keras.ops.take(model.embedding, words[:, :-1].astype(int), axis=0)
+    embedded = tensors["embedding"][words[:, :-1].astype(int)]
     layer.build(embedded.shape)
-    layer.set_weights(
-        [keras.ops.convert_to_numpy(w) for w in (model.kernel, model.recurrent_kernel, model.bias)]
-    )
-    np.testing.assert_allclose(states, keras.ops.convert_to_numpy(layer(embedded)), atol=1e-5)
+    layer.set_weights([tensors[name] for name in ("kernel", "recurrent_kernel", "bias")])
+    expected = keras.ops.convert_to_numpy(layer(embedded))
+    expected[np.arange(words.shape[1] - 1)[None] >= lengths[:, None] - 1] = 0
+    np.testing.assert_allclose(states, expected, atol=1e-5)
 
-    tensors = ("embedding", "kernel", "recurrent_kernel", "bias", "word_bias")
-    plain = RecurrentModel(vocabulary, **{n: keras.ops.convert_to_numpy(getattr(model, n)) for n in tensors})
+    plain = RecurrentModel(vocabulary, **tensors)
     for row, sentence in zip(states, sentences, strict=True):
         ids = sentence[1:].astype(int)
         expected = np.sum(row[: len(ids)] * plain.embedding[ids], axis=1) + plain.word_bias[ids]
@@ -54,8 +54,8 @@ def test_states_are_those_of_keras_and_of_numpy():
 
 
 def test_padding_is_not_learnt_from():
-    _, sentences, shares = read([["the cat sleeps"]], 6)
-    model = NoiseContrastiveLM(shares, width=8)
+    _, sentences, frequencies = read([["the cat sleeps"]], 6)
+    model = NoiseContrastiveLM(frequencies, width=8)
     model.build()
     losses = []
     for places in (5, 9):

@@ -10,16 +10,16 @@ None of them is needed by the project: install those that you want to compare wi
 import argparse
 import importlib.util
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from training.scoring.console import progress
+from training.environment import environment
+from training.scoring.console import progress, summary
 from training.scoring.degradation import check_conditions, noise_files_of
-from training.scoring.provenance import provenance
 from training.scoring.recognisers import RecogniserError, run
-from training.scoring.report import interval_text, p_text, percent, tally, write_report
+from training.scoring.report import write_report
 from training.scoring.results import Output, score
 from training.scoring.transcripts import Heard, read_all_references
 
@@ -33,7 +33,7 @@ PACKAGES = {
 
 
 def main(options: argparse.Namespace) -> int:
-    """Runs what is asked for and prints one table; the exit code, 1 if a recogniser or a sound failed."""
+    """Runs what is asked for and prints a summary; the exit code, 1 if a recogniser or a sound failed."""
     references = read_all_references(options.manifests)[: options.limit]
     noise_files = noise_files_of(options.noise)
     check_conditions(options.conditions, noise_files)
@@ -72,55 +72,13 @@ def main(options: argparse.Namespace) -> int:
     if not outputs:
         raise ValueError("no recogniser ran; give --model, or the model of an installed peer")
     scores = score(references, outputs, options.normalizer, not_scored=unreadable)
-    print(table(scores.document, speed))
+    print(summary(scores.document, speed))
     for reason in unreadable.values():
         print(f"peers: not scored: {reason}", file=sys.stderr)
     if options.output:
         measured = {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "speed": speed}
-        write_report(options.output, scores, provenance("training.benchmark", options.arguments), measured)
+        write_report(options.output, scores, environment(["hark", "benchmark", *options.arguments]), measured)
     return 1 if failed or unreadable else 0
-
-
-def table(results: dict[str, Any], speed: Sequence[dict[str, Any]]) -> str:
-    """Markdown: a row for each set and system; differences and p are to the first system."""
-    speeds = {row["system"]: row for row in speed}
-    ours = results["scores"][0]["system"]
-    against = {
-        (row["set"], row["condition"], row["systems"][1]): row
-        for row in results["comparisons"]
-        if row["systems"][0] == ours
-    }
-    lines = [
-        f"{results['references']['scored']} utterances, {results['references']['words']} words; normaliser "
-        f"{results['normalizer']['name']}: {results['normalizer']['what']}",
-        "",
-        f"| set | condition | system | WER % | 95 % interval | [errors / words] | less {ours}, points | "
-        "95 % interval | p bootstrap | p MAPSSWE | real-time factor | cold start s | peak memory MB |",
-        "|---" * 13 + "|",
-    ]
-    for row in results["scores"]:
-        system = row["system"]
-        cells = [
-            row["set"],
-            row["condition"],
-            system,
-            percent(row["wer"]["value"]),
-            interval_text(row["wer"]["interval"]),
-        ]
-        cells.append(tally(row["counts"]))
-        difference = against.get((row["set"], row["condition"], system))
-        if difference:
-            low, high = difference["interval"]
-            turned = [None, None] if low is None else [0.0 - high, 0.0 - low]
-            cells += [percent(0.0 - difference["difference"]), interval_text(turned)]
-            cells += [p_text(difference["bootstrap_p"]), p_text(difference["mapsswe"]["p"])]
-        else:
-            cells += [""] * 4
-        quick = speeds[system]
-        cells.append(f"{quick['real_time_factor']:.3f}")
-        cells += [f"{quick['cold_start_seconds']:.1f}", f"{quick['peak_memory_mb']:.0f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
 
 
 def _asked_for(options: argparse.Namespace) -> Iterator[tuple[str, str, str, str]]:

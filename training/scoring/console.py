@@ -34,67 +34,48 @@ def summary(results: dict[str, Any], speed: Sequence[dict[str, Any]]) -> str:
         faults = [f"{len(row[kind])} {what}" for kind, what in kinds.items() if row[kind]]
         if faults:
             lines.append(f"{row['system']}, {row['condition']}: {', '.join(faults)}")
-    lines.append("")
-    lines += _aligned(
-        [["set", "system", "condition", "WER %", "95 % interval", "", "CER %", "SER %"]]
-        + [
+    lines += _table(
+        ["set", "system", "condition", "WER %", "95 % interval", "", "CER %", "SER %"],
+        [
             [
-                row["set"],
-                row["system"],
-                row["condition"],
-                percent(row["wer"]["value"]),
-                interval_text(row["wer"]["interval"]),
-                tally(row["counts"]),
-                percent(row["cer"]["value"]),
-                percent(row["ser"]["value"], 1),
+                *(row["set"], row["system"], row["condition"], percent(row["wer"]["value"])),
+                *(interval_text(row["wer"]["interval"]), tally(row["counts"])),
+                *(percent(row["cer"]["value"]), percent(row["ser"]["value"], 1)),
             ]
             for row in results["scores"]
-        ]
+        ],
     )
-    if results["comparisons"]:
-        lines.append("")
-        lines += _aligned(
-            [["set", "systems", "ΔWER", "95 % interval", "p bootstrap", "p MAPSSWE"]]
-            + [
-                [
-                    row["set"],
-                    " − ".join(row["systems"]),
-                    percent(row["difference"]),
-                    interval_text(row["interval"]),
-                    p_text(row["bootstrap_p"]),
-                    p_text(row["mapsswe"]["p"]),
-                ]
-                for row in results["comparisons"]
-                if row["condition"] == detail
+    lines += _table(
+        ["set", "systems", "ΔWER", "95 % interval", "p bootstrap", "p MAPSSWE"],
+        [
+            [
+                *(row["set"], " − ".join(row["systems"]), percent(row["difference"])),
+                *(interval_text(row["interval"]), p_text(row["bootstrap_p"]), p_text(row["mapsswe"]["p"])),
             ]
-        )
-    lines.append("")
-    lines += _aligned(
-        [["normaliser", "system", "WER %", "errors / words"]]
-        + [
+            for row in results["comparisons"]
+            if row["condition"] == detail
+        ],
+    )
+    lines += _table(
+        ["normaliser", "system", "WER %", "errors / words"],
+        [
             [row["normalizer"], row["system"], percent(row["wer"]), f"{row['errors']} / {row['words']}"]
             for row in results["normalizers"]
-        ]
+        ],
     )
-    if speed:
-        lines.append("")
-        lines += _aligned(
-            [["system", "real-time factor", "cold start, s", "peak memory, MB"]]
-            + [
-                [
-                    row["system"],
-                    f"{row['real_time_factor']:.4f}",
-                    f"{row['cold_start_seconds']:.2f}",
-                    f"{row['peak_memory_mb']:.0f}",
-                ]
-                for row in speed
-            ]
-        )
+    speeds = ("real_time_factor", "{:.4f}"), ("cold_start_seconds", "{:.2f}"), ("peak_memory_mb", "{:.0f}")
+    lines += _table(
+        ["system", "real-time factor", "cold start, s", "peak memory, MB"],
+        [[row["system"], *(form.format(row[name]) for name, form in speeds)] for row in speed],
+    )
     return "\n".join(lines)
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+def _table(head: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines with aligned columns, after an empty one; none without rows."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [head, *rows]
     ]
+    return ["", *lines] if rows else []

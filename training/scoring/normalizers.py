@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 
-from asr.tokenizer import normalize
+from asr.tokenizer import letters_of, normalize
 
 DESCRIPTIONS = {
     "none": "texts as they are, split at white space",
     "basic": "lower-case letters a–z and apostrophes, accents folded; the rest, digits too, dropped",
+    "letters": "the same for every alphabet: letters in lower case with their accents, and apostrophes",
     "english": "Whisper's English normaliser: spellings, numbers, contractions and fillers made alike",
 }
 DEFAULT = "basic"
@@ -22,5 +23,9 @@ def normalizer(name: str) -> Callable[[str], str]:
 
         clean = EnglishTextNormalizer()
     else:
-        clean = {"none": str, "basic": normalize}[name]
+        clean = {"none": str, "basic": normalize, "letters": _letters}[name]
     return lambda text: " ".join(clean(text).split())
+
+
+def _letters(text: str) -> str:
+    return normalize(text, letters_of([text]))

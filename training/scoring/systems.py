@@ -89,7 +89,7 @@ def utterance_transcriber(
 
     def transcribe(samples: np.ndarray) -> list[Word]:
         if len(samples) <= WINDOW_SECONDS * SAMPLE_RATE:
-            return decode(recognizer.engine.log_probs([samples])[0])
+            return decode(recognizer.engine.log_probs(samples))
         return list(recognizer.transcribe((samples, SAMPLE_RATE), decoder=decoder).words)
 
     return transcribe

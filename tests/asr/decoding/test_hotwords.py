@@ -9,24 +9,23 @@ from hypothesis import strategies as st
 
 from asr.decoding.arpa import read_arpa
 from asr.decoding.beam import BeamDecoder
-from asr.decoding.hotwords import MAX_BOOST, MAX_WEIGHT, HotwordError, HotwordScorer, build_automaton, spelled
+from asr.decoding.hotwords import MAX_BOOST, MAX_WEIGHT, HotwordError, build_automaton, spelled
 from asr.tokenizer import Tokenizer
 from tests.asr.decoding.certainties import tokenizer_of
+from tests.asr.decoding.reference_search import walk
 
 UNITS = Tokenizer.characters()
 
 
-def scorer_of(phrases, weight=1.0):
-    return HotwordScorer(build_automaton(phrases, weight, lambda letters, finished: 0.0))
+def automaton_of(phrases, weight=1.0):
+    return build_automaton(phrases, weight, lambda letters, finished: 0.0)
 
 
-def worth_along(scorer, text):
-    """What each prefix of the text is worth."""
-    state, worth = scorer.start(), [0.0]
-    for symbol in text:
-        state = scorer.extend(state, symbol)
-        worth.append(scorer.score(state))
-    return worth, scorer.final_score(state)
+def scores_along(automaton, text):
+    """The score of each prefix of the text, with an unfinished phrase's credit, and of the whole."""
+    prefixes = [walk(automaton, text[:length]) for length in range(len(text) + 1)]
+    scores = [rewards + float(automaton.credit[state]) for state, rewards in prefixes]
+    return scores, walk(automaton, text + " ")[1]
 
 
 def test_case_and_accents_are_folded():
@@ -65,27 +64,27 @@ def test_a_boost_that_does_nothing_or_anything_is_refused():
 
 
 def test_credit_grows_with_the_letters_and_stays_after_the_word():
-    assert worth_along(scorer_of(["cat"]), "cat sat") == ([0, 1, 2, 3, 3, 3, 3, 3], 3)
+    assert scores_along(automaton_of(["cat"]), "cat sat") == ([0, 1, 2, 3, 3, 3, 3, 3], 3)
 
 
 def test_the_boost_of_a_long_phrase_is_bounded():
-    assert worth_along(scorer_of(["a" * 100], MAX_WEIGHT), "a" * 100)[1] == pytest.approx(MAX_BOOST)
+    assert scores_along(automaton_of(["a" * 100], MAX_WEIGHT), "a" * 100)[1] == pytest.approx(MAX_BOOST)
 
 
 def test_credit_is_taken_back_where_the_phrase_is_left():
-    assert worth_along(scorer_of(["cat"]), "car cat") == ([0, 1, 2, 0, 0, 1, 2, 3], 3)
-    assert worth_along(scorer_of(["cat"]), "cats ") == ([0, 1, 2, 3, 0, 0], 0)
-    assert worth_along(scorer_of(["cat"]), "a scat") == ([0, 0, 0, 0, 0, 0, 0], 0)
-    assert worth_along(scorer_of(["cat"]), "ca") == ([0, 1, 2], 0)
+    assert scores_along(automaton_of(["cat"]), "car cat") == ([0, 1, 2, 0, 0, 1, 2, 3], 3)
+    assert scores_along(automaton_of(["cat"]), "cats ") == ([0, 1, 2, 3, 0, 0], 0)
+    assert scores_along(automaton_of(["cat"]), "a scat") == ([0, 0, 0, 0, 0, 0, 0], 0)
+    assert scores_along(automaton_of(["cat"]), "ca") == ([0, 1, 2], 0)
 
 
 def test_phrases_of_several_words_that_overlap():
-    scorer = scorer_of(["new york times", "york", "new"], 0.5)
-    assert worth_along(scorer, "new york times")[1] == (3 + 4 + 5) / 2
-    assert worth_along(scorer, "new york city")[1] == (3 + 4) / 2
-    assert worth_along(scorer, "york")[1] == 4 / 2
-    assert worth_along(scorer, "new new york")[1] == (3 + 3 + 4) / 2
-    assert worth_along(scorer_of(["b c d", "c e"]), "b c e")[1] == 2
+    automaton = automaton_of(["new york times", "york", "new"], 0.5)
+    assert scores_along(automaton, "new york times")[1] == (3 + 4 + 5) / 2
+    assert scores_along(automaton, "new york city")[1] == (3 + 4) / 2
+    assert scores_along(automaton, "york")[1] == 4 / 2
+    assert scores_along(automaton, "new new york")[1] == (3 + 3 + 4) / 2
+    assert scores_along(automaton_of(["b c d", "c e"]), "b c e")[1] == 2
 
 
 phrases = st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=4, unique=True)
@@ -94,17 +93,16 @@ phrases = st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=4
 @given(phrases=phrases, text=st.text("ab ", max_size=15))
 def test_a_whole_text_is_worth_its_hot_words(phrases, text):
     expected = sum(len(word) for word in text.split() if word in phrases)
-    assert worth_along(scorer_of(phrases), text)[1] == expected
+    assert scores_along(automaton_of(phrases), text)[1] == expected
 
 
 @given(phrases=st.lists(st.text("ab ", min_size=1, max_size=6), max_size=4), text=st.text("ab ", max_size=15))
 def test_an_unfinished_text_is_never_worth_less_than_what_is_settled(phrases, text):
     texts = spelled([phrase for phrase in phrases if phrase.strip()], UNITS)
-    scorer = scorer_of(texts)
-    state = scorer.start()
-    for symbol in text:
-        state = scorer.extend(state, symbol)
-        assert scorer.score(state) >= state[1] >= 0
+    automaton = automaton_of(texts)
+    for length in range(len(text) + 1):
+        state, rewards = walk(automaton, text[:length])
+        assert rewards + automaton.credit[state] >= rewards >= 0
 
 
 def heard(text, others=None, certainty=0.9):

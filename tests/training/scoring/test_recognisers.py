@@ -1,3 +1,4 @@
+import re
 import sys
 
 import numpy as np
@@ -48,8 +49,8 @@ def test_the_table_of_peers(manifest, tmp_path, capsys):
     arguments = [str(manifest), "--pocketsphinx", "--vosk", str(tmp_path / "none"), "--threads", "1"]
     assert main(["benchmark", "peers", *arguments, "--output", str(tmp_path / "report")]) == 1
     captured = capsys.readouterr()
-    assert "| dev | clean | pocketsphinx |" in captured.out
-    assert "2 utterances, 4 words; normaliser basic" in captured.out
+    assert re.search(r"^dev +pocketsphinx +clean ", captured.out, re.MULTILINE)
+    assert "2 of 3 utterances scored (0 with empty reference), 4 words" in captured.out
     assert "vosk" in captured.err and "u2.wav" in captured.err
     assert (tmp_path / "report" / "results.json").is_file()
 

@@ -1,4 +1,4 @@
-"""What a number was measured with: command, commit, versions, hardware."""
+"""What a run or a measurement was made with: command, commit, versions, hardware."""
 
 import os
 import platform
@@ -8,22 +8,16 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-_PACKAGES = (
-    "jiwer",
-    "rapidfuzz",
-    "whisper-normalizer",
-    "numpy",
-    "keras",
-    "tensorflow",
-    "tensorflow-cpu",
-    "onnxruntime",
+PACKAGES = (
+    *("keras", "tensorflow", "tensorflow-cpu", "jax", "numpy", "onnxruntime", "librosa", "soxr"),
+    *("jiwer", "rapidfuzz", "whisper-normalizer"),
 )
 
 
-def provenance(module: str, argv: Sequence[str]) -> dict[str, str]:
-    """Names and values for the head of a report; the same whenever the run is repeated in the same place."""
+def environment(command: Sequence[str]) -> dict[str, str]:
+    """Names and values that are the same whenever the command is repeated in the same place."""
     return {
-        "command": shlex.join(["python", "-m", module, *argv]),
+        "command": shlex.join(command),
         "commit": _commit(),
         "versions": ", ".join([f"Python {platform.python_version()}", *_versions()]),
         "hardware": f"{_processor()}, {os.cpu_count()} cores, {_memory_gib():.0f} GiB; {platform.system()}",
@@ -32,7 +26,7 @@ def provenance(module: str, argv: Sequence[str]) -> dict[str, str]:
 
 def _versions() -> list[str]:
     found = []
-    for package in _PACKAGES:
+    for package in PACKAGES:
         try:
             found.append(f"{package} {version(package)}")
         except PackageNotFoundError:
@@ -44,7 +38,7 @@ def _commit() -> str:
     """The checkout's commit, and whether tracked files differ from it."""
 
     def git(*words: str) -> str:
-        root = Path(__file__).parents[2]
+        root = Path(__file__).parents[1]
         return subprocess.run(
             ["git", "-C", root, *words], capture_output=True, text=True, check=True
         ).stdout.strip()
