@@ -67,23 +67,21 @@ def read_manifest(path: Path | str) -> list[Entry]:
     if not rows:
         raise ManifestError(f"{path}: holds no utterance; write some as README.md shows")
     entries = [_entry(path, number, row) for number, row in rows]
-    # Most utterances have a file of their own, or differ in where they start in it.
     audio = [row["audio_filepath"] for _, row in rows]
-    stems = [name.removesuffix(Path(name).suffix) for name in audio]
-    offsets = [entry.offset_seconds for entry in entries]
-    ids = first_distinct(
-        [f"{stem}@{offset:.10g}" if offset else stem for stem, offset in zip(stems, offsets, strict=True)],
-        [f"{name}@{offset:.10g}" if offset else name for name, offset in zip(audio, offsets, strict=True)],
-        [
-            f"{name}@{one.offset_seconds:.10g}+{one.duration_seconds:.10g}"
-            for name, one in zip(audio, entries, strict=True)
-        ],
-    )
+    ids = first_distinct(*zip(*map(_ids, audio, entries), strict=True))
     lines: dict[str, int] = {}
     for (number, _), id, name in zip(rows, ids, audio, strict=True):
         if lines.setdefault(id, number) != number:
             raise ManifestError(f"{path}:{number}: {name} is in line {lines[id]} already; remove one of them")
     return [replace(entry, id=id) for entry, id in zip(entries, ids, strict=True)]
+
+
+def _ids(audio: str, entry: Entry) -> tuple[str, str, str]:
+    """Ids from short to long; most utterances have a file of their own, or differ in where they start."""
+    start = f"@{entry.offset_seconds:.10g}"
+    after = start if entry.offset_seconds else ""
+    stem = audio.removesuffix(Path(audio).suffix)
+    return stem + after, audio + after, f"{audio}{start}+{entry.duration_seconds:.10g}"
 
 
 def read_rows(path: Path | str, columns: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -96,12 +94,10 @@ def read_rows(path: Path | str, columns: Sequence[str] = ()) -> Iterator[tuple[i
     Raises ManifestError.
     """
     path = Path(path)
+    is_table = manifest_kind(path) in _TABLES
     try:
-        with open_file(path, newline="" if manifest_kind(path) in _TABLES else None) as file:
-            if manifest_kind(path) in _TABLES:
-                yield from _read_table(path, file, columns)
-            else:
-                yield from _read_json_lines(path, file)
+        with open_file(path, newline="" if is_table else None) as file:
+            yield from _read_table(path, file, columns) if is_table else _read_json_lines(path, file)
     except FileNotFoundError:
         raise ManifestError(
             f"{path}: no such manifest; check the path, or write one as README.md shows"
@@ -122,14 +118,14 @@ def distinct_names(paths: Sequence[Path | str]) -> list[str]:
     Raises ManifestError where a file is given twice.
     """
     files = [Path(os.path.abspath(path)) for path in paths]
+    depths = range(1, max(len(file.parts) for file in files))
     names = first_distinct(
-        *([("/".join([*file.parts[-depth:-1], file.stem])) for file in files]
-          for depth in range(1, max(len(file.parts) for file in files))),
+        *(["/".join([*file.parts[-depth:-1], file.stem]) for file in files] for depth in depths),
         list(map(str, files)),
-    )  # fmt: skip
-    for name, times in Counter(names).items():
-        if times > 1:
-            raise ManifestError(f"{name}: given {times} times; give every file once")
+    )
+    name, times = Counter(names).most_common(1)[0]
+    if times > 1:
+        raise ManifestError(f"{name}: given {times} times; give every file once")
     return names
 
 

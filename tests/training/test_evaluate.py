@@ -54,7 +54,7 @@ def test_several_files_of_other_recognisers(manifest, tmp_path, capsys):
         and "1 ids given again" in said
     )
     results = json.loads((output / "results.json").read_text("utf-8"))
-    assert results["header"]["command"].startswith("python -m training.evaluate ")
+    assert results["header"]["command"].startswith("hark evaluate ")
     assert {"commit", "versions", "hardware"} <= results["header"].keys()
     assert [row["group"] for row in results["groups"]["gender"]] == ["f", "f", "m", "m"]
     assert results["groups"]["snr"]
@@ -152,7 +152,7 @@ def test_namesakes_are_sets_of_their_own(manifest, tmp_path, capsys):
     assert re.search(r"b/dev +h +clean +50\.00 .*\[1 / 2,", said)
     (tmp_path / "dev2.jsonl").write_text(manifest.read_text())
     assert run(manifest, tmp_path / "dev2.jsonl", "--hypotheses", heard) == 2
-    assert "twice in the references" in capsys.readouterr().err
+    assert "u0.wav is 2 times in the references" in capsys.readouterr().err
 
 
 def test_references_that_lose_all_their_letters_are_named_and_not_scored(manifest, tmp_path, capsys):
@@ -176,7 +176,7 @@ def test_hypotheses_of_another_folder_pair_by_their_sound(manifest, tmp_path, ca
     rows = [json.loads(line) for line in manifest.read_text().splitlines()]
     (tmp_path / "theirs").mkdir()
     path = tmp_path / "theirs/h.jsonl"
-    for prefix in (f"{tmp_path}/", "../", "/another/machine/"):  # NeMo writes absolute paths
+    for prefix in (f"{tmp_path}/", "../", "", "./"):  # NeMo writes absolute paths
         lines = [{"audio_filepath": prefix + row["audio_filepath"], "pred_text": row["text"]} for row in rows]
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
         assert run(manifest, "--hypotheses", path) == 0

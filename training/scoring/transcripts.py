@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -92,23 +92,22 @@ class Pairing:
     duplicates: tuple[str, ...] = ()
 
 
-def read_references(path: Path | str, set: str | None = None) -> list[Reference]:
-    """References from a manifest, or a .trn or .stm file. `set` is their set's name (None: the file's stem).
+def read_references(path: Path | str) -> list[Reference]:
+    """References from a manifest, or a .trn or .stm file.
 
     Raises:
       ManifestError: one line that names the file, the line and what to do.
     """
     path = Path(path)
-    set = set or path.stem
     if path.suffix.lower() == ".trn":
         # As for sclite, the speaker is the id up to its first - or _.
         rows = _read_trn(path)
-        return [Reference(set, id, text, re.split("[-_]", id)[0], id) for _, id, text in rows]
+        return [Reference(path.stem, id, text, re.split("[-_]", id)[0], id) for _, id, text in rows]
     if path.suffix.lower() == ".stm":
-        return _read_stm(path, set)
+        return _read_stm(path)
     return [
         Reference(
-            set=set,
+            set=path.stem,
             id=entry.id,
             text=entry.text,
             speaker=entry.speaker,
@@ -129,21 +128,18 @@ def read_all_references(paths: Sequence[Path]) -> list[Reference]:
 
     Raises ValueError where an utterance is given twice, since no hypothesis could be paired.
     """
-    names = distinct_names(paths)
-    references = [one for path, name in zip(paths, names, strict=True) for one in read_references(path, name)]
-    sound = Counter((one.audio, one.start_seconds, one.duration_seconds) for one in references if one.audio)
-    ids = first_distinct(
-        [one.id for one in references],
-        [one.id if one.audio is None else f"{one.set}/{one.id}" for one in references],
-    )
+    references = [
+        replace(one, set=name)
+        for path, name in zip(paths, distinct_names(paths), strict=True)
+        for one in read_references(path)
+    ]
     if not references:
         raise ManifestError(f"{paths[0]}: holds no reference; give a manifest, or a .trn or .stm file")
-    twice = [id for id, times in Counter(ids).items() if times > 1]
-    twice += [str(audio) for (audio, *_), times in sound.items() if times > 1]
-    if twice:
-        raise ValueError(
-            f"{twice[0]} and {len(twice) - 1} more are twice in the references; give every utterance once"
-        )
+    sounds = Counter((one.audio or one.id, one.start_seconds, one.duration_seconds) for one in references)
+    (sound, *_), times = sounds.most_common(1)[0]
+    if times > 1:
+        raise ManifestError(f"{sound} is {times} times in the references; give every utterance once")
+    ids = first_distinct([one.id for one in references], [f"{one.set}/{one.id}" for one in references])
     return [replace(one, id=id) for one, id in zip(references, ids, strict=True)]
 
 
@@ -166,8 +162,8 @@ def read_hypotheses(
     references begin there), the text as "pred_text", "hypothesis" or "text", "words" where it has times, and
     "condition" where the sound was degraded. A sound file pairs by its path, absolute or relative to the
     hypotheses; else by its name as an id. An id may be the end of a reference's id from a "/" on, if of one
-    reference only: "1272-0007" for "audio/1272/1272-0007". A path may also end in a reference's id, as in the
-    output of another machine. The words of a ctm belong to the reference in whose seconds their middle lies.
+    reference only: "1272-0007" for "audio/1272/1272-0007". The words of a ctm belong to the reference in
+    whose seconds their middle lies.
 
     Args:
       path: the hypotheses.
@@ -181,67 +177,51 @@ def read_hypotheses(
     if path.suffix.lower() == ".ctm":
         return {condition: _pair_ctm(path, references)}
     if path.suffix.lower() == ".trn":
-        rows = {condition: [({"id": id}, Heard(text)) for _, id, text in _read_trn(path)]}
+        rows = {condition: [(_Key((id,)), Heard(text)) for _, id, text in _read_trn(path)]}
     else:
         rows = _read_rows(path, condition)
     find = _finder(path.parent, references)
     return {condition: _pair(pairs, find) for condition, pairs in rows.items()}
 
 
-def _pair(rows: list[tuple[dict[str, Any], Heard]], find: Callable[[dict[str, Any]], str | None]) -> Pairing:
+class _Key(NamedTuple):
+    """Which utterance a hypothesis is of: by its sound if that is known, else by one of its names."""
+
+    names: tuple[str, ...]
+    audio: str = ""
+    offset_seconds: float = 0.0
+    duration_seconds: float | None = None
+
+
+def _pair(rows: list[tuple[_Key, Heard]], find: Callable[[_Key], str | None]) -> Pairing:
     heard: dict[str, Heard] = {}
     extra, duplicates = [], []
-    for row, hypothesis in rows:
-        known = find(row)
+    for key, hypothesis in rows:
+        known = find(key)
         if known is None:
-            extra.append(_name(row))
+            extra.append(key.names[0])
         elif known in heard:
-            duplicates.append(_name(row))
+            duplicates.append(key.names[0])
         else:
             heard[known] = hypothesis
     return Pairing(heard, tuple(extra), tuple(duplicates))
 
 
-def _finder(folder: Path, references: list[Reference]) -> Callable[[dict[str, Any]], str | None]:
-    """A function from the fields of a hypothesis to the id of its reference, or None.
-
-    `folder` is where relative paths of sound files begin.
-    """
-    ids = {reference.id: reference.id for reference in references}
-    ends = _ends_of_ids(ids)
+def _finder(folder: Path, references: list[Reference]) -> Callable[[_Key], str | None]:
+    """A function to the id of a reference, or None. `folder` is where relative paths of sound begin."""
+    ends = _ends_of_ids({reference.id: reference.id for reference in references})
     starts: dict[tuple[str, float], list[Reference]] = defaultdict(list)
     for one in references:
         if one.audio is not None:
             starts[os.path.realpath(one.audio), one.start_seconds].append(one)
 
-    def find(row: dict[str, Any]) -> str | None:
-        if "id" in row:
-            return ends.get(row["id"])
-        audio, offset, duration = row["audio_filepath"], row["offset"], row["duration"]
-        same = starts.get((os.path.realpath(folder / audio), offset), [])
+    def find(key: _Key) -> str | None:
+        same = starts.get((os.path.realpath(folder / key.audio), key.offset_seconds), []) if key.audio else []
         if len(same) > 1:
-            same = [one for one in same if one.duration_seconds == duration]
-        if same:
-            return same[0].id
-        after = f"@{offset:.10g}" if offset else ""
-        for name in (f"{audio}{after}", f"{Path(audio).with_suffix('')}{after}"):
-            parts = name.split("/")
-            tails = ("/".join(parts[start:]) for start in range(1, len(parts)))
-            known = ends.get(name) or next((ids[tail] for tail in tails if tail in ids), None)
-            if known is not None:
-                return known
-        return None
+            same = [one for one in same if one.duration_seconds == key.duration_seconds]
+        return same[0].id if same else next((ends[name] for name in key.names if name in ends), None)
 
     return find
-
-
-def _name(row: dict[str, Any]) -> str:
-    """What a hypothesis is called in a message."""
-    return (
-        row["id"]
-        if "id" in row
-        else row["audio_filepath"] + (f"@{row['offset']:.10g}" if row["offset"] else "")
-    )
 
 
 def _ends_of_ids(names: dict[str, str]) -> dict[str, str]:
@@ -280,7 +260,7 @@ def _read_trn(path: Path) -> list[tuple[int, str, str]]:
     return rows
 
 
-def _read_stm(path: Path, set: str) -> list[Reference]:
+def _read_stm(path: Path) -> list[Reference]:
     """Lines "file channel speaker begin end [<label>] text"."""
     references = []
     for number, line in _lines(path):
@@ -298,7 +278,7 @@ def _read_stm(path: Path, set: str) -> list[Reference]:
         _refuse_alternatives(f"{path}:{number}", text)
         references.append(
             Reference(
-                set=set,
+                set=path.stem,
                 id=f"{recording}-{channel}@{start_seconds:.10g}",
                 text=text,
                 speaker=speaker,
@@ -320,31 +300,33 @@ def _refuse_alternatives(place: str, text: str) -> None:
         raise ManifestError(f"{place}: has alternatives {{ / }}, which are not scored; keep one of them")
 
 
-def _read_rows(path: Path, condition: str) -> dict[str, list[tuple[dict[str, Any], Heard]]]:
-    """(fields that say which utterance, hypothesis) by condition; of an empty file none, by `condition`."""
-    rows: dict[str, list[tuple[dict[str, Any], Heard]]] = {}
+def _read_rows(path: Path, condition: str) -> dict[str, list[tuple[_Key, Heard]]]:
+    """(utterance, hypothesis) by condition; of an empty file none, by `condition`."""
+    rows: dict[str, list[tuple[_Key, Heard]]] = {}
     for number, row in read_rows(path):
         place = f"{path}:{number}"
         text = next((row[name] for name in TEXT_FIELDS if isinstance(row.get(name), str)), None)
         if text is None:
             raise ManifestError(f'{place}: no "text"; give what was recognised, "" for nothing')
         heard = Heard(text, tuple(_timed_words(place, row.get("words"))))
-        rows.setdefault(str(row.get("condition", condition)), []).append((_utterance(place, row), heard))
+        rows.setdefault(str(row.get("condition", condition)), []).append((_key(place, row), heard))
     return rows or {condition: []}
 
 
-def _utterance(place: str, row: dict[str, Any]) -> dict[str, Any]:
-    """The fields that say which utterance a hypothesis belongs to."""
+def _key(place: str, row: dict[str, Any]) -> _Key:
     if isinstance(row.get("id"), str | int):
-        return {"id": str(row["id"])}
-    if not isinstance(row.get("audio_filepath"), str):
+        return _Key((str(row["id"]),))
+    audio = row.get("audio_filepath")
+    if not isinstance(audio, str) or not audio:
         raise ManifestError(f'{place}: no "id"; give the id, or "audio_filepath", of the utterance')
     try:
         offset = float(row.get("offset") or 0)
         duration = None if row.get("duration") is None else float(row["duration"])
     except (TypeError, ValueError, OverflowError):
         raise ManifestError(f'{place}: "offset" and "duration" must be seconds') from None
-    return {"audio_filepath": row["audio_filepath"], "offset": offset, "duration": duration}
+    after = f"@{offset:.10g}" if offset else ""
+    name = Path(audio).as_posix()
+    return _Key((name.removesuffix(Path(audio).suffix) + after, name + after), audio, offset, duration)
 
 
 def _timed_words(place: str, words: Any) -> list[TimedWord]:
