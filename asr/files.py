@@ -1,8 +1,10 @@
-"""Files: compressed ones opened like plain ones, and results that appear only when they are complete."""
+"""Files: compressed ones opened like plain ones, and results written whole or not at all."""
 
 import gzip
+import itertools
 import lzma
 import os
+import uuid
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,17 +33,66 @@ def reason(error: Exception) -> str:
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """A path to write to; the file takes the name `path` only if the block ends without an error.
+    """A path to write to; the file is renamed to `path` if the block ends without an error, else removed.
 
-    So a full disk or a killed run leaves the old file, or none, but never half of one. Raises OSError that
-    names `path`.
+    Raises OSError that names `path`.
     """
     path = Path(path)
-    partial = path.with_name(f"{path.stem[:40]}.{os.getpid()}.partial{path.suffix}")
     try:
-        yield partial
-        partial.replace(path)
+        with _aside(path.parent, path.suffix) as partial:
+            yield partial
+            os.replace(partial, path)
     except OSError as error:
         raise OSError(error.errno, reason(error), str(path)) from error
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes or replaces a file at once: a reader finds the old content or the new. Raises OSError."""
+    with replacing(path) as partial:
+        partial.write_bytes(_bytes(content))
+
+
+def write_new(folder: Path, stem: str, suffix: str, content: str | bytes) -> Path:
+    """Writes folder/stem+suffix and returns its path.
+
+    The name of an existing file is not taken, nor one that another process takes at the same time: -2, -3 and
+    so on is added to the stem. A stem too long for the file system is cut. Raises OSError.
+    """
+    longest = os.pathconf(folder, "PC_NAME_MAX")  # bytes
+    with _aside(folder) as partial:
+        partial.write_bytes(_bytes(content))
+        for number in itertools.count(1):
+            ending = suffix if number == 1 else f"-{number}{suffix}"
+            while len(os.fsencode(stem + ending)) > longest:
+                stem = stem[:-1]
+            path = folder / (stem + ending)
+            try:
+                _rename_to_new(partial, path)
+            except FileExistsError:
+                continue
+            return path
+
+
+def _rename_to_new(partial: Path, path: Path) -> None:
+    """Raises FileExistsError where os.replace would overwrite."""
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        path.open("x").close()
+        os.replace(partial, path)
+
+
+@contextmanager
+def _aside(folder: Path, suffix: str = "") -> Iterator[Path]:
+    """A name in the folder for the time of the block; a file that is still there under it is removed."""
+    partial = folder / f".{uuid.uuid4().hex}.partial{suffix}"  # not by tempfile: only its owner could read it
+    try:
+        yield partial
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _bytes(content: str | bytes) -> bytes:
+    return content.encode() if isinstance(content, str) else content

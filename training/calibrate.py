@@ -24,7 +24,7 @@ from asr.decoding.beam import BeamDecoder
 from asr.decoding.greedy import greedy_decode
 from asr.decoding.words import UNCALIBRATED, confidences, word_evidence
 from asr.engine import Engine
-from asr.files import replacing
+from asr.files import write_whole
 from training.manifest import Entry, read_manifest
 from training.scoring.alignment import align
 from training.scoring.calibration import calibration
@@ -105,8 +105,7 @@ def main(options: argparse.Namespace) -> int:
     fitted = {name: fit(*words) for name, words in judged.items()}
     path = bundle.directory / "model.json"
     config = {**bundle.config, "confidence": fitted}
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(config, indent=2) + "\n")
     for name, (evidence, is_right) in judged.items():
         print(f"{name}: {report(evidence, is_right, fitted[name])}")
     print(f"wrote {path}")

@@ -227,7 +227,5 @@ def _write(model: NgramModel, options: argparse.Namespace) -> None:
 
 def main(options: argparse.Namespace) -> None:
     """`hark language-model`."""
-    if hasattr(options, "output"):
-        options.output.mkdir(parents=True, exist_ok=True)
     commands = {"ngram": _ngram, "recurrent": _recurrent, "convert": _convert, "perplexity": _perplexity}
     commands[options.action](options)

@@ -33,7 +33,7 @@ from asr.decoding.ngram import BEGIN, END, UNKNOWN, LanguageModelError, NgramMod
 from asr.decoding.recurrent_lm import RecurrentModel
 from asr.decoding.rescoring import Rescorer
 from asr.engine import Engine
-from asr.files import replacing
+from asr.files import replacing, write_whole
 from asr.segmentation import cut_utterances
 from asr.tokenizer import Tokenizer
 from training.language_model import MODEL_NAME, RECURRENT_NAME
@@ -217,8 +217,7 @@ def words_of(heard: Iterable[Heard]) -> int:
 
 
 def _write_settings(bundle: Bundle, settings: dict[str, Any]) -> None:
-    with replacing(bundle.directory / SETTINGS_NAME) as partial:
-        partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    write_whole(bundle.directory / SETTINGS_NAME, json.dumps(settings, indent=2) + "\n")
 
 
 def install(folder: Path, bundle: Bundle) -> None:

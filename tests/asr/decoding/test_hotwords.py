@@ -91,13 +91,13 @@ phrases = st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=4
 
 
 @given(phrases=phrases, text=st.text("ab ", max_size=15))
-def test_a_whole_text_is_worth_its_hot_words(phrases, text):
+def test_a_whole_text_scores_its_hot_words(phrases, text):
     expected = sum(len(word) for word in text.split() if word in phrases)
     assert scores_along(automaton_of(phrases), text)[1] == expected
 
 
 @given(phrases=st.lists(st.text("ab ", min_size=1, max_size=6), max_size=4), text=st.text("ab ", max_size=15))
-def test_an_unfinished_text_is_never_worth_less_than_what_is_settled(phrases, text):
+def test_an_unfinished_text_never_scores_less_than_its_rewards(phrases, text):
     texts = spelled([phrase for phrase in phrases if phrase.strip()], UNITS)
     automaton = automaton_of(texts)
     for length in range(len(text) + 1):
