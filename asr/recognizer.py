@@ -99,7 +99,7 @@ class Recognizer:
         Args:
           decoder: one of `DECODERS`. None takes beam search if the model ships a language model, there are
             hot words or several texts are wanted, else greedy.
-          hotwords: names and terms to expect; only beam search knows them.
+          hotwords: names and terms to expect, a string alone being one; only beam search knows them.
           n_best: texts to give of each segment, its alternatives included; only beam search has several.
           channel: "left" or "right" of several channels, or "each" of a stereo recording with one party a
             channel; segments then name theirs. None takes the mean, and the channels apart only where they

@@ -186,7 +186,7 @@ def add_language_models(commands) -> None:
     add("--epochs", type=int, default=3)
 
     convert = add_command(verbs, "convert", "make an ARPA file compact", run)
-    convert.add_argument("model", metavar="MODEL", help="an ARPA file, plain or .gz")
+    convert.add_argument("model", metavar="MODEL", help="an ARPA file; .xz, .gz or plain")
     _add_ngram_output(convert)
 
     perplexity = add_command(verbs, "perplexity", "perplexity and OOV rate of texts", run, more="text")

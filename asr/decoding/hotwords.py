@@ -34,12 +34,12 @@ class HotwordAutomaton(NamedTuple):
 
 
 def spelled(phrases: Sequence[str], tokenizer: Tokenizer) -> list[str]:
-    """The phrases as transcripts would have them: case and accents folded.
+    """The phrases as transcripts would have them: case and accents folded. A string alone is one phrase.
 
     Raises HotwordError for one without letters, or with letters or digits that the model does not write.
     """
     texts = []
-    for phrase in phrases:
+    for phrase in [phrases] if isinstance(phrases, str) else phrases:
         text = tokenizer.normalize(phrase)
         if not text:
             raise HotwordError(f"hot word {phrase!r} has no letters: write it as it is spoken")

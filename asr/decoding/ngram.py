@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cached_property
@@ -14,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from asr.decoding.compilation import compiled
+from asr.files import reason, replacing
 
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 
@@ -207,13 +207,11 @@ class NgramModel:
             offset += -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT
         header = json.dumps({**numbers, "arrays": entries}).encode()
         header += b" " * (-(len(_MAGIC) + 8 + len(header)) % _ALIGNMENT)
-        partial = Path(f"{path}.partial")
-        with open(partial, "wb") as file:
+        with replacing(path) as partial, open(partial, "wb") as file:
             file.write(_MAGIC + len(header).to_bytes(8, "little") + header)
             for array in arrays.values():
                 file.write(array.tobytes())
                 file.write(bytes(-array.nbytes % _ALIGNMENT))
-        os.replace(partial, path)
 
     def quantised(self) -> NgramModel:
         """This model as `save` writes it."""
@@ -276,7 +274,7 @@ def _beginning(path: Path) -> bytes:
         with open(path, "rb") as file:
             return file.read(len(_MAGIC))
     except OSError as error:
-        raise LanguageModelError(f"{path}: {error.strerror}") from error
+        raise LanguageModelError(f"{path}: {reason(error)}") from error
 
 
 class NgramLevel(NamedTuple):

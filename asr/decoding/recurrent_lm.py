@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from asr.decoding.ngram import END, UNKNOWN, LanguageModelError
+from asr.files import replacing
 
 END_ID, UNKNOWN_ID = 0, 1  # a sentence begins with the end of the one before
 _INT8_MOST = 127
@@ -95,7 +96,8 @@ class RecurrentModel:
             "bias": self.bias.astype(np.float16),
             "word_bias": self.word_bias.astype(np.float16),
         }
-        save_file(tensors, path, metadata={"vocabulary": json.dumps(self.vocabulary)})
+        with replacing(path) as partial:
+            partial.write_bytes(save(tensors, metadata={"vocabulary": json.dumps(self.vocabulary)}))
 
     def id(self, word: str) -> int:
         """The id of a word; `<unk>`'s for one that is not in the vocabulary."""

@@ -32,6 +32,18 @@ def test_case_and_accents_are_folded():
     assert spelled(["  Zoë  Müller ", "zoe muller", "O’Brien"], UNITS) == ["zoe muller", "o'brien"]
 
 
+def test_a_string_alone_is_one_phrase():
+    assert spelled("Zoë Müller", UNITS) == ["zoe muller"]
+    best = BeamDecoder(UNITS, hotwords="Quilan").decode(heard("the kuilan said", others={4: "q"}))[0]
+    assert best.text == "the quilan said"
+
+
+@pytest.mark.parametrize(("phrase", "lost"), [("GPT4", "4"), ("Łódź", "ł"), ("AT&T", "&")])
+def test_a_phrase_that_would_lose_letters_or_digits_is_refused(phrase, lost):
+    with pytest.raises(HotwordError, match=f"{phrase}.*{lost}"):
+        spelled([phrase], UNITS)
+
+
 @pytest.mark.parametrize("phrase", ["", "  ", "42", "—", "'"])
 def test_a_phrase_without_letters_is_refused(phrase):
     with pytest.raises(HotwordError, match="no letters"):
