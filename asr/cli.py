@@ -6,17 +6,18 @@ failed, each named with its reason, the others done; 2 the call itself was wrong
 
 import argparse
 import difflib
-import itertools
 import logging
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import asr
+from asr.files import write_new
 from asr.transcript import FORMATS, Segment, Transcript
 
 if TYPE_CHECKING:
@@ -124,7 +125,11 @@ def execute(parser: Parser, arguments: Sequence[str] | None = None) -> int:
     options.arguments = arguments[1:]
     logging.basicConfig(format="warning: %(message)s", level=logging.WARNING)  # to standard error
     sys.stdout.reconfigure(errors="surrogateescape")  # a file's name is written back as it came, UTF-8 or not
+    output = getattr(options, "output", None)
+    is_new = output is not None and not output.exists()
     try:
+        if output is not None:
+            _make_folder(output)
         code = options.run(options) or ALL_DONE
         sys.stdout.flush()
         return code
@@ -144,6 +149,9 @@ def execute(parser: Parser, arguments: Sequence[str] | None = None) -> int:
         tell(error, options.debug)
         if isinstance(error, OSError):
             _drop_output()  # what standard output could not take
+        if is_new:
+            with suppress(OSError):  # not empty, or never made
+                output.rmdir()
         return WRONG_CALL
     except Exception as error:
         tell(error, options.debug)
@@ -169,6 +177,8 @@ def naming(path: Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.strerror is None:  # a library's own, with a text only
+            raise OSError(0, str(error), str(path)) from error
         error.filename = error.filename or str(path)
         raise
 
@@ -245,7 +255,6 @@ def _transcribe(options: argparse.Namespace) -> int:
         raise ValueError(f"each of several inputs needs its own file as {options.format}: give --output DIR")
     if options.n_best > 1 and options.format != "json":
         raise ValueError(f"{options.format} has room for one text only: --n-best needs --format json")
-    _make_folder(options.output)
     recognizer = _load(options)
     bar = _ProgressBar()
     choices = {
@@ -272,7 +281,7 @@ def _transcribe(options: argparse.Namespace) -> int:
             _warn(f"no speech was found in {file!r}")
         if len(files) > 1 and options.output is None:
             print(f"==> {file} <==")
-        _deliver(result, file, options)
+        code = max(code, _deliver(result, file, options))
     return code
 
 
@@ -302,7 +311,6 @@ def _align(options: argparse.Namespace) -> int:
 
     if options.audio == options.text == STANDARD_INPUT:
         raise ValueError("standard input can be read only once")
-    _make_folder(options.output)
     recognizer = _load(options)
     bar = _ProgressBar()
     try:
@@ -317,8 +325,7 @@ def _align(options: argparse.Namespace) -> int:
         return SOME_FAILED
     for warning in transcript.warnings:
         _warn(warning)
-    _deliver(transcript, options.audio, options)
-    return ALL_DONE
+    return _deliver(transcript, options.audio, options)
 
 
 def _models(options: argparse.Namespace) -> int:
@@ -353,36 +360,34 @@ def _read_text(file: str) -> str:
         raise TextError(f"{file!r} is not UTF-8 text; save it as UTF-8") from error
 
 
-def _make_folder(folder: Path | None) -> None:
-    if folder is None:
-        return
+def _make_folder(folder: Path) -> None:
+    """Makes sure that results can be written there, before hours are spent on them."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
-        raise ValueError(f"no folder can be made at {str(folder)!r}: {error.strerror}") from error
+        raise ValueError(f"nothing can be written to {str(folder)!r}: {error.strerror}") from error
 
 
-def _deliver(transcript: Transcript, file: str, options: argparse.Namespace) -> None:
-    """Prints the transcript, or writes it to a file of its own in the output folder."""
+def _deliver(transcript: Transcript, file: str, options: argparse.Namespace) -> int:
+    """Prints the transcript, or writes it to a file of its own in the output folder; the exit code."""
     text = transcript.render(options.format)
     if options.output is None:
         sys.stdout.write(text)
         sys.stdout.flush()
-        return
+        return ALL_DONE
     stem = "stdin" if file == STANDARD_INPUT else Path(file).stem
-    for number in itertools.count(1):
-        name = stem if number == 1 else f"{stem}-{number}"
-        path = options.output / f"{name}.{options.format}"
-        try:
-            with path.open("x", encoding="utf-8", newline="\n") as output:
-                output.write(text)
-        except FileExistsError:
-            continue  # a namesake's, which is kept
-        if number > 1:
-            print(
-                f"warning: {file!r} has an older namesake, so its text is in {str(path)!r}", file=sys.stderr
-            )
-        return
+    try:
+        path = write_new(options.output, stem, f".{options.format}", text)
+    except OSError as error:
+        message = f"{file!r}: its result cannot be written to {str(options.output)!r}: {error.strerror}"
+        tell(ValueError(message), options.debug)
+        return SOME_FAILED
+    if path.name != f"{stem}.{options.format}":
+        reason = "its name is taken or too long there"
+        print(f"warning: {file!r} is written to {str(path)!r}: {reason}", file=sys.stderr)
+    return ALL_DONE
 
 
 class _ProgressBar:

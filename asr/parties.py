@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from asr.audio import SAMPLE_RATE
-from asr.segmentation import FRAME, SPEECH, Cutter, SpeechDetector, Utterance, cut_utterances
+from asr.segmentation import CERTAIN_SPEECH, FRAME_SAMPLES, Cutter, SpeechDetector, Utterance, cut_utterances
 
 CHANNELS = ("left", "right")
 KEPT_SECONDS = 60.0  # of both channels, for an utterance that is cut from their mean
@@ -73,6 +73,6 @@ def _are_two_parties(both: np.ndarray) -> bool:
     alike = np.abs(np.concatenate([products[: lag + 1], products[-lag:]])).max()
     if alike > MAX_CORRELATION * np.linalg.norm(left) * np.linalg.norm(right):
         return False
-    padded = np.pad(both, ((0, -len(both) % FRAME), (0, 0)))
-    speech = [SpeechDetector()(np.ascontiguousarray(column)) > SPEECH for column in padded.T]
-    return np.count_nonzero(speech[0] & speech[1]) * FRAME >= MIN_OVERLAP_SECONDS * SAMPLE_RATE
+    padded = np.pad(both, ((0, -len(both) % FRAME_SAMPLES), (0, 0)))
+    speech = [SpeechDetector()(np.ascontiguousarray(column)) > CERTAIN_SPEECH for column in padded.T]
+    return np.count_nonzero(speech[0] & speech[1]) * FRAME_SAMPLES >= MIN_OVERLAP_SECONDS * SAMPLE_RATE

@@ -99,7 +99,7 @@ class Recognizer:
         Args:
           decoder: one of `DECODERS`. None takes beam search if the model ships a language model, there are
             hot words or several texts are wanted, else greedy.
-          hotwords: names and terms to expect; only beam search knows them.
+          hotwords: names and terms to expect, a string alone being one; only beam search knows them.
           n_best: texts to give of each segment, its alternatives included; only beam search has several.
           channel: "left" or "right" of several channels, or "each" of a stereo recording with one party a
             channel; segments then name theirs. None takes the mean, and the channels apart only where they
@@ -238,11 +238,11 @@ class Recognizer:
         self, heard: Sequence[tuple[float, np.ndarray]], text: str, unit_ids: list[int]
     ) -> list[Segment]:
         """The segments of a known text. `heard`: each utterance's start in seconds and log-probs."""
-        from asr.decoding.alignment import align
+        from asr.decoding.alignment import forced_align
 
         # Nobody knows which words are in which utterance, so all are aligned in one go, on steps.
         log_probs = np.concatenate([log_probs for _, log_probs in heard])
-        step_words = iter(self._words(align(log_probs, unit_ids), log_probs, 1, "greedy"))
+        step_words = iter(self._words(forced_align(log_probs, unit_ids), log_probs, 1, "greedy"))
 
         step_seconds = self.bundle.step_seconds
         step_starts = np.concatenate(

@@ -1,4 +1,4 @@
-"""A recogniser that needs no model, for tests of what is built on one."""
+"""A recogniser without a model, for tests of the page and the command line."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,11 +18,11 @@ CONFIDENCES = (0.99, 0.95, 0.7, 0.93, 0.3)
 
 
 class LoudnessRecognizer:
-    """Hears SPOKEN in each 2 s of a real recording that are loud; keeps the promises of `asr.Recognizer`.
+    """Returns SPOKEN for every 2 s of a recording that are loud; has the interface of `asr.Recognizer`.
 
     Attributes:
-      pause_seconds: what each utterance takes.
-      utterances: how many were worked on.
+      pause_seconds: time that each utterance takes.
+      utterances: number of utterances so far.
     """
 
     def __init__(self, name: str = "tiny", has_language_model: bool = False):

@@ -1,6 +1,7 @@
-"""Weights to start from: a Whisper encoder's, or those of an earlier run or a bundle."""
+"""What a run starts from: its tokenizer, and weights of a Whisper encoder, an earlier run or a bundle."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -8,8 +9,9 @@ from safetensors.numpy import load_file
 
 from asr.bundle import Bundle, variable_name, weights_path
 from asr.model import CTCModel
-from asr.tokenizer import Tokenizer
-from training.config import ConfigError
+from asr.tokenizer import ENGLISH_ALPHABET, Tokenizer, letters_of
+from training.callbacks import CHECKPOINT
+from training.config import ConfigError, RunConfig
 from training.import_whisper import assign_whisper
 
 
@@ -18,6 +20,25 @@ def source_bundle(source: Path | None) -> Bundle | None:
     if source is None or source.suffix == ".safetensors":
         return None
     return Bundle.load(source / "bundle" if (source / "bundle").is_dir() else source)
+
+
+def tokenizer_of(config: RunConfig, folder: Path, texts: Sequence[str]) -> Tokenizer:
+    """The run's own if it has begun already, else the config's, else that of the model it starts from."""
+    path = folder / "tokenizer.json"
+    if (folder / CHECKPOINT).exists() and path.exists():
+        return Tokenizer.load(path)
+    options = config.tokenizer
+    if options is None:
+        source = source_bundle(config.initialize)
+        tokenizer = Tokenizer.characters() if source is None else source.tokenizer
+    else:
+        alphabet = options.alphabet or (ENGLISH_ALPHABET if options.language == "en" else letters_of(texts))
+        if options.units == "bpe":
+            tokenizer = Tokenizer.train_bpe(texts, options.language, alphabet, options.size)
+        else:
+            tokenizer = Tokenizer.characters(options.language, alphabet)
+    tokenizer.save(path)
+    return tokenizer
 
 
 def initialize(network: CTCModel, tokenizer: Tokenizer, source: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 from keras import ops
 
 from asr.features import SpecAugment
@@ -55,6 +56,11 @@ class TrainingStep(keras.Model):
         x, lengths = self.network.encode(x, lengths, slice(self.frozen_encoders, None), training)
         logits = self.network.output_layer(self.drop(x, training=training))
         return {"logits": logits, "lengths": lengths}
+
+    def targets(self, utterance: int, inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """What all objectives compare an utterance with; see `Objective.targets`."""
+        parts = [objective.targets(utterance, inputs) for objective in self.objectives]
+        return {name: array for part in parts for name, array in part.items()}
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The weighted sum of the objectives' means over the batch, infinite losses left out."""

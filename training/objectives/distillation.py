@@ -1,11 +1,20 @@
 """Learning from a larger model."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 from keras import ops
 
+from asr.bundle import Bundle, weights_digest, weights_path
+from asr.engine import Engine
+from asr.model import CTCModel
+from asr.tokenizer import Tokenizer
+from training.cache import RaggedCache
+from training.config import ConfigError
 from training.objectives.objective import Objective
+from training.speech import Speech
 
 
 class Distillation(Objective):
@@ -46,3 +55,33 @@ def soft_losses(logits, probabilities):
     probabilities = probabilities[:, : ops.shape(logits)[1]]
     logits = logits[:, : ops.shape(probabilities)[1]]
     return -ops.sum(probabilities * ops.log_softmax(ops.cast(logits, "float32"), axis=-1), axis=(1, 2))
+
+
+def teacher_probabilities(
+    source: Path,
+    network: CTCModel,
+    tokenizer: Tokenizer,
+    parts: Sequence[Speech],
+    folder: Path,
+    progress: Callable[[Iterable], Iterable],
+) -> RaggedCache:
+    """A teacher's probabilities of every utterance, float16 [steps, units], computed once.
+
+    Raises ConfigError for a teacher with other units or steps.
+    """
+    teacher = Bundle.load(source)
+    same_steps = math.isclose(teacher.step_seconds, network.step_seconds)
+    if teacher.tokenizer.symbols != tokenizer.symbols or not same_steps:
+        raise ConfigError(
+            f"{source}: has {teacher.tokenizer.size} units and steps of {teacher.step_seconds:g} s; it "
+            f"cannot teach a model of {tokenizer.size} units and steps of {network.step_seconds:g} s"
+        )
+    engine = Engine.load(teacher)
+
+    def probabilities():
+        utterances = [(part, i) for part in parts for i in range(len(part))]
+        for part, i in progress(utterances):
+            yield np.exp(engine.log_probs(part[i])).astype("float16")
+
+    content = [weights_digest(weights_path(teacher.directory)), *(part.key for part in parts)]
+    return RaggedCache.create(folder, content, probabilities())

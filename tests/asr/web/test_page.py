@@ -1,4 +1,4 @@
-"""The page as its programs meet it: served, and asked over HTTP."""
+"""The page's HTTP API."""
 
 import httpx
 import numpy as np
@@ -60,17 +60,17 @@ def test_api_takes_model_decoder_and_hot_words(client, recording):
     assert answer["segments"][0]["alternatives"] == list(OTHERS)
 
 
-def test_api_refuses_hot_words_that_could_do_nothing(client, recording):
+def test_api_refuses_hot_words_with_the_greedy_decoder(client, recording):
     with pytest.raises(AppError, match="knows no hot words"):
         ask(client, recording, decoder="greedy", hotwords="Quillan")
 
 
-def test_api_asks_for_a_recording(client):
-    with pytest.raises(AppError, match="give one as sound"):
+def test_api_requires_a_recording(client):
+    with pytest.raises(AppError, match="pass an audio file as sound"):
         client.predict(None, api_name="/transcribe")
 
 
-def test_api_names_a_bad_file_but_not_where_the_server_keeps_it(client, tmp_path):
+def test_api_names_a_bad_file_without_its_path_on_the_server(client, tmp_path):
     path = tmp_path / "letter.wav"
     path.write_text("Dear Sir or Madam")
     with pytest.raises(AppError) as error:
@@ -82,7 +82,7 @@ def test_api_names_a_bad_file_but_not_where_the_server_keeps_it(client, tmp_path
 
 
 def test_api_reads_only_what_was_uploaded(client, recording):
-    # Over plain HTTP, because gradio_client uploads whatever file it is given.
+    # Over plain HTTP, since gradio_client would upload the file.
     sound = {"path": str(recording), "meta": {"_type": "gradio.FileData"}}
     call = f"{client.src}gradio_api/call/transcribe"
     event = httpx.post(call, json={"data": [sound, "tiny", "greedy", ""]}).json()["event_id"]
@@ -115,5 +115,5 @@ def test_decoder_and_hot_words_are_offered_only_with_a_language_model(language_m
         component["props"].get("label"): component["props"].get("visible")
         for component in page.get_config_file()["components"]
     }
-    assert offered["Decode"] is offered["Names and terms to expect"] is shown
-    assert offered["Model"] is False  # there is but one
+    assert offered["Decoding"] is offered["Names and terms to expect"] is shown
+    assert offered["Model"] is False  # there is only one

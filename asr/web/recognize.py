@@ -1,4 +1,4 @@
-"""A recording while it is transcribed: what the page and its API ask of a recogniser."""
+"""Transcription of one recording, segment by segment, for the page and its API."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,26 +6,26 @@ from pathlib import Path
 from asr.recognizer import Recognizer
 from asr.transcript import Segment, Transcript
 
-READINGS = 4  # of each segment: the text, and what else it may have been
+N_BEST = 4  # hypotheses per segment: its text and three alternatives
 
 
-class Hearing:
-    """Iterate to get the segments of `sound` as they are heard; `transcript` holds those heard so far.
+class Recognition:
+    """Iterate to get the segments of `sound` one by one; `transcript` holds those recognised so far.
 
     Args:
-      recognizer: does the work, lazily.
+      recognizer: recognises lazily, while this is iterated.
       sound: path of a recording.
       decoder: "greedy" or "beam".
-      hotwords: names and terms to expect, separated by commas or lines.
+      hotwords: names and terms to expect, separated by commas or line breaks.
 
-    Raises ValueError for an unknown decoder and for hot words that "greedy" cannot use, and while iterating
-    AudioError for a recording that cannot be read.
+    Raises ValueError for an unknown decoder and for hot words with "greedy", which cannot use them. Iterating
+    raises AudioError for a recording that cannot be read.
     """
 
     def __init__(self, recognizer: Recognizer, sound: str, decoder: str, hotwords: str = ""):
         terms = tuple(term.strip() for term in hotwords.replace("\n", ",").split(",") if term.strip())
         self.done_seconds = 0.0
-        self.total_seconds: float | None = None  # not known for every kind of file
+        self.total_seconds: float | None = None  # some files do not say
         self._bundle = recognizer.bundle
         self._segments: list[Segment] = []
         self._warnings: list[str] = []
@@ -33,7 +33,7 @@ class Hearing:
             sound,
             decoder=decoder,
             hotwords=terms,
-            n_best=READINGS if decoder == "beam" else 1,
+            n_best=N_BEST if decoder == "beam" else 1,
             progress=self._advance,
             warn=lambda warning: self._warnings.append(warning.replace(sound, Path(sound).name)),
         )
@@ -48,7 +48,7 @@ class Hearing:
 
     @property
     def transcript(self) -> Transcript:
-        """What was heard so far; its duration is what was listened to."""
+        """The segments so far; its duration is the part of the recording that was processed."""
         return Transcript(
             tuple(sorted(self._segments, key=lambda segment: segment.start)),
             self._bundle.tokenizer.language,

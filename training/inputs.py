@@ -1,0 +1,99 @@
+"""What the network is given: augmented samples, or the cached outputs of its frozen encoders."""
+
+import hashlib
+import math
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from asr.audio import SAMPLE_RATE
+from asr.features import FRAME_SECONDS
+from asr.model import CTCModel
+from asr.tokenizer import Tokenizer
+from training.augmentation import augment
+from training.callbacks import DevSet
+from training.config import ConfigError, RunConfig
+from training.data import Batches
+from training.frozen import EncodedSpeech, FrozenEncoders
+from training.manifest import Entry, read_manifest
+from training.speech import Speech, read_speech
+
+ENCODING_BATCH_SECONDS = 240.0  # where nothing has to be kept for gradients
+
+
+def read_noise(config: RunConfig, tokenizer: Tokenizer, folder: Path) -> Speech:
+    """The noise recordings up to the longest utterance's length, as utterances without words."""
+    entries: list[Entry] = read_manifest(config.data.noise) if config.data.noise else []
+    longest = config.data.max_seconds
+    entries = [
+        replace(entry, text="", duration_seconds=min(entry.duration_seconds, longest)) for entry in entries
+    ]
+    return read_speech(entries, tokenizer, folder, progress=bar("decoding noise"))
+
+
+def training_inputs(
+    config: RunConfig, network: CTCModel, speech: Speech, noise: Speech, cache: Path
+) -> tuple[np.ndarray, Callable[[int, np.random.Generator], np.ndarray], float]:
+    """Lengths, reader and rate of the inputs: augmented samples, or outputs of frozen encoders.
+
+    Utterances from `len(speech)` on are the noise.
+    """
+    probabilities = config.data.augmentation.model_dump()
+    lengths = np.concatenate([speech.lengths, noise.lengths])
+
+    def read_clean(i: int, _: np.random.Generator) -> np.ndarray:
+        return speech[i] if i < len(speech) else noise[i - len(speech)]
+
+    def read_augmented(i: int, random: np.random.Generator) -> np.ndarray:
+        return augment(read_clean(i, random), random, probabilities, noise)
+
+    frozen = config.frozen_encoders
+    if not frozen:
+        return lengths, read_augmented, SAMPLE_RATE
+    copies = []
+    for copy in range(config.cached_copies):
+        read, seed = (read_augmented if copy else read_clean), config.seed + copy
+        batches = Batches(lengths, read, SAMPLE_RATE, ENCODING_BATCH_SECONDS, seed=seed, workers=2)
+        content = [speech.key, noise.key, probabilities if copy else None, seed]
+        folder, progress = cache / f"encoded-train-{copy}", bar(f"encoding copy {copy}")
+        copies.append(EncodedSpeech(FrozenEncoders(network, frozen), batches, folder, content, progress))
+
+    def read_copy(i: int, random: np.random.Generator) -> np.ndarray:
+        return copies[int(random.integers(len(copies)))].read(i)
+
+    frame_seconds = FRAME_SECONDS * math.prod(encoder.subsampling for encoder in network.encoders[:frozen])
+    return copies[0].lengths, read_copy, 1 / frame_seconds
+
+
+def dev_set(
+    config: RunConfig, network: CTCModel, tokenizer: Tokenizer, manifest: Path, cache: Path
+) -> DevSet:
+    """Every utterance of a dev manifest, through the frozen encoders where there are any."""
+    name = manifest.stem
+    if sum(name == other.stem for other in config.data.dev) > 1:  # namesakes in other folders
+        name = f"{name}-{hashlib.sha256(str(manifest.resolve()).encode()).hexdigest()[:6]}"
+    speech = read_speech(read_manifest(manifest), tokenizer, cache / f"dev-{name}", progress=bar(name))
+    if not len(speech):
+        raise ConfigError(f"{manifest}: nothing is left to measure on")
+
+    def batches_of(read) -> Batches:
+        return Batches(speech.lengths, read, SAMPLE_RATE, ENCODING_BATCH_SECONDS)
+
+    batches = batches_of(lambda i, _: speech[i])
+    texts = [speech.texts[i] for utterances in batches.plan for i in utterances]
+    if config.frozen_encoders:
+        frozen = FrozenEncoders(network, config.frozen_encoders)
+        folder = cache / f"encoded-dev-{name}"
+        encoded = EncodedSpeech(frozen, batches, folder, speech.key, bar(f"encoding {name}"))
+        batches = batches_of(lambda i, _: encoded.read(i))
+    return DevSet(name, batches, texts)
+
+
+def bar(what: str) -> Callable[[Iterable], Iterable]:
+    """Shows progress on a terminal."""
+    return lambda items: track(items, what, console=Console(stderr=True), disable=not sys.stderr.isatty())
