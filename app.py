@@ -1,4 +1,4 @@
-"""The page: run `python app.py` and open http://127.0.0.1:7860. By default it serves this machine only."""
+"""Serves the web page: run `python app.py` and open http://127.0.0.1:7860. Local access only by default."""
 
 import argparse
 import os
@@ -21,14 +21,13 @@ LOCAL_HOSTS = ("localhost", "127.0.0.1")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serves the page until Ctrl-C. Exits with 2 and one line if call, port or model cannot be used."""
+    """Serves the page until Ctrl-C. Exits with code 2 and one line for a bad option, port or model."""
     options = _parse(arguments)
     _refuse_port_in_use(options.host, options.port)
     recognizers = _load(options.model)
-    with tempfile.TemporaryDirectory(prefix="hark-") as uploads:  # goes with all in it when serving ends
+    with tempfile.TemporaryDirectory(prefix="hark-") as uploads:  # deleted at the end
         os.environ["GRADIO_TEMP_DIR"] = uploads
-        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-        # Gradio asks its own address once at the start; a proxy would not find it.
+        # Gradio requests its own address once at the start, which a proxy could not reach.
         for name in ("NO_PROXY", "no_proxy"):
             others = filter(None, [os.environ.get(name)])
             os.environ[name] = ",".join([*others, *LOCAL_HOSTS, options.host])
@@ -42,7 +41,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="DIR",
-        help="offer the model in this folder, too, and choose it first; may be given again",
+        help="also offer the model in this folder, and select it by default; repeatable",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: %(default)s)")
@@ -50,9 +49,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _refuse_port_in_use(host: str, port: int) -> None:
-    """Asked first, so that the answer does not have to wait for the models and for Gradio."""
+    """Checked before models and Gradio are loaded, so that the answer comes at once."""
     if not 0 < port <= LARGEST_PORT:
-        _fail(f"there is no port {port}; choose one from 1 to {LARGEST_PORT} with --port")
+        _fail(f"--port {port} is not between 1 and {LARGEST_PORT}")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
@@ -64,7 +63,7 @@ def _refuse_port_in_use(host: str, port: int) -> None:
 
 
 def _load(folders: Sequence[str]) -> Mapping[str, Recognizer]:
-    """Recognisers by the name of their model, or by its folder where another has the name already."""
+    """Recognisers by model name, or by folder if the name is taken."""
     recognizers: dict[str, Recognizer] = {}
     try:
         for folder in [*folders, *(str(bundle.directory) for bundle in available_bundles())]:
@@ -74,12 +73,15 @@ def _load(folders: Sequence[str]) -> Mapping[str, Recognizer]:
     except BundleError as error:
         _fail(str(error))
     if not recognizers:
-        _fail("no model is installed; name the folder of one with --model DIR")
+        _fail("no model is installed: pass a folder with --model DIR")
     return recognizers
 
 
 def _serve(recognizers: Mapping[str, Recognizer], host: str, port: int) -> None:
-    from asr.web.page import build_page, serving_options  # Gradio reads the environment when it is imported
+    try:
+        from asr.web.page import build_page, serving_options  # Gradio reads the environment when imported
+    except ModuleNotFoundError as error:
+        _fail(f"the page needs {error.name}, which is not installed: pip install '.[page]' in Hark's folder")
 
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -93,7 +95,7 @@ def _serve(recognizers: Mapping[str, Recognizer], host: str, port: int) -> None:
 
 
 def _warm_up(recognizers: Mapping[str, Recognizer]) -> None:
-    """Uses each model once: the first search on a machine compiles itself, so nobody has to wait for that."""
+    """Decodes once with each model, since the first beam search on a machine has to be compiled."""
     second = np.zeros(SAMPLE_RATE, np.float32)
     for recognizer in recognizers.values():
         decode = recognizer.decoder()
@@ -107,6 +109,6 @@ def _fail(message: str) -> NoReturn:
 
 if __name__ == "__main__":
     main()
-    # Not by the interpreter's own end: that kills threads which are still at work, and where one is inside
-    # ONNX Runtime, aborts (https://github.com/pybind/pybind11/issues/2215).
+    # A normal exit would abort if a daemon thread is still inside ONNX Runtime
+    # (https://github.com/pybind/pybind11/issues/2215).
     os._exit(0)

@@ -7,9 +7,11 @@
 import importlib
 import os
 
-# ONNX Runtime from 1.29 on reports to its maker unless this is set before it is imported. Hark works offline,
-# so it is set here: every module of asr and training imports this one first.
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+# Hark tells nobody what it does, so what would report home is switched off before it can be imported: every
+# module of asr and training imports this one first.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # ONNX Runtime from 1.29 on: a device id, and events to its maker
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio: events, and a look for newer versions
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # huggingface_hub, which Gradio imports
 # TensorFlow, where it is loaded, describes the processor in its log; warnings and errors are still logged.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 

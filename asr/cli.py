@@ -6,18 +6,19 @@ failed, each named with its reason, the others done; 2 the call itself was wrong
 
 import argparse
 import difflib
-import itertools
 import logging
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import asr
-from asr.transcript import FORMATS, Transcript
+from asr.files import write_new
+from asr.transcript import FORMATS, Segment, Transcript
 
 if TYPE_CHECKING:
     from asr.recognizer import Recognizer
@@ -26,7 +27,9 @@ ALL_DONE, SOME_FAILED, WRONG_CALL = 0, 1, 2
 INTERRUPTED, READER_GONE = 130, 141  # what a shell reports: 128 + SIGINT, 128 + SIGPIPE
 
 STANDARD_INPUT = "-"
-DECODERS = ("greedy", "beam")  # those of asr.recognizer, which would load NumPy for --help
+# Those of asr.recognizer, which would load NumPy for --help.
+DECODERS = ("greedy", "beam")
+CHANNELS = ("left", "right", "each")
 
 
 class Parser(argparse.ArgumentParser):
@@ -122,7 +125,11 @@ def execute(parser: Parser, arguments: Sequence[str] | None = None) -> int:
     options.arguments = arguments[1:]
     logging.basicConfig(format="warning: %(message)s", level=logging.WARNING)  # to standard error
     sys.stdout.reconfigure(errors="surrogateescape")  # a file's name is written back as it came, UTF-8 or not
+    output = getattr(options, "output", None)
+    is_new = output is not None and not output.exists()
     try:
+        if output is not None:
+            _make_folder(output)
         code = options.run(options) or ALL_DONE
         sys.stdout.flush()
         return code
@@ -142,6 +149,9 @@ def execute(parser: Parser, arguments: Sequence[str] | None = None) -> int:
         tell(error, options.debug)
         if isinstance(error, OSError):
             _drop_output()  # what standard output could not take
+        if is_new:
+            with suppress(OSError):  # not empty, or never made
+                output.rmdir()
         return WRONG_CALL
     except Exception as error:
         tell(error, options.debug)
@@ -167,6 +177,8 @@ def naming(path: Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.strerror is None:  # a library's own, with a text only
+            raise OSError(0, str(error), str(path)) from error
         error.filename = error.filename or str(path)
         raise
 
@@ -202,6 +214,12 @@ def add_commands(commands) -> None:
         metavar="N",
         help="texts of each segment, with --format json (1)",
     )
+    transcribe.add_argument(
+        "--channel", choices=CHANNELS, help="one of several, or each with its name (all, mixed)"
+    )
+    transcribe.add_argument(
+        "--track", type=positive, metavar="N", help="sound track, counted from 1 (the default one)"
+    )
 
     align = add_command(commands, "align", "find when each word of a text is said", _align)
     align.add_argument("audio", metavar="AUDIO", help="a recording; - is standard input")
@@ -228,6 +246,8 @@ def positive(text: str) -> int:
 
 
 def _transcribe(options: argparse.Namespace) -> int:
+    from asr.audio import is_pipe
+
     files = options.files
     if files.count(STANDARD_INPUT) > 1:
         raise ValueError("standard input can be read only once")
@@ -235,16 +255,18 @@ def _transcribe(options: argparse.Namespace) -> int:
         raise ValueError(f"each of several inputs needs its own file as {options.format}: give --output DIR")
     if options.n_best > 1 and options.format != "json":
         raise ValueError(f"{options.format} has room for one text only: --n-best needs --format json")
-    _make_folder(options.output)
     recognizer = _load(options)
     bar = _ProgressBar()
-    results = recognizer.transcribe_many(
-        files,
-        decoder=options.decoder,
-        hotwords=options.hotword,
-        n_best=options.n_best,
-        progress=bar.update,
-    )
+    choices = {
+        "decoder": options.decoder,
+        "hotwords": options.hotword,
+        "n_best": options.n_best,
+        "channel": options.channel,
+        "track": options.track,
+    }
+    if len(files) == 1 and options.format == "txt" and options.output is None and is_pipe(files[0]):
+        return _print_live(recognizer.segments(files[0], warn=_warn, **choices), files[0], options.debug)
+    results = recognizer.transcribe_many(files, progress=bar.update, **choices)
     code = ALL_DONE
     for file in files:
         with bar.shown(file):
@@ -253,12 +275,35 @@ def _transcribe(options: argparse.Namespace) -> int:
             tell(result, options.debug)
             code = SOME_FAILED
             continue
+        for warning in result.warnings:
+            _warn(warning)
         if not result.segments:
-            print(f"warning: no speech was found in {file!r}", file=sys.stderr)
+            _warn(f"no speech was found in {file!r}")
         if len(files) > 1 and options.output is None:
             print(f"==> {file} <==")
-        _deliver(result, file, options)
+        code = max(code, _deliver(result, file, options))
     return code
+
+
+def _print_live(segments: Iterator[Segment], file: str, debug: bool) -> int:
+    """Prints each segment of a pipe as soon as it is recognised."""
+    from asr.audio import AudioError
+
+    found = False
+    try:
+        for segment in segments:
+            print(segment.labelled_text, flush=True)
+            found = True
+    except AudioError as error:
+        tell(error, debug)
+        return SOME_FAILED
+    if not found:
+        _warn(f"no speech was found in {file!r}")
+    return ALL_DONE
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def _align(options: argparse.Namespace) -> int:
@@ -266,7 +311,6 @@ def _align(options: argparse.Namespace) -> int:
 
     if options.audio == options.text == STANDARD_INPUT:
         raise ValueError("standard input can be read only once")
-    _make_folder(options.output)
     recognizer = _load(options)
     bar = _ProgressBar()
     try:
@@ -279,8 +323,9 @@ def _align(options: argparse.Namespace) -> int:
     except ValueError as error:
         tell(TextError(f"{options.text!r} does not fit {options.audio!r}: {error}"), options.debug)
         return SOME_FAILED
-    _deliver(transcript, options.audio, options)
-    return ALL_DONE
+    for warning in transcript.warnings:
+        _warn(warning)
+    return _deliver(transcript, options.audio, options)
 
 
 def _models(options: argparse.Namespace) -> int:
@@ -315,36 +360,34 @@ def _read_text(file: str) -> str:
         raise TextError(f"{file!r} is not UTF-8 text; save it as UTF-8") from error
 
 
-def _make_folder(folder: Path | None) -> None:
-    if folder is None:
-        return
+def _make_folder(folder: Path) -> None:
+    """Makes sure that results can be written there, before hours are spent on them."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
-        raise ValueError(f"no folder can be made at {str(folder)!r}: {error.strerror}") from error
+        raise ValueError(f"nothing can be written to {str(folder)!r}: {error.strerror}") from error
 
 
-def _deliver(transcript: Transcript, file: str, options: argparse.Namespace) -> None:
-    """Prints the transcript, or writes it to a file of its own in the output folder."""
+def _deliver(transcript: Transcript, file: str, options: argparse.Namespace) -> int:
+    """Prints the transcript, or writes it to a file of its own in the output folder; the exit code."""
     text = transcript.render(options.format)
     if options.output is None:
         sys.stdout.write(text)
         sys.stdout.flush()
-        return
+        return ALL_DONE
     stem = "stdin" if file == STANDARD_INPUT else Path(file).stem
-    for number in itertools.count(1):
-        name = stem if number == 1 else f"{stem}-{number}"
-        path = options.output / f"{name}.{options.format}"
-        try:
-            with path.open("x", encoding="utf-8", newline="\n") as output:
-                output.write(text)
-        except FileExistsError:
-            continue  # a namesake's, which is kept
-        if number > 1:
-            print(
-                f"warning: {file!r} has an older namesake, so its text is in {str(path)!r}", file=sys.stderr
-            )
-        return
+    try:
+        path = write_new(options.output, stem, f".{options.format}", text)
+    except OSError as error:
+        message = f"{file!r}: its result cannot be written to {str(options.output)!r}: {error.strerror}"
+        tell(ValueError(message), options.debug)
+        return SOME_FAILED
+    if path.name != f"{stem}.{options.format}":
+        reason = "its name is taken or too long there"
+        print(f"warning: {file!r} is written to {str(path)!r}: {reason}", file=sys.stderr)
+    return ALL_DONE
 
 
 class _ProgressBar:

@@ -15,29 +15,29 @@ HOP_SAMPLES = 160  # 10 ms between frames
 FRAME_SECONDS = HOP_SAMPLES / SAMPLE_RATE
 POWER_FLOOR = 1e-10
 SCALES = ("whisper", "natural", "standardized")
-WHISPER_RANGE_LOG10 = 8.0  # Whisper keeps the 80 dB below an utterance's loudest mel
-LEAST_DEVIATION = 0.01  # of a band; what varies less, as where a recording holds nothing, stays near 0
+WHISPER_RANGE_LOG10 = 8.0  # Whisper clamps to 80 dB below the utterance's maximum
+MIN_DEVIATION = 0.01  # a soft floor of a band's standard deviation, so that constant bands stay near 0
 
 
 @keras.saving.register_keras_serializable("hark")
 class LogMel(keras.layers.Layer):
     """Log-mel spectrogram of 16 kHz samples, always computed in float32.
 
-    The short-time Fourier transform is a strided convolution with a windowed DFT basis, so that the same
-    layer runs on every backend and exports to ONNX. An utterance of n samples has n // 160 frames, frame t
-    centred on sample 160 t; the sound is mirrored before its start and silent after its end, as in Whisper,
-    whose features (https://github.com/openai/whisper, audio.py) `scale="whisper"` equals.
+    The short-time Fourier transform is a strided convolution with a windowed DFT basis, so the layer runs on
+    every backend and exports to ONNX. An utterance of n samples has n // 160 frames; frame t is centred on
+    sample 160 t. Samples are reflected before the start and zero after the end, as in Whisper, and
+    `scale="whisper"` gives Whisper's features (https://github.com/openai/whisper, audio.py).
 
     Args:
       mels: number of mel bands (Slaney's scale and norm).
       scale: "whisper": log10, clamped to 80 dB below the utterance's maximum, then (x + 4) / 4.
         "natural": natural logarithm of the mel power, floored at 1e-10.
-        "standardized": Whisper's, then each band brought to mean 0 and variance 1 over the utterance, so
-        that voices and microphones differ less: for models that hear few of them.
+        "standardized": Whisper's, then each band normalised to mean 0 and variance 1 over the utterance,
+        which reduces differences between speakers and microphones: for models trained on few of them.
 
     Call with samples [batch, samples] (zeros after each utterance's end) and lengths [batch] in samples.
-    Returns (features [batch, samples // 160, mels], lengths in frames); features beyond an utterance's end
-    are zero.
+    Returns features [batch, samples // 160, mels], zero after each utterance's end, and lengths in frames.
+    Raises ValueError for an unknown scale.
     """
 
     def __init__(self, mels: int = 80, scale: str = "whisper", **kwargs):
@@ -53,10 +53,10 @@ class LogMel(keras.layers.Layer):
         samples = ops.cast(samples, "float32")
         frame_lengths = self.output_lengths(lengths)
         half = N_FFT // 2
-        ended = ops.pad(samples, [[0, 0], [0, half]])  # first, so that a short batch has enough to mirror
+        ended = ops.pad(samples, [[0, 0], [0, half]])  # first, so that a short batch can be reflected
         padded = ops.concatenate([ops.flip(ended[:, 1 : half + 1], axis=1), ended], axis=1)
         spectrum = ops.conv(padded[:, :, None], _dft_basis(), strides=HOP_SAMPLES, padding="valid")
-        spectrum = spectrum[:, : ops.shape(samples)[1] // HOP_SAMPLES]  # as Whisper, drop the last frame
+        spectrum = spectrum[:, : ops.shape(samples)[1] // HOP_SAMPLES]  # Whisper drops the last frame
         real, imaginary = ops.split(spectrum, 2, axis=-1)
         power = ops.square(real) + ops.square(imaginary)
         mel = ops.maximum(ops.matmul(power, _mel_basis(self.mels)), POWER_FLOOR)
@@ -64,7 +64,7 @@ class LogMel(keras.layers.Layer):
             return mask_padding(ops.log(mel), frame_lengths), frame_lengths
         log_mel = ops.log(mel) / np.float32(np.log(10))
         silence = np.float32(np.log10(POWER_FLOOR))
-        # Frames after the end must not count for the maximum: there the window still reaches into speech.
+        # Exclude frames after the end from the maximum: their windows still reach into the speech.
         valid = mask_padding(log_mel - silence, frame_lengths) + silence
         loudest = ops.max(valid, axis=(1, 2), keepdims=True, initial=silence)
         log_mel = ops.maximum(log_mel, loudest - WHISPER_RANGE_LOG10)
@@ -74,7 +74,7 @@ class LogMel(keras.layers.Layer):
         return scaled, frame_lengths
 
     def output_lengths(self, lengths):
-        """Frames of utterances of `lengths` samples."""
+        """Frames of utterances of `lengths` samples, int32."""
         return ops.cast(lengths, "int32") // HOP_SAMPLES
 
     def compute_output_shape(self, samples_shape, lengths_shape=None):
@@ -82,21 +82,18 @@ class LogMel(keras.layers.Layer):
         frames = None if samples is None else samples // HOP_SAMPLES
         return (batch, frames, self.mels), (batch,)
 
-    def get_config(self):
-        return {**super().get_config(), "mels": self.mels, "scale": self.scale}
-
 
 def _standardized(x, lengths):
-    """Mean 0 and variance 1 of each band over the valid frames of [batch, frames, mels]; zeros beyond."""
+    """x [batch, frames, mels] with mean 0 and variance 1 per band over valid frames, and zeros after them."""
     count = ops.cast(ops.maximum(lengths, 1), "float32")[:, None, None]
     centred = mask_padding(x - ops.sum(x, axis=1, keepdims=True) / count, lengths)
     variance = ops.sum(ops.square(centred), axis=1, keepdims=True) / count
-    return centred / ops.sqrt(variance + LEAST_DEVIATION**2)
+    return centred / ops.sqrt(variance + MIN_DEVIATION**2)
 
 
 @functools.cache
 def _dft_basis() -> np.ndarray:
-    """Hann-windowed cosines and sines [N_FFT, 1, 2 × bins], computed in float64."""
+    """Hann-windowed cosines and sines, [N_FFT, 1, 2 × bins], computed in float64."""
     bins = N_FFT // 2 + 1
     n = np.arange(N_FFT)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * n / N_FFT)
@@ -107,23 +104,23 @@ def _dft_basis() -> np.ndarray:
 
 @functools.cache
 def _mel_basis(mels: int) -> np.ndarray:
-    """Triangular filters [bins, mels]."""
+    """Triangular filters, [bins, mels]."""
     return librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=mels).T.astype("float32")
 
 
 @keras.saving.register_keras_serializable("hark")
 class SpecAugment(keras.layers.Layer):
-    """Zeros bands of frequency and stretches of time while training (SpecAugment, Park et al. 2019).
+    """Zeros random frequency bands and time spans, in training only (SpecAugment, Park et al. 2019).
 
     Args:
-      frequency_masks: bands masked in an utterance.
-      frequency_width: widest band, in mels; each width is uniform in [0, frequency_width].
-      time_masks: stretches masked in an utterance.
-      time_width: longest stretch, in frames; uniform as above.
-      time_share: no stretch is longer than this share of the utterance.
+      frequency_masks: number of frequency masks per utterance.
+      frequency_width: maximum mask width in mels; widths are uniform in [0, frequency_width].
+      time_masks: number of time masks per utterance.
+      time_width: maximum mask width in frames; widths are uniform in [0, time_width].
+      time_fraction: maximum mask width as a fraction of the utterance, in [0, 1].
       seed: of the layer's own random state.
 
-    Call with features [batch, frames, mels] and lengths [batch] in frames; returns features of equal shape.
+    Call with features [batch, frames, mels] and lengths [batch] in frames; returns features of that shape.
     """
 
     def __init__(
@@ -132,7 +129,7 @@ class SpecAugment(keras.layers.Layer):
         frequency_width=27,
         time_masks=2,
         time_width=40,
-        time_share=0.2,
+        time_fraction=0.2,
         seed=0,
         **kwargs,
     ):
@@ -141,8 +138,7 @@ class SpecAugment(keras.layers.Layer):
         self.frequency_width = frequency_width
         self.time_masks = time_masks
         self.time_width = time_width
-        self.time_share = time_share
-        self.seed = seed
+        self.time_fraction = time_fraction
         self.random = keras.random.SeedGenerator(seed)
 
     def call(self, features, lengths, training=False):
@@ -151,7 +147,7 @@ class SpecAugment(keras.layers.Layer):
         batch, frames, mels = ops.shape(features)
         lengths = ops.cast(lengths, "float32")
         all_mels = ops.full((batch,), mels, dtype="float32")
-        longest = ops.minimum(float(self.time_width), self.time_share * lengths)
+        longest = ops.minimum(float(self.time_width), self.time_fraction * lengths)
         widest = ops.full((batch,), float(min(self.frequency_width, mels)), dtype="float32")
         keep_time = self._keep(batch, frames, self.time_masks, longest, lengths)
         keep_mels = self._keep(batch, mels, self.frequency_masks, widest, all_mels)
@@ -159,7 +155,7 @@ class SpecAugment(keras.layers.Layer):
         return ops.where(keep, features, ops.zeros_like(features))
 
     def _keep(self, batch, size, masks, widest, extent):
-        """[batch, size], False in `masks` random stretches of up to `widest` [batch] in `extent` [batch]."""
+        """Bool [batch, size], False in `masks` random spans of up to `widest` [batch] in `extent` [batch]."""
         draws = keras.random.uniform((2, masks, batch), seed=self.random, dtype="float32")
         widths = draws[0] * widest
         starts = draws[1] * (extent - widths)
@@ -169,7 +165,3 @@ class SpecAugment(keras.layers.Layer):
 
     def compute_output_shape(self, features_shape, lengths_shape=None):
         return features_shape
-
-    def get_config(self):
-        names = ("frequency_masks", "frequency_width", "time_masks", "time_width", "time_share", "seed")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

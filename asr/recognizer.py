@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections import deque
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
-from operator import itemgetter
+from operator import attrgetter, itemgetter
+from queue import Empty, Queue
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,11 +29,15 @@ if TYPE_CHECKING:
     from asr.segmentation import Utterance
 
 DECODERS = ("greedy", "beam")
+CHANNELS = ("left", "right", "each")
+BLOCK_SECONDS = 1.0  # read at a time, so that words of a pipe come soon
+STOP_SECONDS = 1.0  # that a reader gets to stop in
 
 Decoder = Callable[[np.ndarray], list[Word]]
 # From an utterance's log-probs [steps, units] to its words, in seconds from its start, and its other texts.
 Hear = Callable[[np.ndarray], tuple[list[Word], tuple[str, ...]]]
 Progress = Callable[[float, float | None], None]
+Utterances = Iterator[tuple["_Recording", "Utterance | None"]]  # None at the end of each recording
 
 
 class Recognizer:
@@ -40,9 +46,11 @@ class Recognizer:
         recognizer = Recognizer.load("english")
         print(recognizer.transcribe("meeting.m4a").text)
 
-    A source is whatever `asr.audio` reads: a path, "-" (standard input), bytes, a binary file object or
-    (samples, rate). `progress` is called as `progress(done_seconds, total_seconds)` after each utterance; the
-    total is what the recording's header says, or None. Its last call has the true duration twice.
+    A source is whatever `asr.audio` reads: a path, "-" (standard input), bytes, a binary file object, mono
+    samples at 16 kHz (a NumPy array [samples]), or (samples, rate).
+
+    `progress` is called as `progress(done_seconds, total_seconds)` after each utterance; the total is what
+    the recording's header says, or None. Its last call has the true duration twice.
 
     Args:
       bundle: the model's folder.
@@ -82,6 +90,8 @@ class Recognizer:
         decoder: str | None = None,
         hotwords: Sequence[str] = (),
         n_best: int = 1,
+        channel: str | None = None,
+        track: int | None = None,
         progress: Progress | None = None,
     ) -> Transcript:
         """The transcript of one recording; without speech it has no segments.
@@ -89,15 +99,28 @@ class Recognizer:
         Args:
           decoder: one of `DECODERS`. None takes beam search if the model ships a language model, there are
             hot words or several texts are wanted, else greedy.
-          hotwords: names and terms to expect; only beam search knows them.
+          hotwords: names and terms to expect, a string alone being one; only beam search knows them.
           n_best: texts to give of each segment, its alternatives included; only beam search has several.
+          channel: "left" or "right" of several channels, or "each" of a stereo recording with one party a
+            channel; segments then name theirs. None takes the mean, and the channels apart only where they
+            hold different speech at the same time.
+          track: of a file with several sound tracks, counted from 1. None takes the default one, or if that
+            is mute the next.
+
+        What was damaged or left out is told in the transcript's `warnings`.
 
         Raises:
-          AudioError: the source cannot be read.
-          ValueError: an unknown decoder, or hot words or several texts wanted of the greedy one.
+          AudioError: the source cannot be read, or has no such channel or track.
+          ValueError: an unknown decoder or channel, or hot words or several texts wanted of the greedy one.
         """
         [result] = self.transcribe_many(
-            [source], decoder=decoder, hotwords=hotwords, n_best=n_best, progress=progress
+            [source],
+            decoder=decoder,
+            hotwords=hotwords,
+            n_best=n_best,
+            channel=channel,
+            track=track,
+            progress=progress,
         )
         if isinstance(result, Exception):
             raise result
@@ -110,6 +133,8 @@ class Recognizer:
         decoder: str | None = None,
         hotwords: Sequence[str] = (),
         n_best: int = 1,
+        channel: str | None = None,
+        track: int | None = None,
         progress: Progress | None = None,
     ) -> Iterator[Transcript | AudioError]:
         """What became of each source, in order: its transcript, or the AudioError that it ended in.
@@ -117,7 +142,8 @@ class Recognizer:
         So a broken recording costs nobody the others. Sources are read a few utterances ahead; `progress` is
         that of the source whose result comes next. Raises ValueError as `transcribe` does.
         """
-        return self._transcripts(sources, self._hear(decoder, hotwords, n_best), progress)
+        hear = self._hear(decoder, hotwords, n_best)
+        return self._transcripts(_utterances(sources, channel, track), hear, progress)
 
     def segments(
         self,
@@ -126,13 +152,18 @@ class Recognizer:
         decoder: str | None = None,
         hotwords: Sequence[str] = (),
         n_best: int = 1,
+        channel: str | None = None,
+        track: int | None = None,
         progress: Progress | None = None,
+        warn: Callable[[str], None] | None = None,
     ) -> Iterator[Segment]:
-        """Each segment as soon as it is heard, in memory that does not grow with the recording.
+        """Each segment as soon as it is recognised, in memory that does not grow with the recording.
 
-        Stopping the iteration cancels the work. Arguments and errors are those of `transcribe`.
+        Of a pipe, segments come while it is still written to. Stopping the iteration cancels the work.
+        Arguments and errors are those of `transcribe`; `warn` is called with each warning when all is read.
         """
-        return self._segments(source, self._hear(decoder, hotwords, n_best), progress)
+        hear = self._hear(decoder, hotwords, n_best)
+        return self._segments(_utterances([source], channel, track), hear, progress, warn)
 
     def align(self, source: Source, text: str, *, progress: Progress | None = None) -> Transcript:
         """When each word of a known text was said.
@@ -148,9 +179,9 @@ class Recognizer:
         if not unit_ids:
             raise ValueError("the text has no words: give what is said in the recording")
         heard: list[tuple[float, np.ndarray]] = []
-        for recording, start, log_probs in self._heard([source], progress):
-            if log_probs is not None:
-                heard.append((start, log_probs))
+        for recording, utterance, log_probs in self._heard(_utterances([source]), progress):
+            if utterance is not None:
+                heard.append((utterance.start, log_probs))
             elif recording.error is not None:
                 raise recording.error
         if not heard:
@@ -177,32 +208,41 @@ class Recognizer:
         return hear
 
     def _transcripts(
-        self, sources: Iterable[Source], hear: Hear, progress: Progress | None
+        self, utterances: Utterances, hear: Hear, progress: Progress | None
     ) -> Iterator[Transcript | AudioError]:
         segments: list[Segment] = []
-        for recording, start, log_probs in self._heard(sources, progress):
-            if log_probs is not None:
-                segments += _segments_of(*hear(log_probs), start)
+        for recording, utterance, log_probs in self._heard(utterances, progress):
+            if utterance is not None:
+                segments += _segments_of(*hear(log_probs), utterance)
             else:
                 yield recording.error or self._transcript(segments, recording)
                 segments = []
 
-    def _segments(self, source: Source, hear: Hear, progress: Progress | None) -> Iterator[Segment]:
-        for recording, start, log_probs in self._heard([source], progress):
-            if log_probs is not None:
-                yield from _segments_of(*hear(log_probs), start)
-            elif recording.error is not None:
+    def _segments(
+        self,
+        utterances: Utterances,
+        hear: Hear,
+        progress: Progress | None,
+        warn: Callable[[str], None] | None,
+    ) -> Iterator[Segment]:
+        for recording, utterance, log_probs in self._heard(utterances, progress):
+            if utterance is not None:
+                yield from _segments_of(*hear(log_probs), utterance)
+                continue
+            for warning in recording.warnings if warn else ():
+                warn(warning)
+            if recording.error is not None:
                 raise recording.error
 
     def _aligned(
         self, heard: Sequence[tuple[float, np.ndarray]], text: str, unit_ids: list[int]
     ) -> list[Segment]:
         """The segments of a known text. `heard`: each utterance's start in seconds and log-probs."""
-        from asr.decoding.alignment import align
+        from asr.decoding.alignment import forced_align
 
         # Nobody knows which words are in which utterance, so all are aligned in one go, on steps.
         log_probs = np.concatenate([log_probs for _, log_probs in heard])
-        step_words = iter(self._words(align(log_probs, unit_ids), log_probs, 1, "greedy"))
+        step_words = iter(self._words(forced_align(log_probs, unit_ids), log_probs, 1, "greedy"))
 
         step_seconds = self.bundle.step_seconds
         step_starts = np.concatenate(
@@ -219,9 +259,9 @@ class Recognizer:
         return [_segment([word for _, word in group]) for _, group in groupby(found, key=itemgetter(0))]
 
     def _heard(
-        self, sources: Iterable[Source], progress: Progress | None
-    ) -> Iterator[tuple[_Recording, float, np.ndarray | None]]:
-        """Recording, start in seconds and log-probs [steps, units] of each utterance; None at its end."""
+        self, utterances: Utterances, progress: Progress | None
+    ) -> Iterator[tuple[_Recording, Utterance | None, np.ndarray | None]]:
+        """Each utterance with its recording and log-probs [steps, units]; None at the end of a recording."""
         from asr.audio import SAMPLE_RATE
 
         def log_probs_of(item: tuple[_Recording, Utterance | None]) -> np.ndarray | None:
@@ -229,13 +269,11 @@ class Recognizer:
             return None if utterance is None else self.engine.log_probs(utterance.samples)
 
         tell = progress or (lambda done_seconds, total_seconds: None)
-        for (recording, utterance), log_probs in _map_ahead(log_probs_of, _utterances(sources), self.workers):
-            if utterance is None:
-                if recording.error is None:
-                    tell(recording.seconds, recording.seconds)
-                yield recording, recording.seconds, None
-            else:
-                yield recording, utterance.start, log_probs
+        for (recording, utterance), log_probs in _map_ahead(log_probs_of, utterances, self.workers):
+            if utterance is None and recording.error is None:
+                tell(recording.seconds, recording.seconds)
+            yield recording, utterance, log_probs
+            if utterance is not None:
                 tell(utterance.start + len(utterance.samples) / SAMPLE_RATE, recording.stated_seconds)
 
     def _decode(
@@ -265,7 +303,13 @@ class Recognizer:
         return words_of(hypothesis, log_probs, self.tokenizer, step_seconds, calibration)
 
     def _transcript(self, segments: Sequence[Segment], recording: _Recording) -> Transcript:
-        return Transcript(tuple(segments), self.tokenizer.language, recording.seconds, self.bundle.name)
+        return Transcript(
+            tuple(sorted(segments, key=attrgetter("start"))),
+            self.tokenizer.language,
+            recording.seconds,
+            self.bundle.name,
+            tuple(recording.warnings),
+        )
 
 
 @dataclass
@@ -274,16 +318,29 @@ class _Recording:
 
     seconds: float = 0.0
     stated_seconds: float | None = None  # by the header
+    warnings: list[str] = field(default_factory=list)
     error: AudioError | None = None
 
 
-def _utterances(sources: Iterable[Source]) -> Iterator[tuple[_Recording, Utterance | None]]:
+def _utterances(
+    sources: Iterable[Source], channel: str | None = None, track: int | None = None
+) -> Utterances:
     """The utterances of all sources, and None at the end of each."""
+    if channel not in (None, *CHANNELS):
+        raise ValueError(f"no channel {channel!r}: choose one of {', '.join(CHANNELS)}")
+    if track is not None and track < 1:
+        raise ValueError(f"tracks count from 1; there is no track {track}")
+    return _utterances_of(sources, channel, track)
+
+
+def _utterances_of(sources: Iterable[Source], channel: str | None, track: int | None) -> Utterances:
     from asr.audio import SAMPLE_RATE, AudioError, duration_seconds, read_blocks
-    from asr.segmentation import cut_utterances
+    from asr.parties import cut_each, cut_mean
 
     def counted(source: Source, recording: _Recording) -> Iterator[np.ndarray]:
-        for block in read_blocks(source):
+        columns = channel or "mean and each"
+        warn = recording.warnings.append
+        for block in read_blocks(source, BLOCK_SECONDS, channel=columns, track=track, warn=warn):
             recording.seconds += len(block) / SAMPLE_RATE
             yield block
 
@@ -291,41 +348,66 @@ def _utterances(sources: Iterable[Source]) -> Iterator[tuple[_Recording, Utteran
         recording = _Recording()
         try:
             recording.stated_seconds = duration_seconds(source)
-            for utterance in cut_utterances(counted(source, recording)):
+            cut = cut_each if channel == "each" else cut_mean
+            for utterance in cut(counted(source, recording)):
                 yield recording, utterance
         except AudioError as error:
             recording.error = error
         yield recording, None
 
 
-def _map_ahead(function: Callable, items: Iterable, workers: int) -> Iterator[tuple]:
-    """(item, function(item)) in order, computed by threads a few items ahead of the caller."""
+def _map_ahead(function: Callable, items: Iterator, workers: int) -> Iterator[tuple]:
+    """(item, function(item)) in order, as soon as it is there, computed a few items ahead of the caller.
+
+    Items are taken in a thread of their own, so that what is done is not kept back by a pipe that is silent.
+    It is a daemon: waiting for such a pipe, it must not keep the program from ending.
+    """
     pool = ThreadPoolExecutor(workers)
-    waiting: deque = deque()
+    waiting: Queue = Queue(4 * workers)
+    stopped = threading.Event()
+
+    def submit() -> None:
+        with closing(items):
+            try:
+                for item in items:
+                    waiting.put((item, pool.submit(function, item)))
+                    if stopped.is_set():
+                        return
+                waiting.put(None)
+            except BaseException as error:
+                failed: Future = Future()
+                failed.set_exception(error)
+                waiting.put((None, failed))
+
+    reader = threading.Thread(target=submit, daemon=True)
+    reader.start()
     try:
-        for item in items:
-            waiting.append((item, pool.submit(function, item)))
-            while waiting and (len(waiting) > 4 * workers or waiting[0][1].done()):
-                item, result = waiting.popleft()
-                yield item, result.result()
-        while waiting:
-            item, result = waiting.popleft()
+        while (pair := waiting.get()) is not None:
+            item, result = pair
             yield item, result.result()
     finally:
+        stopped.set()
+        with suppress(Empty):  # room for what the reader wants to put
+            while True:
+                waiting.get_nowait()
+        reader.join(STOP_SECONDS)
         pool.shutdown(cancel_futures=True)
 
 
-def _segments_of(words: Sequence[Word], alternatives: tuple[str, ...], start: float) -> list[Segment]:
-    """The segment of an utterance that starts at `start` seconds; none if no word was heard in it."""
+def _segments_of(words: Sequence[Word], alternatives: tuple[str, ...], utterance: Utterance) -> list[Segment]:
+    """The segment of an utterance, whose words are timed from its start; none if it has no words."""
     if not words:
         return []
+    start = utterance.start
     moved = [replace(word, start=start + word.start, end=start + word.end) for word in words]
-    return [_segment(moved, alternatives)]
+    return [_segment(moved, alternatives, utterance.channel)]
 
 
-def _segment(words: Sequence[Word], alternatives: tuple[str, ...] = ()) -> Segment:
+def _segment(
+    words: Sequence[Word], alternatives: tuple[str, ...] = (), channel: str | None = None
+) -> Segment:
     text = WORD_BOUNDARY.join(word.text for word in words)
-    return Segment(words[0].start, words[-1].end, text, tuple(words), alternatives)
+    return Segment(words[0].start, words[-1].end, text, tuple(words), alternatives, channel)
 
 
 def _written_words(text: str, tokenizer: Tokenizer) -> list[tuple[str, int]]:

@@ -1,11 +1,13 @@
-"""What a recogniser heard, as data; every output format is a view of it."""
+"""The transcript of a recording as dataclasses, and its output formats."""
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from asr.files import write_whole
 
 FORMATS = ("txt", "srt", "vtt", "tsv", "json")
 
@@ -13,7 +15,7 @@ FORMATS = ("txt", "srt", "vtt", "tsv", "json")
 MAX_LINE_CHARACTERS = 42
 MAX_CUE_SECONDS = 7.0
 MIN_CUE_SECONDS = 5 / 6
-# A speaker's pause that viewers notice: the text after it must not show before it is said.
+# After a pause this long a new cue begins, so that its text is not shown before it is spoken.
 CUE_PAUSE_SECONDS = 1.0
 
 
@@ -29,11 +31,12 @@ class Word:
 
 @dataclass(frozen=True)
 class Segment:
-    """What was said between two pauses; times are in seconds.
+    """The speech between two pauses; times are in seconds.
 
     Attributes:
-      text: its words with single spaces.
-      alternatives: other texts that it may have been, the next best first, where they were asked for.
+      text: its words, joined by single spaces.
+      alternatives: other hypotheses, best first, if requested.
+      channel: "left" or "right", if only that channel was read.
     """
 
     start: float
@@ -41,6 +44,12 @@ class Segment:
     text: str
     words: tuple[Word, ...]
     alternatives: tuple[str, ...] = ()
+    channel: str | None = None
+
+    @property
+    def labelled_text(self) -> str:
+        """The text, after the name of its channel if it has one."""
+        return f"{self.channel}: {self.text}" if self.channel else self.text
 
 
 @dataclass(frozen=True)
@@ -48,20 +57,22 @@ class Transcript:
     """The text of one recording; a recording without speech has no segments.
 
     Attributes:
-      segments: in order of time.
-      language: as the model's bundle states it ("en").
+      segments: in order of time; those of different channels may overlap.
+      language: of the model ("en").
       duration: of the recording, in seconds.
-      model: name of the model that heard it.
+      model: name of the model.
+      warnings: one line each about damaged or missing parts of the recording.
     """
 
     segments: tuple[Segment, ...]
     language: str
     duration: float
     model: str
+    warnings: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
-        """All words, on one line."""
+        """All segments on one line."""
         return " ".join(segment.text for segment in self.segments)
 
     @property
@@ -70,12 +81,27 @@ class Transcript:
         return tuple(word for segment in self.segments for word in segment.words)
 
     def cues(self) -> list[tuple[int, int, str]]:
-        """The text as subtitles: start and end in milliseconds, and one or two lines of readable length."""
-        return list(_cues(self.segments))
+        """Subtitles: start and end in milliseconds, and a text of one or two lines of readable length.
+
+        The text begins with the channel if there is one.
+        """
+        return [
+            (start, end, f"{channel}: {text}" if channel else text)
+            for start, end, text, channel in self._channel_cues()
+        ]
+
+    def _channel_cues(self) -> list[tuple[int, int, str, str | None]]:
+        """Cues in order of time, each with its channel. Only cues of different channels overlap."""
+        cues = [
+            (*cue, channel)
+            for channel in dict.fromkeys(segment.channel for segment in self.segments)
+            for cue in _cues([segment for segment in self.segments if segment.channel == channel])
+        ]
+        return sorted(cues, key=lambda cue: cue[0])
 
     def to_txt(self) -> str:
-        """One line a segment."""
-        return "".join(f"{segment.text}\n" for segment in self.segments)
+        """One line per segment."""
+        return "".join(f"{segment.labelled_text}\n" for segment in self.segments)
 
     def to_srt(self) -> str:
         """SubRip subtitles."""
@@ -87,22 +113,24 @@ class Transcript:
     def to_vtt(self) -> str:
         """WebVTT captions (https://www.w3.org/TR/webvtt1/), the format of HTML's <track>."""
         cues = (
-            f"\n{_clock(start, '.')} --> {_clock(end, '.')}\n{_escape_vtt(text)}\n"
-            for start, end, text in self.cues()
+            f"\n{_clock(start, '.')} --> {_clock(end, '.')}\n"
+            + (f"<v {channel}>" if channel else "")
+            + f"{_escape_vtt(text)}\n"
+            for start, end, text, channel in self._channel_cues()
         )
         return "WEBVTT\n" + "".join(cues)
 
     def to_tsv(self) -> str:
-        """One line a segment: start and end in integer milliseconds, text. The columns are Whisper's."""
+        """One line per segment, with Whisper's columns: start and end in integer milliseconds, text."""
         rows = (
-            f"{_milliseconds(segment.start)}\t{_milliseconds(segment.end)}\t{segment.text}\n"
+            f"{_milliseconds(segment.start)}\t{_milliseconds(segment.end)}\t{segment.labelled_text}\n"
             for segment in self.segments
         )
         return "start\tend\ttext\n" + "".join(rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields of OpenAI's `verbose_json`, plus `model`, the `confidence` of each word, and the
-        `alternatives` of segments that have some.
+        """The fields of OpenAI's `verbose_json`, plus `model`, `confidence` of words, and if there are any,
+        `warnings`, and the `alternatives` and `channel` of segments.
         """
         return {
             "task": "transcribe",
@@ -117,6 +145,7 @@ class Transcript:
                     "end": round(segment.end, 3),
                     "text": segment.text,
                     **({"alternatives": list(segment.alternatives)} if segment.alternatives else {}),
+                    **({"channel": segment.channel} if segment.channel else {}),
                 }
                 for id, segment in enumerate(self.segments)
             ],
@@ -129,6 +158,7 @@ class Transcript:
                 }
                 for word in self.words
             ],
+            **({"warnings": list(self.warnings)} if self.warnings else {}),
         }
 
     def to_json(self) -> str:
@@ -137,22 +167,15 @@ class Transcript:
 
     def render(self, format: str) -> str:
         """The transcript in one of `FORMATS`. Raises ValueError for any other."""
-        views: dict[str, Callable[[], str]] = {
-            "txt": self.to_txt,
-            "srt": self.to_srt,
-            "vtt": self.to_vtt,
-            "tsv": self.to_tsv,
-            "json": self.to_json,
-        }
-        if format not in views:
+        if format not in FORMATS:
             raise ValueError(f"no output format {format!r}: choose one of {', '.join(FORMATS)}")
-        return views[format]()
+        return getattr(self, f"to_{format}")()
 
     def save(self, path: Path | str) -> None:
-        """Writes the format that the path's suffix names. Raises ValueError if it is none of `FORMATS`."""
+        """Writes the format of the path's suffix. Raises ValueError if it is not one of `FORMATS`."""
         path = Path(path)
         text = self.render(path.suffix.removeprefix(".").lower())
-        path.write_text(text, encoding="utf-8", newline="\n")
+        write_whole(path, text)
 
 
 def _milliseconds(seconds: float) -> int:
@@ -160,7 +183,7 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _clock(milliseconds: int, decimal_sign: str) -> str:
-    # Whole milliseconds are carried up, so 59.9996 s is 00:01:00.000 and never 00:00:60.000.
+    # Split whole milliseconds: 59.9996 s must become 00:01:00.000, not 00:00:60.000.
     minutes, milliseconds = divmod(milliseconds, 60_000)
     hours, minutes = divmod(minutes, 60)
     seconds, milliseconds = divmod(milliseconds, 1000)
@@ -172,10 +195,10 @@ def _escape_vtt(text: str) -> str:
 
 
 def _cues(segments: Sequence[Segment]) -> Iterator[tuple[int, int, str]]:
-    """Subtitles in order: start and end in milliseconds, and a text of one or two lines.
+    """Start and end in milliseconds and text of each subtitle.
 
-    Cues never overlap, none is empty or (one long word apart) too long, and one that would only flash stays
-    for `MIN_CUE_SECONDS` if the next leaves it the time.
+    Cues are not empty and do not overlap. Only a single long word may exceed the limits. A cue lasts at
+    least `MIN_CUE_SECONDS` unless the next one starts earlier.
     """
     groups = [words for segment in segments for words in _split(segment.words)]
     starts = [_milliseconds(words[0].start) for words in groups]
@@ -190,7 +213,7 @@ def _cues(segments: Sequence[Segment]) -> Iterator[tuple[int, int, str]]:
 
 
 def _split(words: Sequence[Word]) -> Iterator[Sequence[Word]]:
-    """Runs of words that each fit one cue, split where the speaker paused or else near the middle."""
+    """Splits words into cues that fit, at pauses or else near the middle."""
     pending = [words] if words else []
     while pending:
         words = pending.pop()
@@ -198,7 +221,7 @@ def _split(words: Sequence[Word]) -> Iterator[Sequence[Word]]:
         if len(words) == 1 or (_fits(words) and max(pauses) < CUE_PAUSE_SECONDS):
             yield words
             continue
-        # A pause of x seconds wins over a split that is nearer to the middle by the share x of the words.
+        # Trades pauses for balance: 1 s of pause outweighs being off the middle by all of the words.
         preference = [
             pause - abs(count / len(words) - 0.5) if pause < CUE_PAUSE_SECONDS else pause
             for count, pause in enumerate(pauses, start=1)
@@ -216,7 +239,7 @@ def _fits(words: Sequence[Word]) -> bool:
 
 
 def _lines(words: Sequence[Word]) -> list[str]:
-    """The words on one line, or on two that are as equal as they can be."""
+    """The words on one line, or on two lines of similar length."""
     texts = [word.text for word in words]
     line = " ".join(texts)
     if len(line) <= MAX_LINE_CHARACTERS or len(texts) == 1:

@@ -1,4 +1,4 @@
-"""What several tests share: where speech for measuring may lie, and a browser."""
+"""Fixtures of several tests: the folder of real speech, and a browser."""
 
 import os
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-# Property tests say what is right, not how busy the machine is.
+# Property tests must not fail on a busy machine.
 hypothesis.settings.register_profile("hark", deadline=None)
 hypothesis.settings.load_profile("hark")
 
@@ -18,14 +18,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 CHROMIUM = Path("/usr/bin/chromium")
-INSECURE_HOST = "hark.test"  # leads to this machine, but is neither localhost nor asked by https
-WAIT_MILLISECONDS = 60_000  # a busy machine takes long to start a page
+INSECURE_HOST = "hark.test"  # resolves to this machine, but is neither localhost nor https
+WAIT_MILLISECONDS = 60_000  # a busy machine is slow to start a page
 SHARED_DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real speech beside the checkout; the test is skipped where it is absent."""
+    """The folder of real speech beside the checkout; skips the test if it is absent."""
     if not (SHARED_DATA / "dev-read.jsonl").exists():
         pytest.skip("needs the speech in ../shared/data")
     return SHARED_DATA
@@ -33,9 +33,9 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator:
-    """Debian's Chromium with a microphone that beeps, one for all tests: Playwright drives no second one.
+    """Debian's Chromium with a microphone that beeps. One for all tests, since Playwright starts only one.
 
-    The test is skipped where it is not installed.
+    Skips the test if it is not installed.
     """
     playwright = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
     if not CHROMIUM.exists():
@@ -45,7 +45,7 @@ def chromium() -> Iterator:
         browser = driver.chromium.launch(
             executable_path=CHROMIUM,
             args=[
-                "--no-sandbox",  # which Chromium refuses to root, the usual user in a container
+                "--no-sandbox",  # Chromium has no sandbox for root, the usual user in a container
                 "--use-fake-ui-for-media-stream",
                 "--use-fake-device-for-media-stream",
                 f"--host-resolver-rules=MAP {INSECURE_HOST} 127.0.0.1",

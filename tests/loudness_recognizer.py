@@ -1,7 +1,7 @@
-"""A recogniser that needs no model, for tests of what is built on one."""
+"""A recogniser without a model, for tests of the page and the command line."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,11 +18,11 @@ CONFIDENCES = (0.99, 0.95, 0.7, 0.93, 0.3)
 
 
 class LoudnessRecognizer:
-    """Hears SPOKEN in each 2 s of a real recording that are loud; keeps the promises of `asr.Recognizer`.
+    """Returns SPOKEN for every 2 s of a recording that are loud; has the interface of `asr.Recognizer`.
 
     Attributes:
-      pause_seconds: what each utterance takes.
-      utterances: how many were worked on.
+      pause_seconds: time that each utterance takes.
+      utterances: number of utterances so far.
     """
 
     def __init__(self, name: str = "tiny", has_language_model: bool = False):
@@ -43,15 +43,18 @@ class LoudnessRecognizer:
         hotwords: Sequence[str] = (),
         n_best: int = 1,
         progress: Progress | None = None,
+        warn: Callable[[str], None] = print,
     ) -> Iterator[Segment]:
         if decoder == "greedy" and hotwords:
             raise ValueError("the greedy decoder knows no hot words")
-        return self._segments(source, n_best, progress)
+        return self._segments(source, n_best, progress, warn)
 
-    def _segments(self, source: Source, n_best: int, progress: Progress | None) -> Iterator[Segment]:
+    def _segments(
+        self, source: Source, n_best: int, progress: Progress | None, warn: Callable[[str], None]
+    ) -> Iterator[Segment]:
         total_seconds = duration_seconds(source)
         end = 0.0
-        for block in read_blocks(source, UTTERANCE_SECONDS):
+        for block in read_blocks(source, UTTERANCE_SECONDS, warn=warn):
             time.sleep(self.pause_seconds)
             self.utterances += 1
             start, end = end, end + len(block) / SAMPLE_RATE

@@ -4,9 +4,9 @@
     python -m tests.mutants ctc "beam: "     those whose name contains one of the words
     python -m tests.mutants --list           their names
 
-Each mutant replaces a piece of source text, which must occur exactly once in its file, in a copy of the checkout
-in a temporary folder. The tests named beside it are then run there; it is killed when one fails. Before that
-the same tests must pass without any mutant. Not collected by pytest and not part of CI.
+Each mutant replaces a piece of source text, which must occur exactly once in its file, in a copy of the
+checkout in a temporary folder. The tests named beside it are then run there; it is killed when one fails.
+Before that the same tests must pass without any mutant. Not collected by pytest and not part of CI.
 """
 
 import argparse
@@ -67,7 +67,7 @@ MUTANTS = [
     ),
     Mutant(
         "audio: 16-bit samples scaled by the whole range",
-        "asr/audio.py",
+        "asr/tracks.py",
         "full_scale = (int(limits.max) - int(limits.min) + 1) // 2",
         "full_scale = int(limits.max) - int(limits.min) + 1",
         "asr/test_audio.py",
@@ -96,8 +96,8 @@ MUTANTS = [
     Mutant(
         "segmentation: no margin before speech",
         "asr/segmentation.py",
-        "begin = max(0, maybe[0] - MARGIN)",
-        "begin = maybe[0]",
+        "begin = max(0, possible[0] - MARGIN_FRAMES)",
+        "begin = possible[0]",
         "asr/test_segmentation.py",
     ),
     # Features
@@ -204,8 +204,8 @@ MUTANTS = [
     Mutant(
         "encoders: stem convolves padding",
         "asr/encoders/subsampling.py",
-        "x = mask_padding(x, lengths)\n            # Padded",
-        "# Padded",
+        'x = mask_padding(x, lengths)\n            # "same"',
+        '# "same"',
         "asr/encoders/test_encoders.py::test_padding_changes_nothing",
     ),
     Mutant(
@@ -297,8 +297,8 @@ MUTANTS = [
     Mutant(
         "alignment: no blank between equal units",
         "asr/decoding/alignment.py",
-        "if state > 1 and unit != labels[state // 2 - 1] and scores[state - 2] > best:",
-        "if state > 1 and scores[state - 2] > best:",
+        "np.where(labels[1:] == labels[:-1], -np.inf, 0.0)",
+        "0.0",
         "asr/decoding/test_alignment.py",
     ),
     Mutant(
@@ -460,8 +460,8 @@ MUTANTS = [
     Mutant(
         "bundle: non-finite weights are loaded",
         "asr/bundle.py",
-        'if not np.all(np.isfinite(value)):\n                raise BundleError(\n                    f"{path}:',
-        'if False:\n                raise BundleError(\n                    f"{path}:',
+        "if not np.all(np.isfinite(value)):\n                raise",
+        "if False:\n                raise",
         "asr/test_bundle.py",
     ),
     # Training data
@@ -483,7 +483,7 @@ MUTANTS = [
         "data: padded lengths",
         "training/data.py",
         'return {"inputs": pad(inputs, multiple, odd), "lengths": _lengths(inputs)}, padded',
-        'inputs = pad(inputs, multiple, odd)\n    return {"inputs": inputs, "lengths": _lengths(inputs)}, padded',
+        'x = pad(inputs, multiple, odd)\n    return {"inputs": x, "lengths": _lengths(x)}, padded',
         "training/test_data.py",
     ),
     Mutant(
@@ -608,6 +608,13 @@ MUTANTS = [
         "training/test_callbacks.py",
     ),
     Mutant(
+        "callbacks: a resumed epoch's means go on from the epoch before",
+        "training/callbacks.py",
+        "self.model.reset_metrics()",
+        "pass",
+        "training/test_callbacks.py",
+    ),
+    Mutant(
         "optimizer: the rate never falls",
         "training/optimizer.py",
         "ops.minimum(up, down)",
@@ -626,14 +633,14 @@ MUTANTS = [
         "training/train.py",
         "steps = len(batches) * config.epochs",
         "steps = len(batches)",
-        "training/test_loop.py",
+        "training/test_short_runs.py",
     ),
     Mutant(
         "train: frozen encoders are not passed on",
         "training/train.py",
         "config.model.dropout, config.frozen_encoders",
         "config.model.dropout, 0",
-        "training/test_loop.py",
+        "training/test_short_runs.py",
     ),
     Mutant(
         "initialization: loads nothing",
@@ -758,8 +765,8 @@ MUTANTS = [
     Mutant(
         "manifest: offset not in the id",
         "training/manifest.py",
-        'id=f"{stem}@{offset:.10g}" if offset else stem',
-        "id=stem",
+        'after = start if entry.offset_seconds else ""',
+        'after = ""',
         "training/test_manifest.py",
     ),
     # Command line

@@ -1,4 +1,4 @@
-"""`python app.py` as a person meets it: started, refused, stopped."""
+"""`python app.py`: start, bad options, stop."""
 
 import os
 import signal
@@ -47,7 +47,7 @@ def assert_refused(capsys, arguments, *parts):
         assert part in error
 
 
-def test_a_port_in_use_is_refused_with_the_way_out(capsys):
+def test_a_port_in_use_is_refused_with_a_suggestion(capsys):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -56,7 +56,7 @@ def test_a_port_in_use_is_refused_with_the_way_out(capsys):
 
 
 @pytest.mark.parametrize("arguments", [["--port", "99999"], ["--host", "no.such.host.invalid"]])
-def test_an_address_that_nobody_can_have_is_refused(capsys, arguments):
+def test_an_impossible_address_is_refused(capsys, arguments):
     assert_refused(capsys, arguments, arguments[1])
 
 
@@ -64,13 +64,13 @@ def test_a_folder_without_a_model_is_refused_by_name(capsys, tmp_path):
     assert_refused(capsys, ["--model", str(tmp_path / "nowhere"), "--port", str(free_port())], "nowhere")
 
 
-def test_asking_for_help_loads_no_page_and_no_framework():
+def test_help_loads_neither_gradio_nor_a_framework():
     code = "import app, sys; print([m for m in ('gradio', 'tensorflow', 'keras') if m in sys.modules])"
     assert run("-c", code).stdout == "[]\n"
     assert "--model DIR" in run("app.py", "--help").stdout
 
 
-def test_the_page_needs_no_framework():
+def test_the_page_loads_no_framework():
     code = (
         "import app, sys, asr.web.page, asr.engine;"
         "print([m for m in ('tensorflow', 'keras', 'torch', 'jax') if m in sys.modules])"
@@ -79,7 +79,7 @@ def test_the_page_needs_no_framework():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_behind_a_proxy_and_leaves_quietly_with_all_uploads(tmp_path, number):
+def test_it_serves_behind_a_proxy_and_deletes_uploads_on_a_quiet_exit(tmp_path, number):
     if not available_bundles():
         pytest.skip("no model is installed in asr/models")
     port = free_port()
@@ -100,7 +100,7 @@ def test_it_serves_behind_a_proxy_and_leaves_quietly_with_all_uploads(tmp_path, 
     assert not list(tmp_path.glob("hark-*"))
 
 
-AT_WORK = """
+BUSY = """
 import runpy, sys, threading
 import numpy as np
 from asr import Recognizer
@@ -116,10 +116,10 @@ runpy.run_path("app.py", run_name="__main__")
 """
 
 
-def test_it_leaves_quietly_while_a_thread_still_recognises():
+def test_it_exits_quietly_while_a_thread_still_recognises():
     if not available_bundles():
         pytest.skip("no model is installed in asr/models")
-    process = start("-c", AT_WORK, "--port", str(free_port()))
+    process = start("-c", BUSY, "--port", str(free_port()))
     try:
         assert process.stdout.readline().startswith("Hark is listening")
         process.send_signal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""A voice made by code, which a voice detector takes for speech, with tones above it that spell a text."""
+"""A synthetic voice that passes voice detection, with tones above it that encode a text."""
 
 from collections.abc import Mapping
 

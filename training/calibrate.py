@@ -18,17 +18,18 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import scipy.optimize
 
-from asr.audio import load_audio
 from asr.bundle import Bundle
 from asr.decoding import Hypothesis
 from asr.decoding.beam import BeamDecoder
 from asr.decoding.greedy import greedy_decode
 from asr.decoding.words import UNCALIBRATED, confidences, word_evidence
 from asr.engine import Engine
+from asr.files import write_whole
 from training.manifest import Entry, read_manifest
 from training.scoring.alignment import align
 from training.scoring.calibration import calibration
 from training.scoring.console import progress
+from training.tune_decoder import readable
 
 Decode = Callable[[np.ndarray], Hypothesis]
 
@@ -48,23 +49,26 @@ def fit(evidence: np.ndarray, is_right: np.ndarray) -> dict[str, float]:
 
 def judged_words(
     bundle: Bundle, entries: Sequence[Entry], decoders: Mapping[str, Decode]
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """By decoder the evidence [words, 2] of all words that it heard, and whether each is right [words].
+) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], int]:
+    """By decoder the evidence [words, 2] of all words of its texts, and whether each is right [words].
 
-    Raises AudioError for sound that cannot be read.
+    Also returns the number of entries that were left out, of which it warns. Raises ValueError if all were.
     """
     engine = Engine.load(bundle)
     texts: dict[str, list[str]] = {name: [] for name in decoders}
     evidence: dict[str, list[np.ndarray]] = {name: [] for name in decoders}
-    for entry in progress("hearing")(entries):
-        samples = load_audio(entry.audio, entry.offset_seconds, entry.duration_seconds)
+    references: list[str] = []
+    for entry, samples in readable(bundle.tokenizer, progress("recognising")(entries)):
+        references.append(bundle.tokenizer.normalize(entry.text))
         log_probs = engine.log_probs(samples)
         for name, decode in decoders.items():
             hypothesis = decode(log_probs)
             texts[name].append(hypothesis.text)
             evidence[name].append(word_evidence(hypothesis, log_probs, bundle.tokenizer))
-    references = [bundle.tokenizer.normalize(entry.text) for entry in entries]
-    return {name: (np.concatenate(evidence[name]), _right(references, texts[name])) for name in decoders}
+    if not references:
+        raise ValueError("no utterance is left to calibrate on")
+    judged = {name: (np.concatenate(evidence[name]), _right(references, texts[name])) for name in decoders}
+    return judged, len(entries) - len(references)
 
 
 def _right(references: Sequence[str], texts: Sequence[str]) -> np.ndarray:
@@ -86,7 +90,7 @@ def report(evidence: np.ndarray, is_right: np.ndarray, fitted: Mapping[str, floa
     return f"{after.words} words, AUC {after.auc:.3f}, calibration error {before.ece:.3f} → {after.ece:.3f}"
 
 
-def main(options: argparse.Namespace) -> None:
+def main(options: argparse.Namespace) -> int:
     """`hark calibrate`."""
     bundle = Bundle.load(options.model)
     decoders: dict[str, Decode] = {"greedy": lambda log_probs: greedy_decode(log_probs, bundle.tokenizer)}
@@ -94,14 +98,15 @@ def main(options: argparse.Namespace) -> None:
         beam = BeamDecoder.from_bundle(bundle)
         decoders["beam"] = lambda log_probs: beam.decode(log_probs)[0]
     entries = [entry for manifest in options.manifests for entry in read_manifest(manifest)]
-    judged = judged_words(bundle, entries, decoders)
+    judged, left_out = judged_words(bundle, entries, decoders)
     for name, (_, is_right) in judged.items():
         if is_right.all() or not is_right.any():
             raise ValueError(f"{name}: all words are right, or none: give more speech to calibrate on")
     fitted = {name: fit(*words) for name, words in judged.items()}
     path = bundle.directory / "model.json"
     config = {**bundle.config, "confidence": fitted}
-    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(config, indent=2) + "\n")
     for name, (evidence, is_right) in judged.items():
         print(f"{name}: {report(evidence, is_right, fitted[name])}")
     print(f"wrote {path}")
+    return int(left_out > 0)

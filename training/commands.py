@@ -36,12 +36,18 @@ def run_as_module(*verb: str) -> None:
     sys.exit(main([*verb, *sys.argv[1:]]))
 
 
-def working(module: str) -> Callable[[argparse.Namespace], int | None]:
-    """The function `main` of a module of `training`, which is imported when it is called."""
+def working(module: str, *needed: str) -> Callable[[argparse.Namespace], int | None]:
+    """The function `main` of a module of `training`, which is imported when it is called.
+
+    Args:
+      needed: modules that it imports later.
+    """
 
     def run(options: argparse.Namespace) -> int | None:
         with without_startup_log():
             main = importlib.import_module(f"training.{module}").main
+            for name in needed:
+                importlib.import_module(name)
             if "tensorflow" in sys.modules:
                 sys.modules["tensorflow"].config.list_physical_devices()  # here, since it logs something, too
         return main(options)
@@ -116,9 +122,9 @@ def add_training(commands) -> None:
     whisper.add_argument(
         "file", type=Path, metavar="FILE", help="a Whisper model: .pt, .safetensors, model.bin"
     )
-    whisper.add_argument("output", type=Path, metavar="OUTPUT", help="where to write it, .safetensors")
+    whisper.add_argument("encoder", type=Path, metavar="OUTPUT", help="where to write it, .safetensors")
 
-    average = add_command(commands, "average", "average two models of one kind", working("average"))
+    average = add_command(commands, "average", "average two models of one kind", working("average", "keras"))
     add = average.add_argument
     add("first", metavar="FIRST", help=BUNDLE)
     add("second", metavar="SECOND", help="another of the same kind")
@@ -180,7 +186,7 @@ def add_language_models(commands) -> None:
     add("--epochs", type=int, default=3)
 
     convert = add_command(verbs, "convert", "make an ARPA file compact", run)
-    convert.add_argument("model", metavar="MODEL", help="an ARPA file, plain or .gz")
+    convert.add_argument("model", metavar="MODEL", help="an ARPA file; .xz, .gz or plain")
     _add_ngram_output(convert)
 
     perplexity = add_command(verbs, "perplexity", "perplexity and OOV rate of texts", run, more="text")

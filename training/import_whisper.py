@@ -27,9 +27,10 @@ from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from asr.encoders import TransformerEncoder
+from asr.files import write_whole
 
 HEAD_WIDTH = 64  # of every Whisper model
 
@@ -226,6 +227,6 @@ def _read_openai(path: Path) -> dict[str, np.ndarray]:
 def main(options: argparse.Namespace) -> None:
     """`hark import-whisper`."""
     weights = read_whisper(options.file)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    save_file(weights, options.output)
-    print(f"{options.output}: {dimensions(weights)}", file=sys.stderr)
+    options.encoder.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(options.encoder, save(weights))
+    print(f"{options.encoder}: {dimensions(weights)}", file=sys.stderr)

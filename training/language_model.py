@@ -21,38 +21,41 @@ if __name__ == "__main__":
     run_as_module("language-model")
 
 import argparse
-import gzip
-import json
-import lzma
+import logging
 import math
 import re
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 import numpy as np
 
 from asr.decoding.arpa import read_arpa, write_arpa
 from asr.decoding.ngram import NgramModel, is_compact
 from asr.decoding.recurrent_lm import UNKNOWN_ID, RecurrentModel
+from asr.files import READ_ERRORS, open_file, reason
 from asr.tokenizer import Tokenizer
+from training.manifest import manifest_kind, read_rows
 from training.ngram_estimation import FALLBACK_DISCOUNTS, estimate
+
+log = logging.getLogger(__name__)
 
 MODEL_NAME, ARPA_NAME, RECURRENT_NAME = "ngram.bin", "ngram.arpa", "recurrent.safetensors"
 ENGLISH = Tokenizer.characters()
 
-_BLOCK_CHARACTERS = 1 << 24
+_MANIFESTS = (".jsonl", ".json", ".csv", ".tsv")
+_BLOCK_CHARACTERS, _BLOCK_ROWS = 1 << 24, 1 << 18
 _RECURRENT_BATCH = 64  # sentences at once
 # Nothing here that normalisation would change, line by line.
-_NORMAL = re.compile(r"(?:[a-z][a-z']*(?: [a-z][a-z']*)*\n)*")
+_NORMAL = re.compile(r"(?:[a-z][a-z']*(?: [a-z][a-z']*)*(?:\n|$))*")
 
 
 class Perplexity(NamedTuple):
-    """How well a model foretells a text.
+    """How well a model predicts a text.
 
     Attributes:
       words: running words, without sentence ends.
@@ -68,36 +71,68 @@ class Perplexity(NamedTuple):
 
 
 def read_sentences(paths: Iterable[str], tokenizer: Tokenizer = ENGLISH) -> Iterator[list[str]]:
-    """Blocks of normalised sentences without empty ones, of text files or manifests.
+    """Blocks of normalised sentences, without empty ones, of text files or manifests ("-": standard input).
 
-    Raises ValueError naming the file and what is wrong with it.
+    Warns of sentences that lose letters or digits. Raises ValueError naming the file and what is wrong, as
+    where no text has words.
     """
+    harmless = re.escape(tokenizer.alphabet + tokenizer.alphabet.upper() + ' \n\t.,;:!?"()[]_-')
+    may_lose = re.compile(f"[^{harmless}]")
+    paths, found = list(paths), False
     for path in paths:
-        try:
-            with _open(path) as file:
-                while lines := file.readlines(_BLOCK_CHARACTERS):
-                    if path.endswith(".jsonl"):
-                        lines = [json.loads(line)["text"] + "\n" for line in lines]
-                    yield _normalized(lines, tokenizer)
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: not UTF-8 ({error.reason}); convert the file") from error
-        except (OSError, EOFError, lzma.LZMAError) as error:
-            raise ValueError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path}: a line is no manifest entry with a text") from error
+        lossy = 0
+        for lines in _blocks_of_rows(path) if manifest_kind(path) in _MANIFESTS else _blocks_of_lines(path):
+            block = "".join(lines)
+            if tokenizer.alphabet == ENGLISH.alphabet and _NORMAL.fullmatch(block):
+                found = True
+                yield block.splitlines()
+                continue
+            for line in filter(may_lose.search, lines):
+                if lost := tokenizer.lost(line):
+                    lossy, example = lossy + 1, (lost, line.strip()[:60])
+            texts = [text for line in lines if (text := tokenizer.normalize(line))]
+            found |= bool(texts)
+            yield texts
+        if lossy:
+            log.warning("%s: %d sentences lose characters (%s in %r); write them out", path, lossy, *example)
+    if paths and not found:
+        raise ValueError(f"{', '.join(paths)}: the text has no words")
+
+
+def _blocks_of_rows(path: str) -> Iterator[list[str]]:
+    """The texts of a manifest, which needs no other fields here."""
+    rows = read_rows(path, ["text"])
+    while block := list(islice(rows, _BLOCK_ROWS)):
+        for number, row in block:
+            if not isinstance(row.get("text"), str):
+                raise ValueError(f'{path}:{number}: no "text"; found: {", ".join(row) or "nothing"}')
+        yield [row["text"].replace("\n", " ") + "\n" for _, row in block]
+
+
+def _blocks_of_lines(path: str) -> Iterator[list[str]]:
+    try:
+        with nullcontext(sys.stdin) if path == "-" else open_file(path) as file:
+            lines = file.readlines(_BLOCK_CHARACTERS)
+            if lines and "audio_filepath" in lines[0]:
+                raise ValueError(f"{path}: looks like a manifest; name it .jsonl, .csv or .tsv")
+            while lines:
+                yield lines
+                lines = file.readlines(_BLOCK_CHARACTERS)
+    except (UnicodeDecodeError, *READ_ERRORS) as error:
+        raise ValueError(f"{path}: {reason(error)}") from error
 
 
 def load(path: Path | str) -> NgramModel:
-    """A compact n-gram model or an ARPA file (also .gz). Raises LanguageModelError for anything else."""
+    """A compact n-gram model or an ARPA file (.gz, .xz too). Raises LanguageModelError for anything else."""
     return NgramModel.load(path) if is_compact(path) else read_arpa(path)
 
 
 def measure(model: NgramModel | RecurrentModel, sentences: Iterable[list[str]]) -> Perplexity:
     """Perplexity and unknown words of some blocks of sentences."""
-    foretell = _by_recurrent if isinstance(model, RecurrentModel) else _by_ngram
+    predict = _by_recurrent if isinstance(model, RecurrentModel) else _by_ngram
     words = unknown = ends = 0
     total = total_unknown = 0.0
-    for log_probs, is_unknown in foretell(model, sentences):
+    for log_probs, is_unknown in predict(model, sentences):
         words += len(is_unknown)
         ends += 1
         unknown += int(is_unknown.sum())
@@ -139,26 +174,13 @@ def _by_recurrent(
             yield log_probs.astype(np.float64), np.array(numbers) == UNKNOWN_ID
 
 
-def _open(path: str) -> AbstractContextManager[TextIO]:
-    if path == "-":
-        return nullcontext(sys.stdin)
-    opener = {".xz": lzma.open, ".gz": gzip.open}.get(Path(path).suffix, open)
-    return opener(path, "rt", encoding="utf-8")
-
-
-def _normalized(lines: list[str], tokenizer: Tokenizer) -> list[str]:
-    if not lines[-1].endswith("\n"):
-        lines[-1] += "\n"
-    if tokenizer.alphabet == ENGLISH.alphabet and _NORMAL.fullmatch("".join(lines)):
-        return [line[:-1] for line in lines]
-    return [text for line in lines if (text := tokenizer.normalize(line))]
-
-
 def _ngram(options: argparse.Namespace) -> None:
+    sentences = read_sentences(options.text)
     with tempfile.TemporaryDirectory(dir=options.output, prefix="counts-") as folder:
-        result = estimate(
-            read_sentences(options.text), Path(folder), options.order, options.prune, options.vocabulary
-        )
+        try:
+            result = estimate(sentences, Path(folder), options.order, options.prune, options.vocabulary)
+        except OSError as error:
+            raise OSError(error.errno, f"cannot hold the tables: {reason(error)}", folder) from error
     for order in result.fallbacks:
         print(
             f"too little text for discounts of {order}-grams: took {', '.join(map(str, FALLBACK_DISCOUNTS))}",
@@ -205,7 +227,5 @@ def _write(model: NgramModel, options: argparse.Namespace) -> None:
 
 def main(options: argparse.Namespace) -> None:
     """`hark language-model`."""
-    if hasattr(options, "output"):
-        options.output.mkdir(parents=True, exist_ok=True)
     commands = {"ngram": _ngram, "recurrent": _recurrent, "convert": _convert, "perplexity": _perplexity}
     commands[options.action](options)

@@ -1,22 +1,31 @@
-"""Manifests: which speech there is and what is said in it, one JSON object a line, with NeMo's field names.
+"""Manifests list utterances: sound files and their texts, one JSON object a line, with NeMo's field names.
 
     {"audio_filepath": "audio/1272-0007.opus", "text": "hold on", "duration": 2.4, "speaker": "1272"}
 
 `audio_filepath` is relative to the manifest, `duration` and `offset` are seconds; any further field is kept.
-CSV and TSV files with the same headings are read too.
+CSV and TSV files with the same headings are read too, and each of them compressed as .gz or .xz.
 """
 
 import csv
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+from asr.files import READ_ERRORS, open_file, reason, replacing
+
+_TABLES: dict[str, dict[str, Any]] = {
+    ".csv": {"delimiter": ",", "strict": True},
+    # As Common Voice writes it: quotation marks belong to the text.
+    ".tsv": {"delimiter": "\t", "quoting": csv.QUOTE_NONE},
+}
+TEXT_FIELDS = ("pred_text", "hypothesis", "text")  # NeMo's, jiwer's and Whisper's; the first there counts
 _OWN_FIELDS = ("audio_filepath", "text", "duration", "offset", "speaker")
+_NEEDED_FIELDS = ("audio_filepath", "text", "duration")
 
 
 class ManifestError(ValueError):
@@ -29,6 +38,7 @@ class Entry:
 
     Attributes:
       id: unique in its manifest: the audio path as written, without its suffix; "@offset" follows if any.
+        Utterances that would share an id keep the suffix, and if need be "@offset+duration".
       audio: absolute path of the sound file, which need not exist.
       text: what is said; "" where nothing is.
       duration_seconds: length of the utterance, > 0.
@@ -47,44 +57,96 @@ class Entry:
 
 
 def read_manifest(path: Path | str) -> list[Entry]:
-    """Every entry of a .jsonl, .csv or .tsv manifest, in its order.
+    """Every entry of a .jsonl, .csv or .tsv manifest, plain, .gz or .xz, in its order.
 
     Raises:
-      ManifestError: the file is missing or empty, a line is wrong, or an utterance stands twice.
+      ManifestError: the file cannot be read or is empty, a line is wrong, or an utterance is listed twice.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ManifestError(f"{path}: no such manifest; check the path, or write one as README.md shows")
-    read_rows = _read_table if path.suffix.lower() in _DELIMITERS else _read_json_lines
-    entries: list[Entry] = []
+    rows = list(read_rows(path, _NEEDED_FIELDS))
+    if not rows:
+        raise ManifestError(f"{path}: holds no utterance; write some as README.md shows")
+    entries = [_entry(path, number, row) for number, row in rows]
+    audio = [row["audio_filepath"] for _, row in rows]
+    ids = first_distinct(*zip(*map(_ids, audio, entries), strict=True))
     lines: dict[str, int] = {}
+    for (number, _), id, name in zip(rows, ids, audio, strict=True):
+        if lines.setdefault(id, number) != number:
+            raise ManifestError(f"{path}:{number}: {name} is in line {lines[id]} already; remove one of them")
+    return [replace(entry, id=id) for entry, id in zip(entries, ids, strict=True)]
+
+
+def _ids(audio: str, entry: Entry) -> tuple[str, str, str]:
+    """Ids from short to long; most utterances have a file of their own, or differ in where they start."""
+    start = f"@{entry.offset_seconds:.10g}"
+    after = start if entry.offset_seconds else ""
+    stem = audio.removesuffix(Path(audio).suffix)
+    return stem + after, audio + after, f"{audio}{start}+{entry.duration_seconds:.10g}"
+
+
+def read_rows(path: Path | str, columns: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(number of the line, its fields) of every row of a manifest that is not blank.
+
+    Args:
+      path: .csv or .tsv, else JSON Lines; plain, .gz or .xz.
+      columns: that the heading of a table must have.
+
+    Raises ManifestError.
+    """
+    path = Path(path)
+    is_table = manifest_kind(path) in _TABLES
     try:
-        for number, row in read_rows(path):
-            entry = _entry(path, number, row)
-            first = lines.setdefault(entry.id, number)
-            if first != number:
-                raise ManifestError(f"{path}:{number}: {entry.id} stands in line {first} already; remove one")
-            entries.append(entry)
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{path}: not UTF-8 ({error.reason}); save it as UTF-8") from error
-    if not entries:
-        raise ManifestError(f"{path}: holds no utterance; write one JSON object a line")
-    return entries
+        with open_file(path, newline="" if is_table else None) as file:
+            yield from _read_table(path, file, columns) if is_table else _read_json_lines(path, file)
+    except FileNotFoundError:
+        raise ManifestError(
+            f"{path}: no such manifest; check the path, or write one as README.md shows"
+        ) from None
+    except (UnicodeDecodeError, *READ_ERRORS) as error:
+        raise ManifestError(f"{path}: {reason(error)}") from error
+
+
+def manifest_kind(path: Path | str) -> str:
+    """The suffix that tells the format, in lower case and before .gz or .xz: ".jsonl", ".csv", ".tsv", ..."""
+    suffixes = [suffix.lower() for suffix in Path(path).suffixes]
+    return next((suffix for suffix in reversed(suffixes) if suffix not in (".gz", ".xz")), "")
+
+
+def distinct_names(paths: Sequence[Path | str]) -> list[str]:
+    """A name for each file: its stem, after as many of its folders as tell it from its namesakes.
+
+    Raises ManifestError where a file is given twice.
+    """
+    files = [Path(os.path.abspath(path)) for path in paths]
+    depths = range(1, max(len(file.parts) for file in files))
+    names = first_distinct(
+        *(["/".join([*file.parts[-depth:-1], file.stem]) for file in files] for depth in depths),
+        list(map(str, files)),
+    )
+    name, times = Counter(names).most_common(1)[0]
+    if times > 1:
+        raise ManifestError(f"{name}: given {times} times; give every file once")
+    return names
+
+
+def first_distinct(*candidates: Sequence[str]) -> list[str]:
+    """For each item the first of its names that no other item has; the last one where there is none."""
+    found = list(candidates[0])
+    for longer in candidates[1:]:
+        times = Counter(found)
+        found = [new if times[old] > 1 else old for old, new in zip(found, longer, strict=True)]
+    return found
 
 
 def write_manifest(path: Path | str, entries: Iterable[Entry]) -> None:
     """Writes JSON Lines with audio paths relative to `path`. `read_manifest` gives the same entries back,
     except that an id follows the path as written, which depends on the folder.
-
-    The file appears only when it is whole, so that a killed run leaves none that is half written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
+    with replacing(path) as partial, open_file(partial, "wt") as file:
         for entry in entries:
             file.write(json.dumps(_row(entry, path.parent), ensure_ascii=False) + "\n")
-    partial.replace(path)
 
 
 def _row(entry: Entry, folder: Path) -> dict[str, Any]:
@@ -100,56 +162,90 @@ def _row(entry: Entry, folder: Path) -> dict[str, Any]:
     return row | entry.fields
 
 
-def _read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ManifestError(
-                    f"{path}:{number}: not JSON ({error.msg}); write one object a line"
-                ) from None
-            if not isinstance(row, dict):
-                raise ManifestError(f"{path}:{number}: not a JSON object; write one object a line")
-            yield number, row
-
-
-def _read_table(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, delimiter=_DELIMITERS[path.suffix.lower()], strict=True)
+def _read_json_lines(path: Path, file: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(file, 1):
+        if not line.strip():
+            continue
         try:
-            for row in reader:
-                if None in row or None in row.values():
-                    width = len(reader.fieldnames or ())
-                    raise ManifestError(
-                        f"{path}:{reader.line_num}: not the heading's {width} columns; quote texts"
-                    )
-                yield (
-                    reader.line_num,
-                    {name: value for name, value in row.items() if value != "" or name == "text"},
+            row = json.loads(line)
+            json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ManifestError(f"{path}:{number}: has half a surrogate pair; write it as UTF-8") from None
+        except (ValueError, RecursionError) as error:
+            message = getattr(error, "msg", error)
+            raise ManifestError(f"{path}:{number}: not JSON ({message}); write one object a line") from None
+        if not isinstance(row, dict):
+            raise ManifestError(f"{path}:{number}: not a JSON object; write one object a line")
+        yield number, row
+
+
+def _read_table(
+    path: Path, file: Iterable[str], columns: Sequence[str]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    dialect = _TABLES[manifest_kind(path)]
+    advice = "quote texts" if dialect["delimiter"] == "," else "a text may hold no tab"
+    reader = csv.reader(file, **dialect)
+    heading: list[str] = []
+    number = 0  # of the line before the row
+    try:
+        for row in reader:
+            first, number = number + 1, reader.line_num
+            if number > first:
+                raise ManifestError(
+                    f"{path}:{first}: a quoted field goes on in the next line; mend its quotes"
                 )
-        except csv.Error as error:
-            raise ManifestError(f"{path}:{reader.line_num}: {error}; quote texts") from None
+            if not any(cell.strip() for cell in row):
+                continue
+            if not heading:
+                heading = _heading(f"{path}:{number}", row, columns, dialect["delimiter"])
+            elif len(row) < len(heading) or any(row[len(heading) :]):
+                raise ManifestError(f"{path}:{number}: not the heading's {len(heading)} columns; {advice}")
+            else:
+                fields = dict(zip(heading, row, strict=False))
+                yield number, {name: value for name, value in fields.items() if value or name in TEXT_FIELDS}
+    except csv.Error as error:
+        raise ManifestError(f"{path}:{number + 1}: {error}; {advice}") from None
+
+
+def _heading(place: str, row: Sequence[str], columns: Sequence[str], delimiter: str) -> list[str]:
+    """The names of the columns, without the empty ones that spreadsheets leave at the end."""
+    heading = list(row)
+    while not heading[-1]:
+        heading.pop()
+    lacking = [name for name in columns if name not in heading]
+    if lacking:
+        other = [sign for sign in (",", ";", "\t", "|") if sign != delimiter and sign in row[0]]
+        advice = f"the delimiter must be {delimiter!r}" if other else "rename the column"
+        raise ManifestError(
+            f'{place}: the heading has {", ".join(map(repr, heading))}, but no "{lacking[0]}"; {advice}'
+        )
+    twice = [name for name, times in Counter(heading).items() if times > 1]
+    if twice:
+        raise ManifestError(
+            f"{place}: the heading has {twice[0]!r} more than once; rename one of the columns"
+        )
+    return heading
 
 
 def _entry(path: Path, number: int, row: dict[str, Any]) -> Entry:
+    """An entry, still without its id."""
     place = f"{path}:{number}"
+    found = f"(found: {', '.join(row) or 'nothing'})"
     audio = row.get("audio_filepath")
-    if not isinstance(audio, str) or not audio:
-        raise ManifestError(f'{place}: no "audio_filepath"; give the sound file, relative to the manifest')
+    if not isinstance(audio, str) or not audio or "\0" in audio:
+        raise ManifestError(
+            f'{place}: no "audio_filepath" {found}; give the sound file, relative to the manifest'
+        )
     text = row.get("text")
     if not isinstance(text, str):
-        raise ManifestError(f'{place}: no "text"; give what is said, "" for nothing')
+        raise ManifestError(f'{place}: no "text" {found}; give what is said, "" for nothing')
     speaker = row.get("speaker")
     offset = _seconds(place, row, "offset", default=0.0)
     duration = _seconds(place, row, "duration", default=None)
     if duration == 0 or offset < 0:
         raise ManifestError(f"{place}: needs a duration above 0 and an offset from 0 seconds")
-    stem = audio.removesuffix(Path(audio).suffix)
     return Entry(
-        id=f"{stem}@{offset:.10g}" if offset else stem,
+        id="",
         audio=(path.parent / audio).absolute(),
         text=text,
         duration_seconds=duration,
@@ -160,10 +256,10 @@ def _entry(path: Path, number: int, row: dict[str, Any]) -> Entry:
 
 
 def _seconds(place: str, row: dict[str, Any], name: str, default: float | None) -> float:
-    value = row.get(name, default)
+    value = default if row.get(name) is None else row[name]
     try:
         seconds = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         seconds = math.nan
     if isinstance(value, bool) or not math.isfinite(seconds) or seconds < 0:
         raise ManifestError(f'{place}: "{name}" is {value!r}; give seconds, for instance "{name}": 3.2')

@@ -85,6 +85,8 @@ def estimate(
     thresholds = [prune[min(k, len(prune) - 1)] for k in range(order)] if prune else [0] * order
     if thresholds[0] != 0 or sorted(thresholds) != thresholds:
         raise ValueError("pruning starts with 0 and never falls: a kept n-gram needs its shorter ones")
+    if vocabulary_limit is not None and vocabulary_limit < 1:
+        raise ValueError(f"a vocabulary of {vocabulary_limit} words is too small: give at least 1")
     words, ids = _read(sentences, folder)
     vocabulary, ids = _limit_vocabulary(words, ids, folder, vocabulary_limit)
     special = {word: vocabulary.index(word) for word in (BEGIN, END, UNKNOWN)}
@@ -311,7 +313,8 @@ def _blocks(size: int) -> Iterator[slice]:
 
 def _array(path: Path, dtype: type, size: int) -> np.ndarray:
     """Zeros in a file, mapped for writing."""
-    return np.memmap(path, dtype, "w+", shape=size) if size else np.empty(0, dtype)
+    np.zeros(size, dtype).tofile(path)  # a full disk is an error here; of a mapped hole it would be a crash
+    return np.memmap(path, dtype, "r+") if size else np.empty(0, dtype)
 
 
 def _mapped(path: Path) -> np.ndarray:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.audio import SAMPLE_RATE, AudioError, load_audio
+from asr.audio import SAMPLE_RATE, AudioError
 from asr.ctc import required_steps
 from asr.tokenizer import Tokenizer
 from training.cache import RaggedCache
 from training.manifest import Entry
+from training.recordings import decode_entries
 
 INT16_SCALE = 32767
 
@@ -110,12 +111,11 @@ def decode_audio(
     errors: dict[str, str] = {}
 
     def decoded() -> Iterator[np.ndarray]:
-        for entry in progress(entries):
-            try:
-                yield to_int16(load_audio(entry.audio, entry.offset_seconds, entry.duration_seconds))
-            except AudioError as error:
-                errors[entry.id] = str(error)
-                yield np.zeros(0, "int16")
+        for entry, samples in zip(progress(entries), decode_entries(entries), strict=True):
+            if isinstance(samples, AudioError):
+                errors[entry.id] = str(samples)
+                samples = np.zeros(0, "float32")
+            yield to_int16(samples)
 
     audio = RaggedCache.create(folder, [_description(entry) for entry in entries], decoded())
     notes = folder / "errors.json"

@@ -15,29 +15,33 @@ if __name__ == "__main__":  # first, so that --help need not wait for the import
 
 import argparse
 import json
+import logging
 import math
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from asr.audio import load_audio
+from asr.audio import AudioError, load_audio
 from asr.bundle import Bundle
 from asr.decoding.beam import LANGUAGE_MODEL_NAME, RECURRENT_MODEL_NAME, SETTINGS_NAME, BeamDecoder
 from asr.decoding.greedy import greedy_decode
-from asr.decoding.ngram import NgramModel
+from asr.decoding.ngram import BEGIN, END, UNKNOWN, LanguageModelError, NgramModel
 from asr.decoding.recurrent_lm import RecurrentModel
 from asr.decoding.rescoring import Rescorer
 from asr.engine import Engine
+from asr.files import replacing, write_whole
 from asr.segmentation import cut_utterances
 from asr.tokenizer import Tokenizer
 from training.language_model import MODEL_NAME, RECURRENT_NAME
-from training.manifest import Entry, read_manifest
+from training.manifest import Entry, distinct_names, read_manifest
 from training.scoring.alignment import HITS, align
 from training.scoring.console import progress
+
+log = logging.getLogger(__name__)
 
 
 class Range(NamedTuple):
@@ -69,11 +73,22 @@ class Heard(NamedTuple):
     log_probs: list[np.ndarray]
 
 
-def hear(engine: Engine, tokenizer: Tokenizer, entries: Iterable[Entry]) -> list[Heard]:
-    """Log-probs as the recogniser would decode them. Raises AudioError for sound that cannot be read."""
-    heard = []
+def readable(tokenizer: Tokenizer, entries: Iterable[Entry]) -> Iterator[tuple[Entry, np.ndarray]]:
+    """Entries and their samples. Warns of those left out: bad sound, or text the model cannot write."""
     for entry in entries:
-        samples = load_audio(entry.audio, entry.offset_seconds, entry.duration_seconds)
+        if lost := tokenizer.lost(entry.text):
+            log.warning("left out: %s: the model does not write %s of its text", entry.audio, " ".join(lost))
+            continue
+        try:
+            yield entry, load_audio(entry.audio, entry.offset_seconds, entry.duration_seconds)
+        except AudioError as error:
+            log.warning("left out: %s", error)
+
+
+def hear(engine: Engine, tokenizer: Tokenizer, entries: Iterable[Entry]) -> list[Heard]:
+    """Log-probs of the `readable` entries, as the recogniser would decode them."""
+    heard = []
+    for entry, samples in readable(tokenizer, entries):
         parts = [engine.log_probs(utterance.samples) for utterance in cut_utterances([samples])]
         heard.append(Heard(tokenizer.normalize(entry.text), parts))
     return heard
@@ -162,10 +177,11 @@ def tune_bundle(bundle: Bundle, sets: Mapping[str, Sequence[Heard]]) -> dict[str
     }
     settings["wer_percent"] = {
         name: {
-            decoder: round(100 * word_errors(heard, transcribe(decode, heard)) / words_of(heard), 2)
+            decoder: round(100 * word_errors(heard, transcribe(decode, heard)) / words, 2) if words else None
             for decoder, decode in decoders.items()
         }
         for name, heard in sets.items()
+        for words in [words_of(heard)]
     }
     _write_settings(bundle, settings)
     return settings
@@ -201,30 +217,60 @@ def words_of(heard: Iterable[Heard]) -> int:
 
 
 def _write_settings(bundle: Bundle, settings: dict[str, Any]) -> None:
-    (bundle.directory / SETTINGS_NAME).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    write_whole(bundle.directory / SETTINGS_NAME, json.dumps(settings, indent=2) + "\n")
 
 
 def install(folder: Path, bundle: Bundle) -> None:
     """Puts the language models of a folder in the place of the bundle's. Raises LanguageModelError."""
-    NgramModel.load(folder / MODEL_NAME)
     (bundle.directory / LANGUAGE_MODEL_NAME).parent.mkdir(exist_ok=True)
-    shutil.copyfile(folder / MODEL_NAME, bundle.directory / LANGUAGE_MODEL_NAME)
+    _copy(folder / MODEL_NAME, bundle.directory / LANGUAGE_MODEL_NAME)
     recurrent = bundle.directory / RECURRENT_MODEL_NAME
-    recurrent.unlink(missing_ok=True)
     if (folder / RECURRENT_NAME).exists():
         RecurrentModel.load(folder / RECURRENT_NAME)
-        shutil.copyfile(folder / RECURRENT_NAME, recurrent)
+        _copy(folder / RECURRENT_NAME, recurrent)
+    else:
+        recurrent.unlink(missing_ok=True)
 
 
-def main(options: argparse.Namespace) -> None:
-    """`hark tune-decoder`."""
+def _copy(source: Path, target: Path) -> None:
+    with replacing(target) as partial:
+        shutil.copyfile(source, partial)
+
+
+def spelling(path: Path, tokenizer: Tokenizer) -> str:
+    """How many words of an n-gram model the acoustic model can write.
+
+    Raises LanguageModelError where that is none of them, or the file is no such model.
+    """
+    model = NgramModel.load(path)
+    words = [
+        word for word in map(model.word, range(model.vocabulary_size)) if word not in (BEGIN, END, UNKNOWN)
+    ]
+    alphabet = set(tokenizer.alphabet)
+    spelt = sum(alphabet.issuperset(word) for word in words)
+    text = f"{spelt} of its {len(words)} words (upper and lower case differ)"
+    if words and not spelt:
+        raise LanguageModelError(
+            f"{path}: the model writes {text}; estimate it on text in the letters {tokenizer.alphabet}"
+        )
+    return f"{path}: the model writes {'only ' * (2 * spelt < len(words))}{text}"
+
+
+def main(options: argparse.Namespace) -> int:
+    """`hark tune-decoder`. Returns the exit code: 1 if utterances were left out."""
     bundle = Bundle.load(options.model)
+    path = options.lm / MODEL_NAME if options.lm else bundle.directory / LANGUAGE_MODEL_NAME
+    print(spelling(path, bundle.tokenizer), file=sys.stderr)
+    engine = Engine.load(bundle)
+    names = distinct_names(options.manifests)
+    manifests = {name: read_manifest(path) for name, path in zip(names, options.manifests, strict=True)}
+    sets = {
+        name: hear(engine, bundle.tokenizer, progress(name)(entries)) for name, entries in manifests.items()
+    }
+    if not any(map(words_of, sets.values())):
+        raise ValueError("there are no words to tune on: give speech whose texts have some")
     if options.lm:
         install(options.lm, bundle)
-    engine = Engine.load(bundle)
-    sets = {
-        path.stem: hear(engine, bundle.tokenizer, progress(path.stem)(read_manifest(path)))
-        for path in options.manifests
-    }
     settings = tune_bundle(bundle, sets)
     print(json.dumps(settings, indent=2))
+    return int(any(len(sets[name]) < len(manifests[name]) for name in names))

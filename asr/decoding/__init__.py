@@ -1,4 +1,4 @@
-"""From log-probs to text on plain NumPy arrays: greedy, beam search, forced alignment."""
+"""Decoding of log-probs, as NumPy arrays, to text: greedy search, beam search, forced alignment."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """What a decoder heard in one utterance.
+    """A decoder's result for one utterance.
 
     Attributes:
-      units: ids of the units, blanks and repeats already collapsed.
-      steps: first and last step (both inclusive) of each unit; as many as `units`, in order of time.
-      score: natural logarithm; what it sums up is said by the decoder that made it.
-      text: the units as words with single spaces; empty where the decoder knows ids only (forced alignment).
+      units: unit ids, without blanks and repeats.
+      steps: first and last step (inclusive) of each unit, in order of time.
+      score: natural logarithm; its terms depend on the decoder.
+      text: words joined by single spaces; empty from forced alignment, which knows ids only.
     """
 
     units: tuple[int, ...]
@@ -23,8 +23,8 @@ class Hypothesis:
 
 
 def check_log_probs(log_probs: np.ndarray) -> None:
-    """Raises ValueError unless `log_probs` is [steps, units] and free of NaN, which no path outscores."""
+    """Raises ValueError unless `log_probs` is [steps, units] and without NaN."""
     if log_probs.ndim != 2:
         raise ValueError(f"log-probs must be [steps, units], not of shape {log_probs.shape}")
     if np.isnan(log_probs).any():
-        raise ValueError("the log-probs hold NaN: the model or its input is broken")
+        raise ValueError("the log-probs contain NaN: the model or its input is broken")

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import gzip
+import logging
 import math
 import re
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from asr.decoding.ngram import BEGIN, END, UNKNOWN, LanguageModelError, NgramLevel, NgramModel
+from asr.files import READ_ERRORS, open_file, reason, replacing
+
+log = logging.getLogger(__name__)
 
 _LN_10 = math.log(10)
-_COUNT = re.compile(r"ngram (\d+)\s*=\s*(\d+)")
+_SPECIAL = (BEGIN, END, UNKNOWN)
+_BLANKS = re.compile(r"[ \t]+")  # other white space, such as a no-break space, may be part of a word
+_COUNT = re.compile(r"ngram[ \t]+([0-9]{1,2})[ \t]*=[ \t]*([0-9]{1,18})")
 # Rounding in other tools; a probability above 1 beyond it is a broken estimate.
 _MAX_LOG10 = 1e-4
 # SRILM's "never": what cannot be foretold, such as <s>.
@@ -21,9 +27,11 @@ _NEVER_LOG10 = -99.0
 
 
 def read_arpa(path: Path | str) -> NgramModel:
-    """The model of an ARPA file, gzipped if its name ends in .gz.
+    """The model of an ARPA file; compressed if its name ends in .gz or .xz.
 
-    A vocabulary without `<unk>` is given one, as improbable as its rarest word: no word is impossible.
+    Words in upper case become lower case, with a warning, unless some are there in both.
+    A vocabulary without `<unk>` is given one, as improbable as its rarest word: no word is impossible. A copy
+    of the line of `<s>` that is named `</s>`, as recipes for Hugging Face add it, gives way to the true one.
 
     Raises:
       LanguageModelError: naming file and line, for anything that is not as the format wants it: text that is
@@ -49,9 +57,9 @@ def read_arpa(path: Path | str) -> NgramModel:
 
 
 def write_arpa(model: NgramModel, path: Path | str) -> None:
-    """Writes a model as ARPA text, gzipped if the name ends in .gz."""
+    """Writes a model as ARPA text, compressed if the name ends in .gz or .xz."""
     tables, words = model.tables, [model.word(id) for id in range(model.vocabulary_size)]
-    with _open(Path(path), "wt") as file:
+    with replacing(path) as partial, open_file(partial, "wt") as file:
         file.write("\\data\\\n")
         for order, size in enumerate(model.counts, start=1):
             file.write(f"ngram {order}={size}\n")
@@ -88,12 +96,6 @@ def _values(model: NgramModel, order: int, start: int, size: int) -> tuple[list[
     return log_probs, tables.backoff_book[book + tables.backoff_codes[here].astype(np.int64)].tolist()
 
 
-def _open(path: Path, mode: str):
-    return (gzip.open if path.suffix == ".gz" else open)(
-        path, mode, **({"encoding": "utf-8"} if "t" in mode else {})
-    )
-
-
 class _Lines:
     """The lines of a file that are not blank, with the place for messages. `text` is the current one."""
 
@@ -110,14 +112,16 @@ class _Lines:
 
     def _read(self) -> Iterator[str]:
         try:
-            with _open(self.path, "rb") as file:
+            with open_file(self.path, "rb") as file:
                 for self.number, line in enumerate(file, start=1):
-                    if text := line.decode().strip():
+                    if text := line.decode("utf-8-sig" if self.number == 1 else "utf-8").strip(" \t\r\n"):
                         yield text
         except UnicodeDecodeError as error:
-            raise self.error(f"not UTF-8 ({error.reason}); convert the file") from error
-        except (OSError, EOFError) as error:
-            raise LanguageModelError(f"{self.path}: {error}") from error
+            raise self.error(reason(error)) from error
+        except READ_ERRORS as error:
+            raise LanguageModelError(f"{self.path}: {reason(error)}") from error
+        if not self.number:
+            raise LanguageModelError(f"{self.path}: is empty")
         raise self.error("the file ends before \\end\\; copy it again")
 
 
@@ -141,33 +145,45 @@ def _read_order(lines: _Lines, order: int, size: int, ids: dict[str, int], has_b
     if lines.text != f"\\{order}-grams:":
         said = f'; line "ngram {order - 1}=" announced fewer' if order > 1 else ""
         raise lines.error(f"expected \\{order}-grams:, found {lines.text[:40]!r}{said}")
-    grams = np.empty((size, order), dtype=np.int64)
-    log_probs = np.empty(size)
-    backoffs = np.full(size, np.nan)
-    numbers = np.empty(size, dtype=np.int64)
+    grams, log_probs, backoffs, numbers = array("q"), array("d"), array("d"), array("q")
     for row in range(size):
-        fields = lines.next().split()
+        fields = _BLANKS.split(lines.next())
         if fields[0].startswith("\\"):
             raise lines.error(f'{row} {order}-grams, but line "ngram {order}=" announced {size}')
         if len(fields) != order + 1 and not (has_backoffs and len(fields) == order + 2):
             raise lines.error(f"expected a probability, {order} words" + ", a back-off" * has_backoffs)
         try:
-            log_probs[row] = float(fields[0])
-            if len(fields) == order + 2:
-                backoffs[row] = float(fields[-1])
+            log_prob = float(fields[0])
+            backoff = float(fields[-1]) if len(fields) == order + 2 else math.nan
         except ValueError as error:
             raise lines.error(str(error)) from error
-        if not log_probs[row] <= _MAX_LOG10:
+        if not log_prob <= _MAX_LOG10:
             raise lines.error(f"probability above 1: its logarithm is {fields[0]}")
-        for place, word in enumerate(fields[1 : order + 1]):
-            if order == 1 and ids.setdefault(word, len(ids)) != row:
-                raise lines.error(f"{word!r} stands twice among the 1-grams")
-            if word not in ids:
+        if len(fields) == order + 2 and not backoff < math.inf:
+            raise lines.error(f"the back-off weight is {fields[-1]}")
+        words = [_as_special(word) if word[:1] == "<" else word for word in fields[1 : order + 1]]
+        if order == 1 and words[0] in ids:
+            [word], begin = words, log_probs[ids[BEGIN]] if BEGIN in ids else math.nan
+            if word not in _SPECIAL or (
+                log_prob != log_probs[ids[word]] and begin not in (log_prob, log_probs[ids[word]])
+            ):
+                raise lines.error(f"{word!r} is among the 1-grams twice")
+            if log_prob != begin:
+                log_probs[ids[word]], backoffs[ids[word]] = log_prob, backoff
+            continue
+        for word in words:
+            if order == 1:
+                ids[word] = len(ids)
+            elif word not in ids:
                 raise lines.error(f"{word!r} is not among the 1-grams")
-            grams[row, place] = ids[word]
-        numbers[row] = lines.number
+            grams.append(ids[word])
+        log_probs.append(log_prob)
+        backoffs.append(backoff)
+        numbers.append(lines.number)
     lines.next()
-    return {"grams": grams, "log_probs": log_probs, "backoffs": backoffs, "lines": numbers}
+    columns = {"grams": grams, "log_probs": log_probs, "backoffs": backoffs, "lines": numbers}
+    arrays = {name: np.array(values, dtype=values.typecode) for name, values in columns.items()}
+    return arrays | {"grams": arrays["grams"].reshape(-1, order)}
 
 
 def _model(path: Path, ids: dict[str, int], orders: list[dict]) -> NgramModel:
@@ -175,11 +191,12 @@ def _model(path: Path, ids: dict[str, int], orders: list[dict]) -> NgramModel:
     if UNKNOWN not in ids:
         ids[UNKNOWN] = len(ids)
         ordinary = orders[0]["log_probs"][orders[0]["log_probs"] > _NEVER_LOG10]
-        orders[0]["log_probs"] = np.append(orders[0]["log_probs"], ordinary.min())
+        orders[0]["log_probs"] = np.append(orders[0]["log_probs"], ordinary.min(initial=0.0))
         orders[0]["backoffs"] = np.append(orders[0]["backoffs"], 0.0)
         orders[0]["lines"] = np.append(orders[0]["lines"], 0)
         orders[0]["grams"] = np.append(orders[0]["grams"], [[ids[UNKNOWN]]], axis=0)
-    words = list(ids)
+    words = _lower_case(path, list(ids))
+    ids = {word: id for id, word in enumerate(words)}
     vocabulary = sorted(words, key=str.encode)
     new_id = np.empty(len(words), dtype=np.int64)
     new_id[[ids[word] for word in vocabulary]] = np.arange(len(words))
@@ -201,7 +218,7 @@ def _model(path: Path, ids: dict[str, int], orders: list[dict]) -> NgramModel:
         rows = np.argsort(keys, kind="stable")
         if (twice := np.flatnonzero(np.diff(keys[rows]) == 0)).size:
             raise LanguageModelError(
-                f"{path}, line {read['lines'][rows[twice[0] + 1]]}: this n-gram stands twice"
+                f"{path}, line {read['lines'][rows[twice[0] + 1]]}: this n-gram is there twice"
             )
         if order > 1:
             used = np.unique(prefixes)
@@ -221,6 +238,28 @@ def _model(path: Path, ids: dict[str, int], orders: list[dict]) -> NgramModel:
             )
         )
     return NgramModel.from_levels(vocabulary, levels)
+
+
+def _as_special(word: str) -> str:
+    return word.lower() if word.lower() in _SPECIAL else word
+
+
+def _lower_case(path: Path, words: list[str]) -> list[str]:
+    """The words in lower case, as transcripts have them, unless that would make two words one."""
+    lower = [word.lower() for word in words]
+    capitals = sum(word != other for word, other in zip(words, lower, strict=True))
+    if capitals and len(set(lower)) == len(words):
+        log.warning(
+            "%s: %d words in upper case are read in lower case, as transcripts have them", path, capitals
+        )
+        return lower
+    if capitals:
+        log.warning(
+            "%s: %d of %d words have upper case, which transcripts never have, and are useless; estimate the "
+            "model on text in lower case",
+            *(path, capitals, len(words)),
+        )
+    return words
 
 
 def _keys(levels: list[NgramLevel], order: int, vocabulary: int) -> np.ndarray:

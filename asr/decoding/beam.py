@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from asr.decoding import Hypothesis, check_log_probs, prefix_search
-from asr.decoding.alignment import align
+from asr.decoding.alignment import forced_align
 from asr.decoding.hotwords import build_automaton, spelled
 from asr.decoding.ngram import BEGIN, END, UNKNOWN, LanguageModelError, NgramLevel, NgramModel
 from asr.decoding.recurrent_lm import RecurrentModel
@@ -26,31 +26,29 @@ LANGUAGE_MODEL_NAME = "lm/ngram.bin"
 RECURRENT_MODEL_NAME = "lm/recurrent.safetensors"
 SETTINGS_NAME = "lm/config.json"
 
-# What training.tune_decoder writes into a bundle; the settings where it has not.
+# Settings that training.tune_decoder writes into a bundle.
 TUNED = ("alpha", "beta", "unknown_penalty", "beam")
 TUNED_RESCORING = ("alpha", "share")
 
 
 class BeamDecoder:
-    """The most probable text by the sound, a word n-gram model and hot words together.
+    """CTC prefix beam search with a word n-gram model and hot words.
 
-        decoder = BeamDecoder(units, NgramModel.load("lm/ngram.bin"), hotwords=["Quillan"])
+        decoder = BeamDecoder(tokenizer, NgramModel.load("lm/ngram.bin"), hotwords=["Quillan"])
         text = decoder.decode(log_probs)[0].text
 
-    Without a language model and hot words it is plain CTC prefix beam search.
-
     Args:
-      units: of the model that gives the log-probs.
+      tokenizer: of the model that gives the log-probs.
       language_model: a word n-gram, or None.
       hotwords: names and phrases to expect; upper case and accents do not matter.
       beam: prefixes kept after each step.
       alpha: weight of the language model's natural logarithms.
-      beta: nats for each word, against the language model's liking for few.
+      beta: nats added for each word, since the language model favours short texts.
       unknown_penalty: nats for each letter of a word that the language model does not know.
       hotword_weight: nats for each letter of a hot word; `hotwords.MAX_BOOST` bounds their sum.
-      score_margin: prefixes so many nats below the best are dropped.
-      least_unit_log_prob: units less probable than that are not considered in a step, except the best.
-      rescorer: takes a second look at the best texts.
+      score_margin: prefixes this many nats below the best are dropped.
+      least_unit_log_prob: less probable units are skipped in a step, except the best.
+      rescorer: of the N-best texts, or None.
 
     Raises:
       ValueError: numbers out of range, or units that hold a space elsewhere than in front.
@@ -89,7 +87,7 @@ class BeamDecoder:
     def from_bundle(cls, bundle: Bundle, hotwords: Sequence[str] = ()) -> BeamDecoder:
         """The decoder of a trained model, with its language model and tuned settings if it has them.
 
-        Raises LanguageModelError for a damaged language model or settings that are none.
+        Raises LanguageModelError for a damaged language model or invalid settings.
         """
         if not bundle.has_language_model:
             return cls(bundle.tokenizer, hotwords=hotwords)
@@ -98,17 +96,13 @@ class BeamDecoder:
             settings = json.loads(path.read_text(encoding="utf-8"))
             tuned = {name: settings[name] for name in TUNED}
             recurrent = bundle.directory / RECURRENT_MODEL_NAME
-            rescoring = (
-                {name: settings["rescoring"][name] for name in TUNED_RESCORING} if recurrent.exists() else {}
-            )
+            rescoring = recurrent.exists() and {name: settings["rescoring"][name] for name in TUNED_RESCORING}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LanguageModelError(f"{path}: no decoder settings; run training.tune_decoder") from error
         model = NgramModel.load(bundle.directory / LANGUAGE_MODEL_NAME)
         rescorer = None
         if rescoring:
-            rescorer = Rescorer(
-                RecurrentModel.load(recurrent), model, first_alpha=tuned["alpha"], **rescoring
-            )
+            rescorer = Rescorer(RecurrentModel.load(recurrent), model, tuned["alpha"], **rescoring)
         return cls(bundle.tokenizer, model, hotwords, rescorer=rescorer, **tuned)
 
     def decode(self, log_probs: np.ndarray, n_best: int = 1) -> list[Hypothesis]:
@@ -118,8 +112,8 @@ class BeamDecoder:
           log_probs: [steps, units], natural logarithms; no steps at all give the empty text.
 
         Returns:
-          Hypotheses whose score is ln P(units | sound) plus the worth of the text by language models and hot
-          words; their steps are those of the most probable path (`align`).
+          Hypotheses whose score is ln P(units | sound) plus the scores of language models and hot words;
+          their steps are those of the most probable path (`forced_align`).
 
         Raises:
           ValueError: NaN or infinity in the log-probs, a step where nothing is possible, or a wrong shape.
@@ -133,7 +127,7 @@ class BeamDecoder:
         if len(log_probs) and not np.isfinite(log_probs.max(axis=1)).all():
             raise ValueError("the log-probs of a step are infinite: the model or its input is broken")
         return [
-            Hypothesis(units=ids, steps=align(log_probs, ids).steps, score=score, text=text)
+            Hypothesis(units=ids, steps=forced_align(log_probs, ids).steps, score=score, text=text)
             for score, ids, text in self._best(log_probs, n_best)
         ]
 
@@ -169,10 +163,10 @@ class BeamDecoder:
 
     @cached_property
     def _language(self) -> prefix_search.Language:
-        model = self.language_model or _SILENT_MODEL
+        model = self.language_model or _EMPTY_MODEL
         return prefix_search.Language(
             tables=model.tables,
-            mass=model.mass,
+            cumulative_probability=model.cumulative_probability,
             has_words=self.language_model is not None,
             alpha=float(self.alpha),
             beta=float(self.beta),
@@ -184,22 +178,18 @@ class BeamDecoder:
         )
 
     def _unknown_cost(self, letters: str, finished: bool) -> float:
-        """What the language model takes off for not knowing a word, or any that begins with the letters."""
-        if self.language_model is None:
+        """The language model's penalty for an unknown word, or for letters that begin no known word."""
+        if self.language_model is None or self.language_model.knows(letters, finished):
             return 0.0
-        return (
-            0.0
-            if self.language_model.knows(letters, finished)
-            else self.unknown_penalty * len(letters.encode())
-        )
+        return self.unknown_penalty * len(letters.encode())
 
 
-def _nothing() -> NgramModel:
-    """A model that is never asked, of the compact type, so that one compilation serves with and without."""
+def _empty_model() -> NgramModel:
+    """Empty model, so that numba compiles one signature with and without a language model."""
     vocabulary = [END, BEGIN, UNKNOWN]
-    nothing = np.zeros(len(vocabulary))
-    level = NgramLevel(nothing.astype(int), np.arange(len(vocabulary)), nothing, nothing)
+    zeros = np.zeros(len(vocabulary))
+    level = NgramLevel(zeros.astype(int), np.arange(len(vocabulary)), zeros, zeros)
     return NgramModel.from_levels(vocabulary, [level]).quantised()
 
 
-_SILENT_MODEL = _nothing()
+_EMPTY_MODEL = _empty_model()

@@ -1,4 +1,4 @@
-"""How the inner loops of decoding become machine code."""
+"""Compilation of the inner loops of decoding."""
 
 from collections.abc import Callable
 
@@ -6,10 +6,10 @@ import numba
 
 
 def compiled(function: Callable) -> Callable:
-    """`function` compiled by numba at its first call, and kept on disk for the next process.
+    """`function`, compiled by numba at its first call and cached on disk.
 
-    Numba keeps it beside the source or in the user's cache folder. Where neither can be written (a read-only
-    image without a home), it refuses to decorate at all; then each process compiles for itself.
+    The cache is next to the source or in the user's cache folder. If neither is writable, numba raises
+    RuntimeError; each process then compiles again.
     """
     try:
         return numba.njit(cache=True)(function)

@@ -7,17 +7,17 @@ from asr.tokenizer import BLANK_ID, Tokenizer
 
 
 def greedy_decode(log_probs: np.ndarray, tokenizer: Tokenizer) -> Hypothesis:
-    """The best unit of each step, repeats merged, blanks dropped: Graves et al. 2006, "best path decoding".
+    """The best unit of each step, without repeats and blanks ("best path decoding", Graves et al. 2006).
 
     Args:
-      log_probs: [steps, units], natural logarithms; no steps at all give an empty text.
-      tokenizer: of the model that gave the log-probs.
+      log_probs: [steps, units], natural logarithms; no steps give an empty text.
+      tokenizer: of the model.
 
     Returns:
-      A hypothesis whose score is the logarithm of the best path's probability.
+      A hypothesis whose score is the log-probability of the best path.
 
     Raises:
-      ValueError: the log-probs hold NaN or are not [steps, units].
+      ValueError: the log-probs contain NaN or are not [steps, units].
     """
     check_log_probs(log_probs)
     best = log_probs.argmax(axis=1)

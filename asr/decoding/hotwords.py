@@ -1,4 +1,4 @@
-"""Names and terms to expect: phrases whose letters are worth more while a text spells them."""
+"""Hot words: names and terms to expect, whose letters score more while a text spells them."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import numpy as np
 from asr.tokenizer import WORD_BOUNDARY, Tokenizer
 
 MAX_WEIGHT = 2.0  # nats a letter
-# Nats a phrase, however long. A letter that was clearly heard as another costs some 7: no boost makes up
-# for two of them, so that what only resembles a hot word stays what it is.
+# Nats a phrase, however long. A letter that the model takes for another with confidence costs some 7: no
+# boost makes up for two of them, so a word that only resembles a hot word is not replaced.
 MAX_BOOST = 10.0
 
 _START, _LOST = 0, 1  # states: at a word's start; inside a word that no phrase has in this place
 
 
 class HotwordError(ValueError):
-    """Hot words that could not do anything: one line that names the phrase and the reason."""
+    """A hot word that could have no effect: one line that names the phrase and the reason."""
 
 
 class HotwordAutomaton(NamedTuple):
     """A trie of phrases as an automaton over bytes (Aho & Corasick 1975, but matches begin and end at words).
 
     A phrase counts when the space after its last word is written, or the text ends. Until then its letters
-    are worth `credit`, which is gone in the next state if the text goes another way.
+    score `credit`, which is gone in the next state if the text goes another way.
     """
 
     next: np.ndarray  # int32 [states, 256]
@@ -34,12 +34,12 @@ class HotwordAutomaton(NamedTuple):
 
 
 def spelled(phrases: Sequence[str], tokenizer: Tokenizer) -> list[str]:
-    """The phrases as transcripts would have them: case and accents folded.
+    """The phrases as transcripts would have them: case and accents folded. A string alone is one phrase.
 
     Raises HotwordError for one without letters, or with letters or digits that the model does not write.
     """
     texts = []
-    for phrase in phrases:
+    for phrase in [phrases] if isinstance(phrases, str) else phrases:
         text = tokenizer.normalize(phrase)
         if not text:
             raise HotwordError(f"hot word {phrase!r} has no letters: write it as it is spoken")
@@ -68,8 +68,8 @@ def build_automaton(
     if texts and not 0 < weight <= MAX_WEIGHT:
         raise HotwordError(f"hot word weight {weight:g} is not above 0 and at most {MAX_WEIGHT:g}")
     children: list[dict[int, int]] = [{}, {}]
-    worth = [0.0, 0.0]  # of the letters so far, if they are all of a phrase
-    ends = {_add(text, children, worth, weight, unknown_cost) for text in sorted(texts, key=len)}
+    scores = [0.0, 0.0]  # of the letters so far, if they are all of a phrase
+    ends = {_add(text, children, scores, weight, unknown_cost) for text in sorted(texts, key=len)}
 
     next_states = np.full((len(children), 256), _LOST, dtype=np.int32)
     next_states[[_START, _LOST], ord(WORD_BOUNDARY)] = _START
@@ -84,34 +84,34 @@ def build_automaton(
         for byte, child in children[state].items():
             queue.append((child, int(next_states[suffix, byte]), state))
             next_states[state, byte] = child
-        reward[state] = worth[state] - granted[before] if state in ends else reward[suffix]
+        reward[state] = scores[state] - granted[before] if state in ends else reward[suffix]
         granted[state] = granted[before] + reward[state]
-        credit[state] = worth[state] - granted[state]
+        credit[state] = scores[state] - granted[state]
     return HotwordAutomaton(next_states, credit, reward)
 
 
 def _add(
     text: str,
     children: list[dict[int, int]],
-    worth: list[float],
+    scores: list[float],
     weight: float,
     unknown_cost: Callable[[str, bool], float],
 ) -> int:
     """Adds a phrase to the trie; returns the state after the space that ends it."""
     letters = len(text.replace(WORD_BOUNDARY, ""))
     weight = min(weight, MAX_BOOST / letters)
-    state, letters_worth, word = _START, 0.0, ""
+    state, letters_score, word = _START, 0.0, ""
     for letter in text + WORD_BOUNDARY:
         if letter == WORD_BOUNDARY:
-            letters_worth += unknown_cost(word, True)
+            letters_score += unknown_cost(word, True)
             word = ""
         else:
-            letters_worth += weight
+            letters_score += weight
             word += letter
         for byte in letter.encode():
             if byte not in children[state]:
                 children[state][byte] = len(children)
                 children.append({})
-                worth.append(letters_worth + (unknown_cost(word, False) if word else 0.0))
+                scores.append(letters_score + (unknown_cost(word, False) if word else 0.0))
             state = children[state][byte]
     return state

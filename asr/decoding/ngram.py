@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cached_property
@@ -14,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from asr.decoding.compilation import compiled
+from asr.files import reason, replacing
 
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 
@@ -34,8 +34,8 @@ class NgramTables(NamedTuple):
     word. Word ids follow the alphabetical order of the words' UTF-8 bytes: the words that begin with the same
     letters are a range of ids.
 
-    Probabilities of order 2 and above are codes into a book of values; `book_stride` is 256 where each order
-    has a book of its own with 8-bit codes, 0 where the codes count through one long book.
+    Probabilities of order 2 and above are codes into a codebook; `book_stride` is 256 where each order
+    has a codebook of its own with 8-bit codes, 0 where all orders share one.
     """
 
     text: np.ndarray  # uint8: the words' UTF-8 bytes, one after the other
@@ -193,10 +193,10 @@ class NgramModel:
         )
 
     def save(self, path: Path | str) -> None:
-        """Writes the compact file: probabilities of order 2 and above in 8 bits each, a book of 256 an order.
+        """Writes the compact file: probabilities of order 2 and above in 8 bits, a codebook an order.
 
-        Quantisation is by equal population (Federico & Bertoldi 2006): each value of a book is the mean of as
-        many probabilities as any other.
+        Quantisation is by equal population (Federico & Bertoldi 2006): each value is the mean of as many
+        probabilities as any other.
         """
         tables = self.quantised().tables
         arrays = {name: value for name, value in tables._asdict().items() if isinstance(value, np.ndarray)}
@@ -207,13 +207,11 @@ class NgramModel:
             offset += -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT
         header = json.dumps({**numbers, "arrays": entries}).encode()
         header += b" " * (-(len(_MAGIC) + 8 + len(header)) % _ALIGNMENT)
-        partial = Path(f"{path}.partial")
-        with open(partial, "wb") as file:
+        with replacing(path) as partial, open(partial, "wb") as file:
             file.write(_MAGIC + len(header).to_bytes(8, "little") + header)
             for array in arrays.values():
                 file.write(array.tobytes())
                 file.write(bytes(-array.nbytes % _ALIGNMENT))
-        os.replace(partial, path)
 
     def quantised(self) -> NgramModel:
         """This model as `save` writes it."""
@@ -256,10 +254,10 @@ class NgramModel:
         return float(ngram_log_prob(self.tables, np.array(kept, dtype=np.int64), word))
 
     @cached_property
-    def mass(self) -> np.ndarray:
-        """float64 [vocabulary + 1]: `mass[b] - mass[a]` is the unigram probability of the words a to b - 1.
+    def cumulative_probability(self) -> np.ndarray:
+        """float64 [vocabulary + 1]: entry b less entry a is the unigram probability of the words a to b - 1.
 
-        `<s>`, `</s>` and `<unk>` count as nothing: they are spelt by no letters.
+        Without `<s>`, `</s>` and `<unk>`, which no letters spell.
         """
         probabilities = np.exp(self.tables.unigram_log_probs.astype(np.float64))
         probabilities[[self.tables.begin_id, self.tables.end_id, self.tables.unknown_id]] = 0.0
@@ -276,7 +274,7 @@ def _beginning(path: Path) -> bytes:
         with open(path, "rb") as file:
             return file.read(len(_MAGIC))
     except OSError as error:
-        raise LanguageModelError(f"{path}: {error.strerror}") from error
+        raise LanguageModelError(f"{path}: {reason(error)}") from error
 
 
 class NgramLevel(NamedTuple):
@@ -364,7 +362,7 @@ def _quantised(tables: NgramTables) -> NgramTables:
 
 
 def _codes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 codes [values] and their book [256]; code 0 is 0.0, the back-off of what nothing continues."""
+    """uint8 codes [values] and their codebook [256]; code 0 is 0.0, the back-off of a dead end."""
     codes = np.zeros(len(values), dtype=np.uint8)
     book = np.zeros(_BOOK, dtype=np.float32)
     others = values != 0.0

@@ -41,10 +41,10 @@ NODE = np.dtype(
         ("last", np.int32),
         ("letters", np.int32),  # bytes of the unfinished word
         ("hot", np.int32),  # state of the hot words' automaton
-        ("settled", np.float64),  # worth of the finished words
-        ("unfinished", np.float64),  # worth of the unfinished word
+        ("settled", np.float64),  # score of the finished words
+        ("unfinished", np.float64),  # score of the unfinished word
         ("rewards", np.float64),  # of finished hot words
-        ("language", np.float64),  # worth of all the text so far
+        ("text_score", np.float64),  # of all the text so far
     ],
     align=True,
 )
@@ -54,7 +54,7 @@ class Language(NamedTuple):
     """Language model, its weights, and hot words (`HotwordAutomaton`)."""
 
     tables: tuple  # NgramTables
-    mass: np.ndarray
+    cumulative_probability: np.ndarray  # NgramModel's
     has_words: bool  # whether `tables` are asked
     alpha: float
     beta: float
@@ -69,13 +69,13 @@ class Prefixes(NamedTuple):
     """Prefixes of one step, as arrays: their nodes, and logarithms of the probability of their paths.
 
     `blank` is that of the paths that end in a blank, `unit` of those that end in the prefix's last unit,
-    `sound` of both; `score` is sound and language together.
+    `acoustic` of both; `score` is the sum of acoustic and text score.
     """
 
     node: np.ndarray
     blank: np.ndarray
     unit: np.ndarray
-    sound: np.ndarray
+    acoustic: np.ndarray
     score: np.ndarray
 
 
@@ -96,7 +96,7 @@ def search(log_probs, unit_text, language, beam, score_margin, least_unit_log_pr
     count = 1
     history = np.empty(max(1, language.tables.order - 1), np.int64)
     kept, candidates = _prefixes(beam), _prefixes(most)
-    kept.node[0], kept.blank[0], kept.unit[0], kept.sound[0], kept.score[0] = 0, 0.0, -np.inf, 0.0, 0.0
+    kept.node[0], kept.blank[0], kept.unit[0], kept.acoustic[0], kept.score[0] = 0, 0.0, -np.inf, 0.0, 0.0
     entries = 1
     likely = np.empty(size, np.int64)
     ends_word = np.zeros(size, np.bool_)
@@ -120,9 +120,9 @@ def search(log_probs, unit_text, language, beam, score_margin, least_unit_log_pr
         for i in range(entries):  # the same text as before
             node = kept.node[i]
             candidates.node[i] = node
-            candidates.blank[i] = kept.sound[i] + row[0]
+            candidates.blank[i] = kept.acoustic[i] + row[0]
             candidates.unit[i] = kept.unit[i] + row[nodes[node].unit]
-            floor = min(floor, max(candidates.blank[i], candidates.unit[i]) + nodes[node].language)
+            floor = min(floor, max(candidates.blank[i], candidates.unit[i]) + nodes[node].text_score)
         # If these alone fill the beam, nothing below the last of them can get into it.
         floor = floor - EPSILON if entries == beam else -np.inf
         limit = kept.score[0] + best_unit - score_margin
@@ -131,19 +131,19 @@ def search(log_probs, unit_text, language, beam, score_margin, least_unit_log_pr
         size_now = entries
         for i in range(entries):  # one unit more
             node = kept.node[i]
-            worth = nodes[node].language
+            text_score = nodes[node].text_score
             most_gain = _most_gain(nodes, node, language)
             for j in range(likely_count):
                 unit = likely[j]
-                before = kept.blank[i] if nodes[node].unit == unit else kept.sound[i]
+                before = kept.blank[i] if nodes[node].unit == unit else kept.acoustic[i]
                 arrival = before + row[unit]
-                if arrival + worth < limit or arrival == -np.inf:
+                if arrival + text_score < limit or arrival == -np.inf:
                     continue
                 place = active_child[i, unit]
                 if place >= 0:
                     candidates.unit[place] = log_add(candidates.unit[place], arrival)
                     continue
-                if arrival + worth + most_gain < floor and not ends_word[unit]:
+                if arrival + text_score + most_gain < floor and not ends_word[unit]:
                     continue
                 child = np.int64(nodes[node].child)
                 while child >= 0 and nodes[child].unit != unit:
@@ -153,7 +153,7 @@ def search(log_probs, unit_text, language, beam, score_margin, least_unit_log_pr
                     count += 1
                     text = unit_text[0][unit_text[1][unit] : unit_text[1][unit + 1]]
                     _append(nodes, child, node, unit, text, language, history)
-                if arrival + nodes[child].language >= floor:
+                if arrival + nodes[child].text_score >= floor:
                     candidates.node[size_now] = child
                     candidates.blank[size_now] = -np.inf
                     candidates.unit[size_now] = arrival
@@ -164,7 +164,7 @@ def search(log_probs, unit_text, language, beam, score_margin, least_unit_log_pr
 
     finals = np.empty(entries)
     for i in range(entries):
-        finals[i] = kept.sound[i] + _final_worth(nodes, kept.node[i], language, history)
+        finals[i] = kept.acoustic[i] + _final_score(nodes, kept.node[i], language, history)
     ranked = np.argsort(-finals, kind="mergesort")
     return finals[ranked], *_spelled(nodes, kept.node[ranked])
 
@@ -188,12 +188,12 @@ def _find_active_children(nodes, entry_nodes, active_child):
 
 @compiled
 def _most_gain(nodes, node, language):
-    """By how much, at most, the worth of a prefix rises with a unit that ends no word."""
+    """By how much, at most, the score of a prefix rises with a unit that ends no word."""
     here = nodes[node]
     gain = language.hot_most_credit - language.hot_credit[here.hot]
     if language.has_words:
-        # The fewer words begin so, the less it is worth; unless as an unknown word it is worth more.
-        gain += max(0.0, _unknown_worth(here.letters + 1, language) - here.unfinished)
+        # More letters begin fewer words and score less, unless an unknown word scores more.
+        gain += max(0.0, _unknown_score(here.letters + 1, language) - here.unfinished)
     return gain
 
 
@@ -202,8 +202,8 @@ def _select(nodes, candidates, size, kept, score_margin):
     """Moves the best candidates to `kept`, best first; returns how many."""
     best = -np.inf
     for i in range(size):
-        candidates.sound[i] = log_add(candidates.blank[i], candidates.unit[i])
-        candidates.score[i] = candidates.sound[i] + nodes[candidates.node[i]].language
+        candidates.acoustic[i] = log_add(candidates.blank[i], candidates.unit[i])
+        candidates.score[i] = candidates.acoustic[i] + nodes[candidates.node[i]].text_score
         best = max(best, candidates.score[i])
     within = np.flatnonzero(candidates.score[:size] >= best - score_margin)
     ranked = within[np.argsort(-candidates.score[within], kind="mergesort")]
@@ -213,7 +213,7 @@ def _select(nodes, candidates, size, kept, score_margin):
         kept.node[i] = candidates.node[candidate]
         kept.blank[i] = candidates.blank[candidate]
         kept.unit[i] = candidates.unit[candidate]
-        kept.sound[i] = candidates.sound[candidate]
+        kept.acoustic[i] = candidates.acoustic[candidate]
         kept.score[i] = candidates.score[candidate]
         nodes[kept.node[i]].entry = i
     return entries
@@ -235,9 +235,9 @@ def _set_root(nodes, language):
     root.entry = 0
     root.word = language.tables.begin_id
     root.word_node = 0
-    root.first, root.last, root.letters = 0, len(language.mass) - 1, 0
+    root.first, root.last, root.letters = 0, len(language.cumulative_probability) - 1, 0
     root.hot = 0
-    root.settled = root.unfinished = root.rewards = root.language = 0.0
+    root.settled = root.unfinished = root.rewards = root.text_score = 0.0
 
 
 @compiled
@@ -258,26 +258,26 @@ def _append(nodes, child, parent, unit, text, language, history):
                 new.first, new.last = narrowed(language.tables, new.first, new.last, new.letters, letter)
                 new.letters += 1
             elif new.letters > 0:
-                word, worth = _word_worth(nodes, child, language, history)
+                word, score = _word_score(nodes, child, language, history)
                 new.word = word
-                new.settled += worth
-                new.first, new.last, new.letters = 0, len(language.mass) - 1, 0
-    new.unfinished = _unfinished_worth(nodes, child, language)
-    new.language = new.settled + new.unfinished + (new.rewards + language.hot_credit[new.hot])
+                new.settled += score
+                new.first, new.last, new.letters = 0, len(language.cumulative_probability) - 1, 0
+    new.unfinished = _unfinished_score(nodes, child, language)
+    new.text_score = new.settled + new.unfinished + (new.rewards + language.hot_credit[new.hot])
 
 
 @compiled
-def _word_worth(nodes, node, language, history):
-    """Id and worth of the word that was unfinished at the node and ends now."""
+def _word_score(nodes, node, language, history):
+    """Id and score of the word that was unfinished at the node and ends now."""
     here = nodes[node]
     tables = language.tables
     known = here.first < here.last and word_length(tables, here.first) == here.letters
     word = np.int64(here.first) if known else np.int64(tables.unknown_id)
     start = _history(nodes, node, history, tables.order - 1)
-    worth = language.alpha * ngram_log_prob(tables, history[start:], word) + language.beta
+    score = language.alpha * ngram_log_prob(tables, history[start:], word) + language.beta
     if not known:
-        worth -= language.unknown_penalty * here.letters
-    return word, worth
+        score -= language.unknown_penalty * here.letters
+    return word, score
 
 
 @compiled
@@ -295,26 +295,26 @@ def _history(nodes, node, history, length):
 
 
 @compiled
-def _unfinished_worth(nodes, node, language):
+def _unfinished_score(nodes, node, language):
     here = nodes[node]
     if here.letters == 0 or not language.has_words:
         return 0.0
-    mass = language.mass[here.last] - language.mass[here.first]
-    if mass > 0:
-        return language.alpha * math.log(mass)
-    return _unknown_worth(here.letters, language)
+    probability = language.cumulative_probability[here.last] - language.cumulative_probability[here.first]
+    if probability > 0:
+        return language.alpha * math.log(probability)
+    return _unknown_score(here.letters, language)
 
 
 @compiled
-def _unknown_worth(letters, language):
-    """Worth of an unfinished word of so many letters that no known word begins with."""
+def _unknown_score(letters, language):
+    """Score of an unfinished word of so many letters that begins no known word."""
     unknown = language.tables.unigram_log_probs[language.tables.unknown_id]
     return language.alpha * unknown - language.unknown_penalty * letters
 
 
 @compiled
-def _final_worth(nodes, node, language, history):
-    """Worth of the text of a node if nothing follows."""
+def _final_score(nodes, node, language, history):
+    """Score of the text of a node if nothing follows."""
     here = nodes[node]
     hot = language.hot_next[here.hot, BOUNDARY]
     rewards = here.rewards + language.hot_reward[hot]
@@ -324,8 +324,8 @@ def _final_worth(nodes, node, language, history):
     tables = language.tables
     start = _history(nodes, node, history, tables.order - 1)
     if here.letters > 0:
-        word, worth = _word_worth(nodes, node, language, history)
-        total += worth
+        word, score = _word_score(nodes, node, language, history)
+        total += score
         if tables.order > 1:
             history[:-1] = history[1:]
             history[-1] = word

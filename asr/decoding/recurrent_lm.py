@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from asr.decoding.ngram import END, UNKNOWN, LanguageModelError
+from asr.files import replacing
 
 END_ID, UNKNOWN_ID = 0, 1  # a sentence begins with the end of the one before
 _INT8_MOST = 127
@@ -27,13 +28,13 @@ class RecurrentModel:
 
     Args:
       vocabulary: the words; `</s>` and `<unk>` are the first two.
-      embedding: float32 [words, width], of the words that were and the words that come.
+      embedding: float32 [words, width], of the inputs and, transposed, of the outputs.
       kernel, recurrent_kernel: float32 [width, 4 × width]; gates: input, forget, cell, output, as in Keras.
       bias: float32 [4 × width].
       word_bias: float32 [words].
 
     Raises:
-      ValueError: shapes that do not fit, numbers that are none, or other first words.
+      ValueError: shapes that do not fit, non-finite values, or other first words.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class RecurrentModel:
             if array.shape != shape:
                 raise ValueError(f"{name} is {list(array.shape)}, not {list(shape)}")
             if not np.isfinite(array).all():
-                raise ValueError(f"{name} holds numbers that are none")
+                raise ValueError(f"{name} has non-finite values")
         if list(vocabulary[:2]) != [END, UNKNOWN]:
             raise ValueError(f"the first words are not {END} and {UNKNOWN}")
         self.vocabulary = list(vocabulary)
@@ -79,7 +80,7 @@ class RecurrentModel:
             raise LanguageModelError(f"{path}: No such file or directory") from None
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise LanguageModelError(
-                f"{path}: no recurrent language model ({error}); train it again"
+                f"{path}: not a recurrent language model ({error}); train it again"
             ) from None
 
     def save(self, path: Path | str) -> None:
@@ -95,7 +96,8 @@ class RecurrentModel:
             "bias": self.bias.astype(np.float16),
             "word_bias": self.word_bias.astype(np.float16),
         }
-        save_file(tensors, path, metadata={"vocabulary": json.dumps(self.vocabulary)})
+        with replacing(path) as partial:
+            partial.write_bytes(save(tensors, metadata={"vocabulary": json.dumps(self.vocabulary)}))
 
     def id(self, word: str) -> int:
         """The id of a word; `<unk>`'s for one that is not in the vocabulary."""

@@ -1,4 +1,4 @@
-"""A second look at the N-best texts of the beam search, with a recurrent language model: Rescorer."""
+"""Rescoring of the N-best texts of the beam search with a recurrent language model: Rescorer."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from asr.decoding.recurrent_lm import END_ID, UNKNOWN_ID, RecurrentModel
 
 
 class Rescorer:
-    """Puts a mixture of the recurrent and the n-gram model in the place of the n-gram model alone.
+    """Replaces the n-gram model's score of a text by that of a mixture of the recurrent and the n-gram model.
 
-    A word is worth alpha · ln(share · P(w | all words before) + (1 - share) · P(w | the n-gram's history)).
-    Of the n-gram model's words, those that the recurrent model does not know share what it gives to `<unk>`,
-    in proportion to their unigram probabilities, so that both foretell the same words.
+    A word scores alpha · ln(share · P(w | all words before) + (1 - share) · P(w | the n-gram's history)).
+    The recurrent model's probability of `<unk>` is divided among the n-gram model's words that it does not
+    know, in proportion to their unigram probabilities, so that both models predict the same words.
 
     Args:
-      recurrent: the model that takes the second look.
-      ngram: the model that took the first.
+      recurrent: the model to rescore with.
+      ngram: the model of the beam search.
       first_alpha: its weight there.
       alpha: weight of the mixture's natural logarithms.
-      share: of the recurrent model in the mixture, in [0, 1].
-      texts: how many of the best are looked at.
+      share: weight of the recurrent model in the mixture, in [0, 1].
+      texts: how many of the best are rescored.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Rescorer:
         self._log_parts = np.where(others, unigram - np.log(np.exp(unigram[others]).sum()), 0.0)
 
     def gains(self, texts: Sequence[str]) -> list[float]:
-        """What each text is worth by the mixture, less what it was by the n-gram model; nats."""
+        """Score of each text by the mixture, less its score by the n-gram model; nats."""
         return [self.gain(*pair, self.alpha, self.share) for pair in self.log_probs(texts)]
 
     def gain(self, recurrent: np.ndarray, ngram: np.ndarray, alpha: float, share: float) -> float:

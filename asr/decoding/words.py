@@ -1,4 +1,4 @@
-"""The words of a hypothesis of any decoder, with their times and confidence."""
+"""Words with times and confidence from the hypothesis of any decoder."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -9,14 +9,14 @@ from asr.decoding import Hypothesis
 from asr.tokenizer import BLANK_ID, WORD_BOUNDARY, Tokenizer
 from asr.transcript import Word
 
-# In float32 a log-prob near 0 is exact to some 1e-7: beyond these bounds a logit would be noise or infinite.
-_LEAST_CONFIDENCE = 1e-6
-# The posterior of the least certain unit as it is.
+# float32 log-probs near 0 are exact to about 1e-7: outside these bounds a logit is noise or infinite.
+_MIN_PROBABILITY = 1e-6
+# The posterior of the least certain unit, unchanged.
 UNCALIBRATED = {"certainty": 1.0, "shortfall": 0.0, "offset": 0.0}
 
 
 class _Spelling(NamedTuple):
-    """A word as its units write it."""
+    """A word with its units and their steps."""
 
     text: str
     units: list[int]
@@ -33,14 +33,14 @@ def words_of(
     """The words of a hypothesis, in order of time, in seconds from the first step.
 
     A word lasts from the start of its first unit's first step to the end of its last unit's last step. Its
-    confidence is made of `word_evidence`, as training.calibrate has found it to be right most often.
+    confidence is computed from `word_evidence`, with the weights found by training.calibrate.
 
     Args:
       hypothesis: units and their steps in `log_probs`.
       log_probs: [steps, units], natural logarithms.
-      tokenizer: of the model that gave the log-probs.
+      tokenizer: of the model.
       step_seconds: length of a step in seconds.
-      calibration: see `confidences`; None stands for UNCALIBRATED.
+      calibration: see `confidences`; None means UNCALIBRATED.
     """
     words = _spellings(hypothesis, tokenizer)
     found = confidences(_evidence(words, log_probs), UNCALIBRATED if calibration is None else calibration)
@@ -56,20 +56,20 @@ def words_of(
 
 
 def confidences(evidence: np.ndarray, calibration: Mapping[str, float]) -> np.ndarray:
-    """The confidence of words, [words] in [0, 1], from their evidence [words, 2].
+    """Confidence of words, [words] in [0, 1], from their evidence [words, 2].
 
-    Its logit is the certainty and the shortfall, each times its weight in `calibration`, and the "offset".
+    Logistic regression on certainty and shortfall, with the weights and the "offset" in `calibration`.
     """
     weights = np.array([calibration["certainty"], calibration["shortfall"]])
     return 1 / (1 + np.exp(-(evidence @ weights + calibration["offset"])))
 
 
 def word_evidence(hypothesis: Hypothesis, log_probs: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
-    """What speaks for each word of a hypothesis and against it, [words, 2].
+    """Certainty and shortfall of each word, [words, 2], the inputs of its confidence.
 
-    Certainty: the logit of the posterior, at its peak, of the word's least certain unit. Shortfall: nats a
-    letter by which the word's path is less probable than the best path through the same steps; 0 in greedy
-    decoding, above it where a language model or a hot word has changed what was heard.
+    Certainty: the logit of the peak posterior of the word's least certain unit. Shortfall: how much less
+    probable the word's path is than the best path through the same steps, in nats per letter; 0 in greedy
+    decoding, positive if a language model or a hot word changed the word.
     """
     return _evidence(_spellings(hypothesis, tokenizer), log_probs)
 
@@ -78,14 +78,14 @@ def _evidence(words: list[_Spelling], log_probs: np.ndarray) -> np.ndarray:
     rows = []
     for word in words:
         begin, end = word.steps[0][0], word.steps[-1][1] + 1
-        heard = log_probs[begin:end]
+        span = log_probs[begin:end]
         path = np.full(end - begin, BLANK_ID)
         certainty = 0.0
         for unit, (first, last) in zip(word.units, word.steps, strict=True):
             path[first - begin : last + 1 - begin] = unit
             certainty = min(certainty, log_probs[first : last + 1, unit].max())
-        along_path = heard[np.arange(end - begin), path]
-        shortfall = np.sum(heard.max(axis=1) - along_path, dtype=np.float64) / len(word.text)
+        along_path = span[np.arange(end - begin), path]
+        shortfall = np.sum(span.max(axis=1) - along_path, dtype=np.float64) / len(word.text)
         rows.append((_logit(np.exp(certainty)), shortfall))
     return np.array(rows, dtype=np.float64).reshape(-1, 2)
 
@@ -103,6 +103,6 @@ def _spellings(hypothesis: Hypothesis, tokenizer: Tokenizer) -> list[_Spelling]:
 
 
 def _logit(probability: float) -> float:
-    """Logarithm of the odds, finite for all of [0, 1]."""
-    probability = np.clip(float(probability), _LEAST_CONFIDENCE, 1 - _LEAST_CONFIDENCE)
+    """Log-odds, finite for all of [0, 1]."""
+    probability = np.clip(float(probability), _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
     return float(np.log(probability) - np.log1p(-probability))

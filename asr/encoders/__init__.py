@@ -1,6 +1,6 @@
-"""Encoders: layers that map (x [batch, frames, features], lengths) to (y [batch, steps, width], lengths).
+"""Encoders: layers that map x [batch, frames, features], lengths [batch] to y [batch, steps, width], lengths.
 
-Each has `subsampling`, the number of frames that become one step, and can stand on top of any other.
+Each has `subsampling`, the number of frames per step, and can be stacked on any other.
 """
 
 from asr.encoders.conformer import ConformerEncoder
@@ -15,7 +15,7 @@ ENCODERS = {
 
 
 def build_encoder(description: dict, name: str):
-    """An encoder from its description, e.g. {"type": "recurrent", "width": 320}.
+    """Builds an encoder from its description, such as {"type": "recurrent", "width": 320}.
 
     Raises ValueError for an unknown type or option.
     """

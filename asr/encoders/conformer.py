@@ -1,25 +1,23 @@
-"""Conformer encoder: self-attention for what is far apart, convolution for what is near."""
+"""Conformer encoder: self-attention for global context, convolution for local context."""
 
 import keras
 from keras import ops
 
 from asr.encoders.subsampling import ConvSubsampling, mask_padding
-from asr.encoders.transformer import SelfAttention, sinusoids
+from asr.encoders.transformer import SelfAttention, layer_norm, sinusoids
 
 
-@keras.saving.register_keras_serializable("hark")
 class FeedForward(keras.layers.Layer):
-    """Norm, a wider layer with Swish, and back: one of the two half-step feed-forwards of a Conformer block.
+    """LayerNorm, expansion, Swish, projection: one of the two feed-forward modules of a Conformer block.
 
     Call with x [..., width]; returns the same shape.
     """
 
     def __init__(self, width: int, hidden: int, **kwargs):
         super().__init__(**kwargs)
-        self.width = width
         self.hidden = hidden
         policy = self.dtype_policy
-        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype=policy, name="norm")
+        self.norm = layer_norm("norm", policy)
         self.expand = keras.layers.Dense(hidden, activation="silu", dtype=policy, name="expand")
         self.contract = keras.layers.Dense(width, dtype=policy, name="contract")
 
@@ -31,18 +29,12 @@ class FeedForward(keras.layers.Layer):
     def call(self, x):
         return self.contract(self.expand(self.norm(x)))
 
-    def compute_output_shape(self, x_shape):
-        return x_shape
 
-    def get_config(self):
-        return {**super().get_config(), "width": self.width, "hidden": self.hidden}
-
-
-@keras.saving.register_keras_serializable("hark")
 class ConvolutionModule(keras.layers.Layer):
-    """Norm, gated linear unit, depthwise convolution over time, norm, Swish, projection (fig. 2).
+    """LayerNorm, GLU, depthwise convolution over time, LayerNorm, Swish, projection (figure 2 of the paper).
 
-    The second norm is LayerNorm where the paper has BatchNorm, whose statistics would see padding.
+    The paper's BatchNorm is a LayerNorm here, since batch statistics would include padding.
+    Raises ValueError for an even kernel.
 
     Call with x [batch, steps, width] and lengths [batch]; returns [batch, steps, width].
     """
@@ -51,15 +43,11 @@ class ConvolutionModule(keras.layers.Layer):
         super().__init__(**kwargs)
         if kernel % 2 == 0:
             raise ValueError(f"kernel is {kernel}: use an odd number of steps, so that it has a centre")
-        self.width = width
-        self.kernel = kernel
         policy = self.dtype_policy
-        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype=policy, name="norm")
+        self.norm = layer_norm("norm", policy)
         self.gated = keras.layers.Dense(2 * width, dtype=policy, name="gated")
         self.depthwise = keras.layers.DepthwiseConv1D(kernel, padding="same", dtype=policy, name="depthwise")
-        self.depthwise_norm = keras.layers.LayerNormalization(
-            epsilon=1e-5, dtype=policy, name="depthwise_norm"
-        )
+        self.depthwise_norm = layer_norm("depthwise_norm", policy)
         self.project = keras.layers.Dense(width, dtype=policy, name="project")
 
     def build(self, x_shape, lengths_shape=None):
@@ -68,51 +56,31 @@ class ConvolutionModule(keras.layers.Layer):
 
     def call(self, x, lengths):
         value, gate = ops.split(self.gated(self.norm(x)), 2, axis=-1)
-        x = mask_padding(value * ops.sigmoid(gate), lengths)  # the convolution reaches beyond the end
+        x = mask_padding(value * ops.sigmoid(gate), lengths)  # the convolution reaches into the padding
         x = ops.silu(self.depthwise_norm(self.depthwise(x)))
         return self.project(x)
 
-    def compute_output_shape(self, x_shape, lengths_shape=None):
-        return x_shape
 
-    def get_config(self):
-        return {**super().get_config(), "width": self.width, "kernel": self.kernel}
-
-
-@keras.saving.register_keras_serializable("hark")
 class ConformerBlock(keras.layers.Layer):
-    """Half a feed-forward, self-attention, convolution, half a feed-forward, each added to x; then a norm.
+    """x + ½ feed-forward, + self-attention, + convolution, + ½ feed-forward; then LayerNorm.
 
     Call with x [batch, steps, width] and lengths [batch]; returns [batch, steps, width].
     """
 
     def __init__(self, width: int, heads: int, hidden: int, kernel: int, dropout: float = 0.0, **kwargs):
         super().__init__(**kwargs)
-        self.width = width
-        self.heads = heads
-        self.hidden = hidden
-        self.kernel = kernel
-        self.dropout = dropout
         policy = self.dtype_policy
         self.first = FeedForward(width, hidden, dtype=policy, name="first")
-        self.attention_norm = keras.layers.LayerNormalization(
-            epsilon=1e-5, dtype=policy, name="attention_norm"
-        )
+        self.attention_norm = layer_norm("attention_norm", policy)
         self.attention = SelfAttention(width, heads, dtype=policy, name="attention")
         self.convolution = ConvolutionModule(width, kernel, dtype=policy, name="convolution")
         self.second = FeedForward(width, hidden, dtype=policy, name="second")
-        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype=policy, name="norm")
+        self.norm = layer_norm("norm", policy)
         self.drop = keras.layers.Dropout(dropout, dtype=policy)
 
     def build(self, x_shape, lengths_shape=None):
-        for layer in (
-            self.first,
-            self.attention_norm,
-            self.attention,
-            self.convolution,
-            self.second,
-            self.norm,
-        ):
+        parts = (self.first, self.attention_norm, self.attention, self.convolution, self.second, self.norm)
+        for layer in parts:
             layer.build(x_shape)
 
     def call(self, x, lengths, training=False):
@@ -122,29 +90,22 @@ class ConformerBlock(keras.layers.Layer):
         x = x + 0.5 * self.drop(self.second(x), training=training)
         return self.norm(x)
 
-    def compute_output_shape(self, x_shape, lengths_shape=None):
-        return x_shape
-
-    def get_config(self):
-        names = ("width", "heads", "hidden", "kernel", "dropout")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
-
 
 @keras.saving.register_keras_serializable("hark")
 class ConformerEncoder(keras.layers.Layer):
     """Convolutional subsampling and Conformer blocks (Gulati et al. 2020, arXiv:2005.08100).
 
-    Differs from the paper in two things: positions are sinusoids, added once, not relative, and
-    the convolution modules normalise each step by itself, so that padding changes nothing.
+    Differs from the paper in two ways: position embeddings are absolute sinusoids, not relative, and the
+    convolution modules use LayerNorm, so that padding changes nothing.
 
     Args:
       width: of the residual stream.
       layers: number of blocks.
       heads: attention heads; divides width.
       hidden: width of the feed-forward layers; 4 × width if None.
-      kernel: steps that a depthwise convolution sees; odd.
-      subsampling: frames a step: 1, 2, 4 or 8.
-      dropout: share of the outputs of each block's four parts dropped while training.
+      kernel: width of the depthwise convolutions in steps; odd.
+      subsampling: frames per step: 1, 2, 4 or 8.
+      dropout: rate on the output of each of a block's four modules.
 
     Call with x [batch, frames, features] and lengths [batch]; returns x [batch, steps, width] and lengths.
     """
@@ -162,20 +123,11 @@ class ConformerEncoder(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.width = width
-        self.layers = layers
-        self.heads = heads
-        self.hidden = hidden
-        self.kernel = kernel
         self.subsampling = subsampling
-        self.dropout = dropout
         policy = self.dtype_policy
         self.convolutions = ConvSubsampling(width, subsampling, dtype=policy, name="stem")
-        self.blocks = [
-            ConformerBlock(
-                width, heads, hidden or 4 * width, kernel, dropout, dtype=policy, name=f"block_{i}"
-            )
-            for i in range(layers)
-        ]
+        sizes = (width, heads, hidden or 4 * width, kernel, dropout)
+        self.blocks = [ConformerBlock(*sizes, dtype=policy, name=f"block_{i}") for i in range(layers)]
 
     def build(self, x_shape, lengths_shape=None):
         self.convolutions.build(x_shape)
@@ -191,7 +143,3 @@ class ConformerEncoder(keras.layers.Layer):
 
     def compute_output_shape(self, x_shape, lengths_shape=None):
         return self.convolutions.compute_output_shape(x_shape)
-
-    def get_config(self):
-        names = ("width", "layers", "heads", "hidden", "kernel", "subsampling", "dropout")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,8 +1,8 @@
 """The LSTM recurrence over time, with its gradient in closed form.
 
-Automatic differentiation of a loop adds to the gradient of every weight at every step: megabytes of traffic a
-step, which made training on a CPU ten times slower at batch 16. Here the input projection stands before the
-loop, the loop carries only h and c, and the gradient of the recurrent weights is one matrix product after it.
+Automatic differentiation of the loop accumulates the weight gradients at every step, which made training on a
+CPU ten times slower at batch 16. Here the input projection precedes the loop, the loop carries only h and c,
+and the gradient of the recurrent weights is one matrix product after it.
 """
 
 from keras import ops
@@ -12,7 +12,7 @@ def lstm(projected, recurrent_kernel):
     """Hidden states of LSTMs (Hochreiter & Schmidhuber 1997, with forget gates) that start from zeros.
 
     Args:
-      projected: [steps, directions, batch, 4 × width], input times kernel plus bias; gates in Keras' order
+      projected: [steps, directions, batch, 4 × width], input times kernel plus bias; gates in Keras' order:
         input, forget, cell, output.
       recurrent_kernel: [directions, width, 4 × width].
 
@@ -24,7 +24,7 @@ def lstm(projected, recurrent_kernel):
     def recurrence(projected, recurrent_kernel):
         gates, cells, hidden = _forward(projected, recurrent_kernel)
 
-        def backward(*arguments, upstream=None):  # TensorFlow and JAX hand it in place, PyTorch by name
+        def backward(*arguments, upstream=None):  # positional in TensorFlow and JAX, a keyword in PyTorch
             upstream = arguments[-1] if upstream is None else upstream
             return _backward(upstream, recurrent_kernel, gates, cells, hidden)
 
@@ -54,26 +54,26 @@ def _forward(projected, recurrent_kernel):
 
 def _matmul_each(x, kernels):
     """x [directions, batch, n] times kernels [directions, n, m]."""
-    # Not one product of the stacks: for such small ones TensorFlow takes three times as long on a CPU.
+    # One batched product of such small matrices takes TensorFlow three times as long on a CPU.
     return ops.stack([ops.matmul(x[i], kernels[i]) for i in range(kernels.shape[0])])
 
 
 def _scan(step, start, steps, reverse=False):
-    """What each step adds to each part of the carry: tuple of [steps, directions, batch, …].
+    """The outputs of all steps: a tuple of [steps, directions, batch, …], one for each part of the carry.
 
-    Only the index is scanned and shapes are restored: Keras' scan on TensorFlow takes several sequences only
-    where their length is static, and forgets the rank of its results where it is not.
+    Scans over an index and restores the shapes: on TensorFlow, Keras' scan needs static lengths for several
+    sequences, and loses the rank of its results when lengths are dynamic.
     """
     _, results = ops.scan(step, start, ops.arange(steps), reverse=reverse)
     return tuple(ops.reshape(r, (steps, *ops.shape(x))) for r, x in zip(results, start, strict=True))
 
 
 def _backward(upstream, recurrent_kernel, gates, cells, hidden):
-    """Gradients by `projected` and `recurrent_kernel`, given that by the hidden states."""
+    """Gradients with respect to `projected` and `recurrent_kernel`, given that of the hidden states."""
     input_gate, forget_gate, candidate, output_gate = ops.split(gates, 4, axis=-1)
     previous_cells = _shifted(cells)
     squashed = ops.tanh(cells)
-    # Everything that does not depend on later steps is computed for all steps at once.
+    # Everything that does not depend on later steps, for all steps at once.
     cell_slope = output_gate * (1 - ops.square(squashed))
     slopes = ops.concatenate(
         [
@@ -99,5 +99,5 @@ def _backward(upstream, recurrent_kernel, gates, cells, hidden):
 
 
 def _shifted(states):
-    """The states of the step before: zeros first."""
+    """The states one step earlier; zeros at the first step."""
     return ops.concatenate([ops.zeros_like(states[:1]), states[:-1]], axis=0)

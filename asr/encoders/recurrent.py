@@ -1,4 +1,4 @@
-"""Stacked recurrent encoders: SimpleRNN, LSTM or GRU, in one direction or both."""
+"""Recurrent encoder: stacked SimpleRNN, LSTM or GRU layers, optionally bidirectional."""
 
 import keras
 from keras import ops
@@ -10,7 +10,7 @@ CELLS = {"simple": keras.layers.SimpleRNN, "lstm": keras.layers.LSTM, "gru": ker
 
 
 def reverse_valid(x, lengths):
-    """x [batch, steps, width] with each utterance's own steps in reverse order; padding stays at the end."""
+    """x [batch, steps, width] with each utterance's valid steps reversed; padding stays at the end."""
     steps = ops.arange(ops.shape(x)[1])[None, :]
     lengths = ops.cast(lengths, "int32")[:, None]
     index = ops.where(steps < lengths, lengths - 1 - steps, steps)
@@ -18,7 +18,7 @@ def reverse_valid(x, lengths):
 
 
 def _on_gpu() -> bool:
-    # Asked for GPUs by name, JAX raises where there are none.
+    # Not list_devices("gpu"): JAX raises if there is none.
     return any("gpu" in device for device in keras.distribution.list_devices())
 
 
@@ -27,7 +27,7 @@ def _run_layers(layers, inputs):
 
 
 def _run_lstms(layers, inputs):
-    """Equal to `_run_layers` for stock LSTM layers, in one loop over time."""
+    """The same result as `_run_layers` for stock LSTM layers, in one loop over time."""
     projected = []
     for layer, x in zip(layers, inputs, strict=True):
         x = ops.matmul(ops.transpose(ops.cast(x, layer.compute_dtype), (1, 0, 2)), layer.cell.kernel)
@@ -39,20 +39,20 @@ def _run_lstms(layers, inputs):
 
 @keras.saving.register_keras_serializable("hark")
 class RecurrentEncoder(keras.layers.Layer):
-    """Stacked, optionally bidirectional recurrences.
+    """Stacked recurrent layers, optionally bidirectional.
 
-    The weights are those of stock Keras layers, which run without a mask: padding stands at the end, where a
-    forward recurrence meets it last, and the backward recurrence reads each utterance reversed within its own
-    length. So padding changes nothing and the loop carries no mask. On a CPU the LSTM's two directions share
-    one loop (`asr.encoders.recurrence`); on a GPU the stock layers run, which may then use cuDNN.
+    The weights are those of stock Keras layers. No mask is needed to ignore padding: the forward
+    layer reaches it last, and the backward layer reads each utterance reversed within its own length.
+    On a CPU both directions of an LSTM run in one loop (`asr.encoders.recurrence`); on a GPU the stock layers
+    run, which can use cuDNN.
 
     Args:
-      width: cells in each direction.
-      layers: how many stacked layers.
+      width: cells per direction.
+      layers: number of stacked layers.
       cell: "simple", "lstm" or "gru".
-      bidirectional: join a second recurrence from the last valid step to the first.
-      stack: join this many neighbouring steps first (1, 2, 4 or 8).
-      dropout: share of each layer's inputs dropped while training.
+      bidirectional: also run from the last valid step to the first, and concatenate.
+      stack: frames concatenated into one step at the input: 1, 2, 4 or 8.
+      dropout: rate on each layer's input.
 
     Call with x [batch, steps, features] and lengths [batch]; returns x [batch, steps', width or 2 × width]
     and lengths in steps'.
@@ -75,8 +75,6 @@ class RecurrentEncoder(keras.layers.Layer):
         self.layers = layers
         self.cell = cell
         self.bidirectional = bidirectional
-        self.stack = stack
-        self.dropout = dropout
         self.subsampling = stack
         policy = self.dtype_policy
         self.stacking = StackFrames(stack, dtype=policy)
@@ -92,7 +90,7 @@ class RecurrentEncoder(keras.layers.Layer):
         self.backwards = recurrences("backward") if bidirectional else []
 
     def build(self, x_shape, lengths_shape=None):
-        channels = x_shape[-1] * self.stack
+        channels = x_shape[-1] * self.subsampling
         for i in range(self.layers):
             self.forwards[i].build((None, None, channels))
             if self.bidirectional:
@@ -115,7 +113,3 @@ class RecurrentEncoder(keras.layers.Layer):
     def compute_output_shape(self, x_shape, lengths_shape=None):
         (batch, steps, _), _ = self.stacking.compute_output_shape(x_shape)
         return (batch, steps, self.width * (1 + self.bidirectional)), (batch,)
-
-    def get_config(self):
-        names = ("width", "layers", "cell", "bidirectional", "stack", "dropout")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,6 +1,6 @@
-"""Fewer steps than frames, and the one place where lengths are computed.
+"""Subsampling of frames to steps, and the lengths that result.
 
-Every layer here halves with (length + 1) // 2: a last lone frame is kept.
+Every halving rounds up, (length + 1) // 2, so that an odd last frame is kept.
 """
 
 import math
@@ -10,24 +10,24 @@ from keras import ops
 
 
 def halved(lengths, times: int = 1):
-    """Lengths after `times` halvings; works on integers, arrays and tensors."""
+    """Lengths after `times` halvings; for integers, arrays and tensors."""
     for _ in range(times):
         lengths = (lengths + 1) // 2
     return lengths
 
 
 def valid_steps(steps: int, lengths):
-    """True where a step belongs to its utterance: [batch, steps] of bool, for lengths [batch]."""
+    """Bool [batch, steps], True in the steps before each utterance's end; lengths: [batch] int."""
     return ops.arange(steps)[None, :] < ops.cast(lengths, "int32")[:, None]
 
 
 def mask_padding(x, lengths):
-    """x [batch, steps, width] with zeros beyond each utterance's end, whatever stood there."""
+    """x [batch, steps, width] with zeros after each utterance's end."""
     return ops.where(valid_steps(ops.shape(x)[1], lengths)[:, :, None], x, ops.zeros_like(x))
 
 
 def gelu(x):
-    """The exact GELU (Hendrycks & Gimpel 2016); Keras' own uses an operator that ONNX lacks."""
+    """Exact GELU (Hendrycks & Gimpel 2016); Keras' version uses an operator that ONNX lacks."""
     return 0.5 * x * (1.0 + ops.erf(x / math.sqrt(2)))
 
 
@@ -37,11 +37,10 @@ def _halvings(factor: int) -> int:
     return factor.bit_length() - 1
 
 
-@keras.saving.register_keras_serializable("hark")
 class ConvSubsampling(keras.layers.Layer):
-    """A stem of convolutions of width 3, the first at full rate and each further one with stride 2.
+    """Convolutions with kernel size 3 and GELU: the first with stride 1, each further one with stride 2.
 
-    With factor 2 and the exact GELU this is the stem of Whisper's encoder (arXiv:2212.04356).
+    With factor 2 this is the stem of Whisper's encoder (Radford et al. 2022, arXiv:2212.04356).
 
     Args:
       width: channels of every convolution.
@@ -71,7 +70,7 @@ class ConvSubsampling(keras.layers.Layer):
     def call(self, x, lengths):
         for i, convolution in enumerate(self.convolutions):
             x = mask_padding(x, lengths)
-            # Padded by hand: "same" would pad an odd and an even batch differently.
+            # "same" padding would depend on whether the batch length is odd or even.
             x = convolution(ops.pad(x, [[0, 0], [1, 1], [0, 0]]))
             x = gelu(x)
             if i > 0:
@@ -82,15 +81,12 @@ class ConvSubsampling(keras.layers.Layer):
         steps = None if x_shape[1] is None else halved(x_shape[1], self.halvings)
         return (x_shape[0], steps, self.width), (x_shape[0],)
 
-    def get_config(self):
-        return {**super().get_config(), "width": self.width, "factor": self.factor}
 
-
-@keras.saving.register_keras_serializable("hark")
 class StackFrames(keras.layers.Layer):
-    """Joins each `factor` neighbouring frames into one wider step; has no weights.
+    """Concatenates every `factor` consecutive frames into one step; has no weights.
 
-    Call with x [batch, frames, width] and lengths [batch]; returns ([batch, steps, factor × width], lengths).
+    Call with x [batch, frames, width] and lengths [batch]; returns x [batch, steps, factor × width] and
+    lengths.
     """
 
     def __init__(self, factor: int = 2, **kwargs):
@@ -109,6 +105,3 @@ class StackFrames(keras.layers.Layer):
         batch, frames, width = x_shape
         steps = None if frames is None else halved(frames, self.halvings)
         return (batch, steps, self.factor * width), (batch,)
-
-    def get_config(self):
-        return {**super().get_config(), "factor": self.factor}

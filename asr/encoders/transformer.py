@@ -1,4 +1,4 @@
-"""Pre-norm Transformer encoder; one configuration takes the weights of Whisper's encoder."""
+"""Pre-norm Transformer encoder, compatible with the weights of Whisper's encoder."""
 
 import keras
 import numpy as np
@@ -9,8 +9,13 @@ from asr.encoders.subsampling import ConvSubsampling, gelu, mask_padding, valid_
 LONGEST_PERIOD_STEPS = 10_000
 
 
+def layer_norm(name: str, policy) -> keras.layers.LayerNormalization:
+    """LayerNorm with Whisper's epsilon."""
+    return keras.layers.LayerNormalization(epsilon=1e-5, dtype=policy, name=name)
+
+
 def sinusoids(steps, width: int):
-    """Fixed position embeddings [steps, width], sines then cosines, as in Whisper's model.py."""
+    """Fixed position embeddings [steps, width]: sines, then cosines, as in Whisper's model.py."""
     half = width // 2
     increment = np.log(LONGEST_PERIOD_STEPS) / (half - 1)
     frequencies = np.exp(-increment * np.arange(half)).astype("float32")
@@ -18,11 +23,11 @@ def sinusoids(steps, width: int):
     return ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=1)
 
 
-@keras.saving.register_keras_serializable("hark")
 class SelfAttention(keras.layers.Layer):
-    """Multi-head self-attention in which no step sees padding (Vaswani et al. 2017).
+    """Multi-head self-attention with padding masked (Vaswani et al. 2017).
 
-    The key projection has no bias, as in Whisper: the softmax would cancel it.
+    The key projection has no bias, as in Whisper; the softmax would cancel it.
+    Raises ValueError unless `heads` divides `width`.
 
     Call with x [batch, steps, width] and lengths [batch]; returns [batch, steps, width].
     """
@@ -56,14 +61,7 @@ class SelfAttention(keras.layers.Layer):
         )
         return self.out(ops.reshape(y, (batch, steps, self.width)))
 
-    def compute_output_shape(self, x_shape, lengths_shape=None):
-        return x_shape
 
-    def get_config(self):
-        return {**super().get_config(), "width": self.width, "heads": self.heads}
-
-
-@keras.saving.register_keras_serializable("hark")
 class TransformerBlock(keras.layers.Layer):
     """x + attention(norm(x)), then x + feed-forward(norm(x)).
 
@@ -72,18 +70,11 @@ class TransformerBlock(keras.layers.Layer):
 
     def __init__(self, width: int, heads: int, hidden: int, dropout: float = 0.0, **kwargs):
         super().__init__(**kwargs)
-        self.width = width
-        self.heads = heads
         self.hidden = hidden
-        self.dropout = dropout
         policy = self.dtype_policy
-        self.attention_norm = keras.layers.LayerNormalization(
-            epsilon=1e-5, dtype=policy, name="attention_norm"
-        )
+        self.attention_norm = layer_norm("attention_norm", policy)
         self.attention = SelfAttention(width, heads, dtype=policy, name="attention")
-        self.feed_forward_norm = keras.layers.LayerNormalization(
-            epsilon=1e-5, dtype=policy, name="feed_forward_norm"
-        )
+        self.feed_forward_norm = layer_norm("feed_forward_norm", policy)
         self.expand = keras.layers.Dense(hidden, dtype=policy, name="expand")
         self.contract = keras.layers.Dense(width, dtype=policy, name="contract")
         self.drop = keras.layers.Dropout(dropout, dtype=policy)
@@ -98,31 +89,24 @@ class TransformerBlock(keras.layers.Layer):
         y = gelu(self.expand(self.feed_forward_norm(x)))
         return x + self.drop(self.contract(y), training=training)
 
-    def compute_output_shape(self, x_shape, lengths_shape=None):
-        return x_shape
-
-    def get_config(self):
-        names = ("width", "heads", "hidden", "dropout")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
-
 
 @keras.saving.register_keras_serializable("hark")
 class TransformerEncoder(keras.layers.Layer):
-    """Convolutional stem with sinusoidal positions, pre-norm blocks, a last LayerNorm.
+    """Convolutional stem, sinusoidal positions, pre-norm blocks, final LayerNorm.
 
-    `TransformerEncoder(width=384, layers=4, heads=6, subsampling=2)` is the encoder of Whisper tiny, and with
-    its weights (training/import_whisper.py) gives its numbers. It works on the true length of each utterance
-    where the original pads to 30 s; Whisper's weights know positions up to 30 s only.
+    `TransformerEncoder(width=384, layers=4, heads=6, subsampling=2)` is the encoder of Whisper tiny and takes
+    its weights (training/import_whisper.py). Utterances keep their true length, where Whisper pads to 30 s;
+    Whisper was not trained on positions after 30 s.
 
     Args:
       width: of the residual stream.
       layers: number of blocks.
       heads: attention heads; divides width.
       hidden: width of the feed-forward layers; 4 × width if None.
-      subsampling: frames a step: 1, 2, 4 or 8.
-      stem: False where this encoder goes on from another one of equal width: no convolutions, no positions.
-      final_norm: False where another encoder goes on from this one.
-      dropout: share of each block's two outputs dropped while training.
+      subsampling: frames per step: 1, 2, 4 or 8.
+      stem: False to continue another encoder of this width: no convolutions, no positions.
+      final_norm: False if another encoder continues this one.
+      dropout: rate on the outputs of attention and feed-forward.
 
     Call with x [batch, frames, features] and lengths [batch]; returns x [batch, steps, width] and lengths.
     """
@@ -144,12 +128,9 @@ class TransformerEncoder(keras.layers.Layer):
             raise ValueError(f"subsampling by {subsampling} needs the stem: use subsampling 1 or stem True")
         self.width = width
         self.layers = layers
-        self.heads = heads
-        self.hidden = hidden
         self.subsampling = subsampling
         self.stem = stem
         self.final_norm = final_norm
-        self.dropout = dropout
         policy = self.dtype_policy
         if stem:
             self.convolutions = ConvSubsampling(width, subsampling, dtype=policy, name="stem")
@@ -158,7 +139,7 @@ class TransformerEncoder(keras.layers.Layer):
             for i in range(layers)
         ]
         if final_norm:
-            self.norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype=policy, name="norm")
+            self.norm = layer_norm("norm", policy)
 
     def build(self, x_shape, lengths_shape=None):
         if self.stem:
@@ -180,7 +161,3 @@ class TransformerEncoder(keras.layers.Layer):
 
     def compute_output_shape(self, x_shape, lengths_shape=None):
         return self.convolutions.compute_output_shape(x_shape) if self.stem else (x_shape, (x_shape[0],))
-
-    def get_config(self):
-        names = ("width", "layers", "heads", "hidden", "subsampling", "stem", "final_norm", "dropout")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

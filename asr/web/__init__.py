@@ -1,1 +1,1 @@
-"""The page: what a browser shows of the recogniser. Only this package imports Gradio."""
+"""The web page of the recogniser. Only this package imports Gradio."""

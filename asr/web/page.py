@@ -1,4 +1,4 @@
-"""The whole page: head, tabs, looks, and how it is served."""
+"""The whole page: header, tab, theme and the options to serve it with."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,28 +7,28 @@ from typing import Any
 import gradio as gr
 
 from asr.recognizer import Recognizer
+from asr.web.sessions import Sessions
 from asr.web.transcribe import transcribe_tab
-from asr.web.visits import Visits
 
 FOLDER = Path(__file__).parent
-LARGEST_UPLOAD = "2gb"  # three hours of CD sound
-SWEEP_SECONDS, KEPT_SECONDS = 60, 3600  # what no closing page deleted goes an hour after its upload
-WAITING = 32  # more would wait for minutes
+LARGEST_UPLOAD = "2gb"  # three hours of CD audio
+CLEANUP_SECONDS, KEPT_SECONDS = 60, 3600  # uploads are deleted after an hour, should their page not do it
+QUEUE_SIZE = 32  # a longer queue would mean minutes of waiting
 
 ICON = FOLDER / "favicon.svg"
 HEAD = f"""
 <header class="hark">
   <h1>{ICON.read_text(encoding="utf-8")}Hark</h1>
-  <p>Record or drop a file, and read what was said.</p>
-  <p class="privacy">It works offline: a recording goes no further than the machine that serves this page,
-  and is deleted when you close it.</p>
-  <p class="notice insecure" role="alert" hidden>The microphone works only over https or on localhost,
-  a rule of browsers. Open this page that way, or upload a file.</p>
+  <p>Record speech or drop a file, and read the text.</p>
+  <p class="privacy">Works offline: recordings stay on the machine that serves this page
+  and are deleted when you close it.</p>
+  <p class="notice insecure" role="alert" hidden>Browsers allow the microphone only over https or on
+  localhost. Open this page that way, or upload a file.</p>
 </header>
 """
 SHOW_INSECURE = "element.querySelector('.insecure').hidden = window.isSecureContext;"
 
-FONTS = ["system-ui", "sans-serif"]  # no name that Gradio would ask Google for
+FONTS = ["system-ui", "sans-serif"]  # Gradio would fetch other fonts from Google
 THEME = gr.themes.Base(
     primary_hue="teal",
     neutral_hue="stone",
@@ -39,23 +39,23 @@ THEME = gr.themes.Base(
 
 
 def build_page(recognizers: Mapping[str, Recognizer]) -> gr.Blocks:
-    """The page for `recognizers` (name → recogniser, at least one; the first is chosen at the start)."""
-    visits = Visits()
+    """The page for `recognizers` (name → recogniser, at least one; the first is the default)."""
+    sessions = Sessions()
     with gr.Blocks(
-        title="Hark", analytics_enabled=False, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS), fill_width=False
+        title="Hark", analytics_enabled=False, delete_cache=(CLEANUP_SECONDS, KEPT_SECONDS), fill_width=False
     ) as page:
         gr.HTML(HEAD, js_on_load=SHOW_INSECURE, apply_default_css=False)
-        transcribe_tab(recognizers, visits)
+        transcribe_tab(recognizers, sessions)
 
         def closed(request: gr.Request) -> None:
-            visits.end(request.session_hash)
+            sessions.end(request.session_hash)
 
         page.unload(closed)
-    return page.queue(max_size=WAITING)
+    return page.queue(max_size=QUEUE_SIZE)
 
 
 def serving_options() -> dict[str, Any]:
-    """What `launch` or `mount_gradio_app` need beside the page; nothing is kept or fetched from elsewhere."""
+    """Arguments for `launch` or `mount_gradio_app`: no run history, nothing fetched from other hosts."""
     return {
         "theme": THEME,
         "css_paths": [FOLDER / "page.css"],

@@ -1,4 +1,4 @@
-"""A stretch of sound as a picture: waveform over log-mel, with the words marked where they are said."""
+"""Picture of part of a recording: waveform above log-mel spectrogram, with the words at their times."""
 
 import base64
 import io
@@ -11,31 +11,31 @@ from asr.audio import SAMPLE_RATE
 from asr.transcript import Word
 from asr.web.markup import band_of, percent
 
-PIXELS_PER_SECOND = 150  # a word of English then has room for its letters
+PIXELS_PER_SECOND = 150  # enough for the letters of an English word
 WINDOW_SAMPLES = 400  # 25 ms
 HOP_SAMPLES = 160  # 10 ms
 MELS = 80
-RANGE_DB = 70  # what lies deeper below the loudest point is drawn as silence
-WAVE_HEIGHT = 100  # units of the drawing, scaled by the page
+RANGE_DB = 70  # below the loudest point; anything quieter is drawn as silence
+WAVE_HEIGHT = 100  # SVG units, scaled by the page
 BARS_PER_SECOND = 80
 
 
 def picture_html(samples: np.ndarray, start_seconds: float, words: Sequence[Word]) -> str:
     """Waveform and log-mel of `samples` (float32 [samples], 16 kHz), which begin at `start_seconds`.
 
-    Colours come from the page, so that one picture serves the light and the dark one: the waveform is a path
-    filled with the text's colour, the log-mel a mask over it.
+    Both take their colour from the page's style sheet, so they fit light and dark mode: the waveform is a
+    filled path, the log-mel a mask.
     """
     duration = len(samples) / SAMPLE_RATE
     mask = base64.b64encode(_mask_png(log_mel_db(samples))).decode()
     end_seconds = start_seconds + duration
-    nexts = [*(word.start for word in words[1:]), end_seconds]  # a long word gives way to the one after it
+    nexts = [*(word.start for word in words[1:]), end_seconds]  # a label ends where the next word starts
     marks = "".join(
         _mark_html(word, next - word.start, start_seconds, duration)
         for word, next in zip(words, nexts, strict=False)
     )
     ticks = "".join(
-        f'<i class="tick" style="left:{_share(second - start_seconds, duration)}">{second} s</i>'
+        f'<i class="tick" style="left:{_percent_of(second - start_seconds, duration)}">{second} s</i>'
         for second in range(int(np.ceil(start_seconds)), int(end_seconds) + 1)
     )
     return (
@@ -52,11 +52,11 @@ def picture_html(samples: np.ndarray, start_seconds: float, words: Sequence[Word
 
 
 def log_mel_db(samples: np.ndarray) -> np.ndarray:
-    """Log-mel spectrogram in dB below its loudest point, float [mels, frames], for the eye only.
+    """Log-mel spectrogram in dB relative to its loudest point, float [mels, frames], for display only.
 
-    The model's own features are asr.features; that module needs Keras, and the page runs without it.
+    The model's features are in asr.features, which needs Keras; the page runs without it.
     """
-    from librosa.filters import mel  # takes a second to import, which the start of the page need not wait for
+    from librosa.filters import mel  # takes a second to import
 
     padded = np.pad(samples, WINDOW_SAMPLES // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW_SAMPLES)[::HOP_SAMPLES]
@@ -67,10 +67,10 @@ def log_mel_db(samples: np.ndarray) -> np.ndarray:
 
 
 def _mask_png(decibels: np.ndarray) -> bytes:
-    """Loudness as opacity, low frequencies at the bottom. Pillow comes with Gradio."""
+    """PNG with the level as opacity, low frequencies at the bottom. Pillow comes with Gradio."""
     from PIL import Image
 
-    opacity = np.clip(1 + decibels[::-1] / RANGE_DB, 0, 1) ** 1.5  # the power keeps the background quiet
+    opacity = np.clip(1 + decibels[::-1] / RANGE_DB, 0, 1) ** 1.5  # the exponent dims the background
     alpha = Image.fromarray((255 * opacity).astype(np.uint8))
     image = Image.merge("LA", (Image.new("L", alpha.size, 0), alpha))
     file = io.BytesIO()
@@ -83,7 +83,7 @@ def _bars(samples: np.ndarray) -> int:
 
 
 def _wave_path(samples: np.ndarray) -> str:
-    """One upright bar for the peak of each bar's time; the loudest fills the height."""
+    """SVG path of one vertical bar per 1/80 s, as high as its peak; the loudest fills the height."""
     per_bar = SAMPLE_RATE // BARS_PER_SECOND
     whole = samples[: _bars(samples) * per_bar]
     peaks = np.abs(np.pad(whole, (0, -len(whole) % per_bar))).reshape(-1, per_bar).max(axis=1)
@@ -96,12 +96,13 @@ def _wave_path(samples: np.ndarray) -> str:
 
 def _mark_html(word: Word, room_seconds: float, start_seconds: float, duration: float) -> str:
     band = band_of(word.confidence)
-    place = f"left:{_share(word.start - start_seconds, duration)};width:{_share(room_seconds, duration)}"
+    left, width = _percent_of(word.start - start_seconds, duration), _percent_of(room_seconds, duration)
     return (
-        f'<span class="mark {band.css_class}" data-start="{word.start:.2f}" style="{place}" '
+        f'<span class="mark {band.css_class}" data-start="{word.start:.2f}" '
+        f'style="left:{left};width:{width}" '
         f'title="{word.start:.2f}–{word.end:.2f} s · {percent(word.confidence)}">{escape(word.text)}</span>'
     )
 
 
-def _share(seconds: float, duration: float) -> str:
+def _percent_of(seconds: float, duration: float) -> str:
     return f"{100 * seconds / duration:.3f}%"

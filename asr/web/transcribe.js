@@ -1,9 +1,9 @@
-// Runs once in the tab "Transcribe"; Gradio gives `element` (the box of the text), `trigger`, `props` and `watch`.
+// Runs once in the tab "Transcribe". Gradio provides `element` (the text box), `trigger`, `props` and `watch`.
 
 const tab = element.closest('#transcribe');
 
-// Gradio's player keeps its media element in WaveSurfer's shadow root. `playback_position` could set the time, but
-// neither start the sound nor tell the page where it is without asking the server each time.
+// The media element of Gradio's player, in WaveSurfer's shadow root. Gradio's `playback_position` can set the time, but
+// cannot start playing, and querying it takes a request to the server.
 const player = () => tab.querySelector('#sound #waveform > div')?.shadowRoot?.querySelector('audio');
 
 let words = [];
@@ -39,7 +39,7 @@ tab.addEventListener('click', (event) => {
   if (copy) copyText(copy);
 });
 
-// The text is one stop of the Tab key; inside it the arrow keys move.
+// The Tab key stops at the text once; inside it the arrow keys move.
 element.addEventListener('keydown', (event) => {
   const at = words.indexOf(document.activeElement);
   const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: 1, ArrowUp: -1 }[event.key];
@@ -56,7 +56,7 @@ element.addEventListener('keydown', (event) => {
     return;
   }
   event.preventDefault();
-  event.stopPropagation(); // Gradio's player would skip on the arrow keys
+  event.stopPropagation(); // or Gradio's player would seek
 });
 
 function move(index) {
@@ -64,8 +64,8 @@ function move(index) {
   words[index].focus();
 }
 
-// Scrolls the box of the text, never the page.
-function keepInSight(word) {
+// Scrolls the text box, not the page.
+function keepVisible(word) {
   const box = element.querySelector('.text');
   const [inside, outside] = [word.getBoundingClientRect(), box.getBoundingClientRect()];
   if (inside.top < outside.top || inside.bottom > outside.bottom) box.scrollTop += inside.top - outside.top - 40;
@@ -88,9 +88,9 @@ async function copyText(button) {
   setTimeout(() => (button.textContent = label), 1500);
 }
 
-// Gradio's box takes only what the browser calls audio. The sound of a video or of a .webm recording is welcome, too,
-// and about a file without sound the server says more than "invalid file type".
-function handOver(files, input) {
+// Gradio's component accepts only files whose type is audio. This lets the server also read the sound of videos and .webm
+// recordings, and report files without sound more clearly than "invalid file type".
+function setFiles(files, input) {
   const taken = new DataTransfer();
   for (const file of files) {
     const audio = file.type.startsWith('audio/');
@@ -100,7 +100,7 @@ function handOver(files, input) {
 }
 const fileInput = () => tab.querySelector('#sound input[type=file]');
 tab.addEventListener('click', () => fileInput()?.setAttribute('accept', 'audio/*,video/*'), true);
-tab.addEventListener('change', ({ target }) => target === fileInput() && handOver(target.files, target), true);
+tab.addEventListener('change', ({ target }) => target === fileInput() && setFiles(target.files, target), true);
 tab.addEventListener(
   'drop',
   (event) => {
@@ -108,13 +108,13 @@ tab.addEventListener(
     if (!input || !event.dataTransfer.files.length) return;
     event.preventDefault();
     event.stopPropagation();
-    handOver(event.dataTransfer.files, input);
+    setFiles(event.dataTransfer.files, input);
     input.dispatchEvent(new Event('change', { bubbles: true }));
   },
   true,
 );
 
-// While the sound plays, the word that is said is marked in the text and a line runs through the picture.
+// During playback the current word is highlighted and a line moves through the picture.
 let current;
 setInterval(() => {
   const audio = player();
@@ -124,17 +124,17 @@ setInterval(() => {
   if (said !== current) {
     current?.classList.remove('said');
     said?.classList.add('said');
-    if (said) keepInSight(said);
+    if (said) keepVisible(said);
     current = said;
   }
   const drawing = tab.querySelector('.drawing');
   if (drawing) {
     const { from, to } = drawing.dataset;
-    const share = (now - from) / (to - from);
-    drawing.style.setProperty('--now', `${100 * share}%`);
-    drawing.classList.toggle('playing', share >= 0 && share <= 1);
+    const fraction = (now - from) / (to - from);
+    drawing.style.setProperty('--now', `${100 * fraction}%`);
+    drawing.classList.toggle('playing', fraction >= 0 && fraction <= 1);
     const frame = drawing.parentElement;
-    const beyond = share * drawing.offsetWidth - frame.scrollLeft;
+    const beyond = fraction * drawing.offsetWidth - frame.scrollLeft;
     if (said && (beyond < 0 || beyond > 0.9 * frame.clientWidth)) frame.scrollLeft += beyond - 40;
   }
 }, 60);

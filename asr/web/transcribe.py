@@ -1,4 +1,4 @@
-"""The tab "Transcribe": record or drop a file, read the text, hear any word again, save it."""
+"""The tab "Transcribe": record or upload audio, read the text, play any word, save the transcript."""
 
 import itertools
 import time
@@ -12,25 +12,25 @@ from asr.audio import SAMPLE_RATE, AudioError, load_audio
 from asr.recognizer import Recognizer
 from asr.transcript import Transcript
 from asr.web import markup
-from asr.web.hearing import Hearing
 from asr.web.picture import picture_html
-from asr.web.visits import Visit, Visits
+from asr.web.recognize import Recognition
+from asr.web.sessions import Session, Sessions
 
 SCRIPT = Path(__file__).with_name("transcribe.js")
 SAVED_FORMATS = ("txt", "srt", "vtt", "json")
-DECODERS = [("With the language model", "beam"), ("By the sound alone (faster)", "greedy")]
-REFRESH_SECONDS = 0.4  # a long recording gives several utterances a second, more often than eyes follow
-PICTURE_SECONDS = 40.0  # the longest stretch drawn at once
-PICTURE_MARGIN_SECONDS = 0.2  # drawn around a segment, so that one sees where it begins
-RECOGNIZER = "recognizer"  # events with this id wait for each other; side by side each would be slower
-PICTURE = "picture"  # drawn one by one, so that the last one asked for is the one that stays
-FAULT = "Something went wrong here. Try again, or tell whoever runs this page: its log has the details."
+DECODERS = [("With language model", "beam"), ("Without language model (faster)", "greedy")]
+REFRESH_SECONDS = 0.4  # a long recording gives several utterances a second; the page need not show each
+PICTURE_SECONDS = 40.0  # the longest picture
+PICTURE_MARGIN_SECONDS = 0.2  # shown before and after a segment
+RECOGNIZER = "recognizer"  # events with this id run one at a time: in parallel each would be slower
+PICTURE = "picture"  # drawn one at a time, so that the last click wins
+INTERNAL_ERROR = "Something went wrong. Try again, or ask whoever runs this page to look at its log."
 
-Update = dict[Any, Any]  # component → its new value, as Gradio takes it
+Update = dict[Any, Any]  # component → new value
 
 
-def transcribe_tab(recognizers: Mapping[str, Recognizer], visits: Visits) -> None:
-    """Adds the tab to the Blocks or Tab that is open, with the first of `recognizers` chosen."""
+def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) -> None:
+    """Adds the tab to the current Blocks or Tab; the first of `recognizers` is the default."""
     names = list(recognizers)
     language_model = recognizers[names[0]].bundle.has_language_model
     choices = len(names) > 1 or language_model
@@ -53,7 +53,8 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], visits: Visits) -> Non
             decoder = gr.Dropdown(
                 DECODERS,
                 value="beam" if language_model else "greedy",
-                label="Decode",
+                label="Decoding",
+                min_width=200,  # the whole option on a phone
                 visible=language_model,
             )
             hotwords = gr.Textbox(
@@ -70,98 +71,99 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], visits: Visits) -> Non
             elem_id="text",
             apply_default_css=False,
             js_on_load=SCRIPT.read_text(encoding="utf-8"),
-            files={},  # name → content of what can be saved; the script reads it
+            files={},  # name → content of the files that can be saved, for the script
         )
         picture = gr.HTML(elem_id="picture", apply_default_css=False)
 
-    # gr.update, for a component made here would be one more on the page.
-    at_work = {again: gr.update(visible=False), stop: gr.update(visible=True)}
-    at_rest = {again: gr.update(visible=True), stop: gr.update(visible=False)}
-    done = {**at_rest, again: gr.update(visible=choices)}  # without a choice it would only say the same again
+    # gr.update, since creating a component here would add it to the page.
+    busy = {again: gr.update(visible=False), stop: gr.update(visible=True)}
+    idle = {again: gr.update(visible=True), stop: gr.update(visible=False)}
+    done = {**idle, again: gr.update(visible=choices)}  # without options the result would be the same
     empty = {sound: gr.update(subtitles=None), status: "", text: "", picture: ""}
-    untouched = {**empty, again: gr.update(visible=False), stop: gr.update(visible=False)}
-    untouched = {**empty, again: gr.update(visible=False), stop: gr.update(visible=False)}
+    initial = {**empty, again: gr.update(visible=False), stop: gr.update(visible=False)}
 
     def begin(path: str, request: gr.Request) -> Update:
-        """Answers at once, while the recording may have to wait for others."""
-        visits.begin(request.session_hash, path)
-        return {**empty, **at_work, status: markup.WAITING}
+        """Updates the page at once; the recording may have to wait in the queue."""
+        sessions.begin(request.session_hash, path)
+        return {**empty, **busy, status: markup.WAITING}
 
-    def hear(model: str, decoder: str, hotwords: str, request: gr.Request) -> Iterator[Update]:
-        """Fills the page while the recording is heard, utterance by utterance.
+    def recognize(model: str, decoder: str, hotwords: str, request: gr.Request) -> Iterator[Update]:
+        """Shows the text utterance by utterance, until the session is cancelled.
 
-        It ends by itself when the visit is over. (If Gradio cancelled it, an update that is on its way to the
-        page could arrive after what Stop or Clear showed.)
+        Gradio's own cancelling is not used: a late update could then overwrite what Stop or Clear showed.
         """
-        visit = visits.get(request.session_hash)
-        if visit is None or visit.over:  # while it waited
+        session = sessions.get(request.session_hash)
+        if session is None or session.cancelled:  # while it was queued
             return
-        visit.started = True
-        yield {**empty, **at_work, status: markup.progress_html(0.0, None, 0)}
+        session.started = True
+        yield {**empty, **busy, status: markup.progress_html(0.0, None, 0)}
         started = shown_at = time.monotonic()
         paragraphs, words = markup.TEXT_START, 0
         try:
-            hearing = Hearing(recognizers[model], visit.path, decoder, hotwords)
-            for index, segment in enumerate(hearing):
-                if visit.over:
+            recognition = Recognition(recognizers[model], session.path, decoder, hotwords)
+            for index, segment in enumerate(recognition):
+                if session.cancelled:
                     break
                 paragraphs += markup.segment_html(segment, index)
                 words += len(segment.words)
                 if time.monotonic() - shown_at >= REFRESH_SECONDS:
                     shown_at = time.monotonic()
-                    progress = markup.progress_html(hearing.done_seconds, hearing.total_seconds, words)
+                    progress = markup.progress_html(
+                        recognition.done_seconds, recognition.total_seconds, words
+                    )
                     yield {status: progress, text: paragraphs}
         except AudioError as error:
-            yield {**empty, **at_rest, status: markup.error_html(_without_folder(error, visit.path))}
+            yield {**empty, **idle, status: markup.error_html(_without_folder(error, session.path))}
             return
-        except Exception:  # a fault of this program
-            yield {**empty, **at_rest, status: markup.error_html(FAULT)}
+        except Exception:  # a bug
+            yield {**empty, **idle, status: markup.error_html(INTERNAL_ERROR)}
             raise
-        visit.transcript = hearing.transcript
-        now = visits.get(request.session_hash)
-        if now is None:
-            yield untouched
-        elif now is visit and visit.over:
-            yield {**at_rest, **result(visit, markup.stopped_html(visit.transcript))}
-        elif now is visit:
-            summary = markup.summary_html(visit.transcript, time.monotonic() - started)
-            yield {**done, **result(visit, summary)}
+        session.transcript = recognition.transcript
+        current = sessions.get(request.session_hash)
+        if current is None:
+            yield initial
+        elif current is session and session.cancelled:
+            yield {**idle, **result(session, markup.stopped_html(session.transcript))}
+        elif current is session:
+            summary = markup.summary_html(session.transcript, time.monotonic() - started)
+            yield {**done, **result(session, summary)}
 
     def stopped(request: gr.Request) -> Update:
-        """What was heard until then stays and can be saved."""
-        visit = visits.get(request.session_hash)
-        if visit is None:
-            return untouched
-        visit.over = True
-        return {stop: gr.update(visible=False)} if visit.started else {**empty, **at_rest}
+        """The text so far stays and can be saved."""
+        session = sessions.get(request.session_hash)
+        if session is None:
+            return initial
+        session.cancelled = True
+        return {stop: gr.update(visible=False)} if session.started else {**empty, **idle}
 
-    def result(visit: Visit, summary: str) -> Update:
-        transcript = visit.transcript
+    def result(session: Session, summary: str) -> Update:
+        transcript = session.transcript
+        warnings = markup.warnings_html(transcript.warnings)
         if not transcript.words:
-            return {status: markup.silence_html(transcript.duration), text: ""}
-        stem = Path(visit.path).stem
+            return {status: markup.silence_html(transcript.duration) + warnings, text: ""}
+        stem = Path(session.path).stem
         files = {f"{stem}.{format}": transcript.render(format) for format in SAVED_FORMATS}
         paragraphs = "".join(map(markup.segment_html, transcript.segments, itertools.count()))
         return {
             sound: gr.update(subtitles=_captions(transcript)),
-            status: summary + markup.legend_html(transcript.words),
+            status: summary + warnings + markup.legend_html(transcript.words),
             text: gr.update(value=markup.TEXT_START + paragraphs + markup.saving_html(files), files=files),
         }
 
     def cleared(request: gr.Request) -> Update:
-        visits.end(request.session_hash)
-        return untouched
+        sessions.end(request.session_hash)
+        return initial
 
     def draw_first(request: gr.Request) -> str:
-        visit = visits.get(request.session_hash)
-        if visit is None or visit.transcript is None or not visit.transcript.segments:
+        session = sessions.get(request.session_hash)
+        if session is None or session.transcript is None or not session.transcript.segments:
             return ""
-        return _picture_of(visit, 0)
+        return _picture_of(session, 0)
 
     def draw(event: gr.EventData, request: gr.Request) -> str:
-        """The segment of which a word was clicked."""
-        visit = visits.get(request.session_hash)
-        return "" if visit is None or visit.transcript is None else _picture_of(visit, event.segment)
+        """Draws the segment of the clicked word."""
+        session = sessions.get(request.session_hash)
+        return "" if session is None or session.transcript is None else _picture_of(session, event.segment)
 
     def offer_options(model: str) -> Update:
         can_choose = recognizers[model].bundle.has_language_model
@@ -171,26 +173,26 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], visits: Visits) -> Non
         }
 
     def offer_hotwords(decoder: str) -> Update:
-        """Without the language model they could do nothing, so they are not asked for."""
+        """Hot words work only with the beam search, so other decoders hide them."""
         return {
             hotwords: gr.update(visible=True) if decoder == "beam" else gr.update(value="", visible=False)
         }
 
     def transcribe(sound: str | None, model: str, decoder: str, hotwords: str) -> dict[str, Any]:
-        """The text of a recording, with its segments and words, in the form of OpenAI's verbose_json.
+        """Transcribes a recording; returns text, segments and words with the fields of OpenAI's verbose_json.
 
-        sound: an audio file. model: one of the page's. decoder: "beam" (if the model has a language model) or
-        "greedy". hotwords: names and terms to expect, separated by commas; only for "beam".
+        sound: an audio file. model: name of a model on the page. decoder: "beam" (if the model has a language
+        model) or "greedy". hotwords: names and terms to expect, separated by commas; only for "beam".
         """
         if sound is None:
-            raise gr.Error("there is no recording; give one as sound", print_exception=False)
+            raise gr.Error("no recording: pass an audio file as sound", print_exception=False)
         try:
-            hearing = Hearing(recognizers[model], sound, decoder, hotwords)
-            for _ in hearing:
+            recognition = Recognition(recognizers[model], sound, decoder, hotwords)
+            for _ in recognition:
                 pass
         except ValueError as error:
             raise gr.Error(_without_folder(error, sound), print_exception=False) from None
-        return hearing.transcript.to_dict()
+        return recognition.transcript.to_dict()
 
     private = {"api_visibility": "private", "show_progress": "hidden"}
     options = [model, decoder, hotwords]
@@ -200,7 +202,7 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], visits: Visits) -> Non
         [sound.upload, sound.stop_recording, again.click], begin, sound, page, queue=False, **private
     )
     running = begun.then(
-        hear,
+        recognize,
         options,
         page,
         concurrency_id=RECOGNIZER,
@@ -215,7 +217,7 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], visits: Visits) -> Non
     model.change(offer_options, model, [decoder, hotwords], queue=False, **private)
     decoder.change(offer_hotwords, decoder, hotwords, queue=False, **private)
 
-    # The API's endpoint needs a trigger and an output; neither is on the page.
+    # The API endpoint needs a trigger and an output; both are hidden.
     gr.Button(visible=False).click(
         transcribe,
         [sound, *options],
@@ -233,19 +235,25 @@ def _captions(transcript: Transcript) -> list[dict[str, Any]]:
     ]
 
 
-def _picture_of(visit: Visit, index: int) -> str:
-    segment = visit.transcript.segments[index]
+def _picture_of(session: Session, index: int) -> str:
+    segment = session.transcript.segments[index]
     start = max(0.0, segment.start - PICTURE_MARGIN_SECONDS)
     duration = min(segment.end + PICTURE_MARGIN_SECONDS - start, PICTURE_SECONDS)
     words = [word for word in segment.words if word.end <= start + duration]
     try:
-        visit.keep_file()
-        picture = picture_html(load_audio(visit.path, start, duration), start, words)
+        session.keep_file()
+        picture = picture_html(load_audio(session.path, start, duration, warn=_ignore), start, words)
     except FileNotFoundError:
-        picture = markup.error_html("The recording was deleted after an hour; drop it again to draw this.")
-    return picture + markup.readings_html(segment)
+        picture = markup.error_html(
+            "The recording was deleted after an hour. Upload it again to see this picture."
+        )
+    return picture + markup.alternatives_html(segment)
+
+
+def _ignore(warning: str) -> None:
+    """The warnings are already shown with the transcript."""
 
 
 def _without_folder(error: Exception, path: str) -> str:
-    """The person knows the name of the file, not where the server keeps it."""
+    """The message with the file's name in place of its path on the server."""
     return str(error).replace(path, Path(path).name)

@@ -1,4 +1,4 @@
-"""A voice made by code and an engine that hears it, so that a clone alone can walk the whole road."""
+"""An engine that recognises a synthetic voice, for end-to-end tests without a model."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests import voice
 STEP_SECONDS = 0.04
 STEP = round(STEP_SECONDS * voice.SAMPLE_RATE)
 UNITS = Tokenizer.characters()
-FIRST_TONE, TONE_SPACING = 4500.0, 100.0  # Hz: above the voice, and whole periods a step
+FIRST_TONE, TONE_SPACING = 4500.0, 100.0  # Hz: above the voice, with whole periods per step
 TONES_HZ = {symbol: FIRST_TONE + TONE_SPACING * id for id, symbol in enumerate(UNITS.symbols) if symbol}
 
 
@@ -34,7 +34,7 @@ class ToneEngine:
 
 @pytest.fixture(scope="session")
 def speak() -> Callable[..., np.ndarray]:
-    """`speak("hello", 2.5, "world")`: samples at 16 kHz of texts, pauses in seconds, and a faint hiss."""
+    """`speak("hello", 2.5, "world")`: 16 kHz samples of texts and pauses in seconds, with faint noise."""
 
     def said(*parts: str | float) -> np.ndarray:
         sounds = [

@@ -9,9 +9,11 @@ import termios
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 
+from asr import cli
 from asr.bundle import MODELS
 from asr.cli import main
 from asr.recognizer import Recognizer
@@ -98,6 +100,27 @@ def test_failing_inputs_are_named_and_the_others_done(tones, folder, capsys):
 def test_no_speech_is_a_result_and_a_warning(tones, folder, capsys):
     assert main(["transcribe", "silent.wav"]) == 0
     assert capsys.readouterr() == ("", "warning: no speech was found in 'silent.wav'\n")
+
+
+def test_channels_and_tracks(tones, folder, capsys, speak):
+    left, right = speak(0.5, "hello", 4.0), speak(3.0, "again", 1.5)
+    length = min(len(left), len(right))
+    soundfile.write("call.wav", np.stack([left[:length], right[:length]], axis=1), RATE)
+    assert main(["transcribe", "call.wav", "--channel", "right"]) == 0
+    assert main(["transcribe", "call.wav", "--channel", "each", "--track", "1"]) == 0
+    assert capsys.readouterr() == ("again\nleft: hello\nright: again\n", "")
+    assert main(["transcribe", "call.wav", "--track", "2"]) == 1
+    assert main(["transcribe", "hello.wav", "--channel", "left"]) == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2 and "no track 2" in errors[0] and "only one channel" in errors[1]
+
+
+def test_damage_is_told(tones, folder, capsys):
+    data = Path("hello.wav").read_bytes()
+    Path("half.wav").write_bytes(data[: len(data) * 3 // 4])
+    assert main(["transcribe", "half.wav"]) == 0
+    [warning] = capsys.readouterr().err.splitlines()
+    assert warning.startswith("warning: 'half.wav' is truncated: its header states")
 
 
 def test_output_folder(tones, folder, capsys):
@@ -294,3 +317,91 @@ def test_the_shipped_model_runs_without_tensorflow(folder):
     loaded = {line.split("|")[-1].strip().split(".")[0] for line in ended.stderr.splitlines()}
     assert "onnxruntime" in loaded
     assert not loaded & {"tensorflow", "keras", "jax", "gradio", "librosa", "rich", "tqdm"}
+
+
+def test_a_name_too_long_for_a_result_is_cut_and_told(tones, folder, capsys):
+    long = "n" * 251 + ".wav"
+    Path("hello.wav").rename(long)
+    assert main(["transcribe", long, "again.wav", "--format", "json", "--output", "out"]) == 0
+    assert sorted(os.listdir("out")) == ["again.json", "n" * 250 + ".json"]
+    [warning] = capsys.readouterr().err.splitlines()
+    assert warning.startswith("warning: ") and "n" * 250 + ".json" in warning
+
+
+@pytest.mark.parametrize("command", [["transcribe", "hello.wav"], ["align", "hello.wav", "words.txt"]])
+def test_a_result_that_cannot_be_written_is_one_files_error(tones, folder, capsys, monkeypatch, command):
+    Path("words.txt").write_text("hello world")
+
+    def write_new(folder, stem, suffix, content):
+        if stem == "hello":
+            raise OSError(28, "No space left on device")
+        return files_write_new(folder, stem, suffix, content)
+
+    files_write_new = cli.write_new
+    monkeypatch.setattr(cli, "write_new", write_new)
+    others = ["again.wav"] if command[0] == "transcribe" else []
+    assert main([*command, *others, "--output", "out"]) == 1
+    [error] = capsys.readouterr().err.splitlines()
+    assert error == "error: 'hello.wav': its result cannot be written to 'out': No space left on device"
+    assert os.listdir("out") == [f"{Path(other).stem}.txt" for other in others]
+
+
+def test_an_output_folder_that_takes_nothing_is_refused_before_any_work(folder, capsys):
+    for place in ("hello.wav/texts", "/proc/texts"):
+        assert main(["transcribe", "again.wav", "--output", place]) == 2
+        [error] = capsys.readouterr().err.splitlines()
+        assert error.startswith(f"error: nothing can be written to {place!r}: ")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_behind_standard_output_is_one_line(folder):
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", COMMAND_OF_TONES, "transcribe", "hello.wav"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=60,
+        )
+    assert (ended.returncode, ended.stderr) == (2, b"error: standard output: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["transcrib", "hello.wav"], "transcribe"),
+        (["Align", "hello.wav", "text.txt"], "align"),
+        (["transcribe", "hello.wav", "--formt", "srt"], "--format"),
+        (["transcribe", "--hotwrod=hark", "hello.wav"], "--hotword"),
+        (["transcribe", "hello.wav", "--format", "str"], "srt"),
+        (["transcribe", "hello.wav", "--decoder", "gredy"], "greedy"),
+        (["align", "--thread-count", "2"], "--threads"),
+        (["--debgu", "models"], "--debug"),
+    ],
+)
+def test_the_right_word_is_suggested(capsys, arguments, word):
+    try:
+        code = main(arguments)
+    except SystemExit as end:
+        code = end.code
+    [error] = capsys.readouterr().err.splitlines()
+    assert code == 2
+    assert f"; did you mean {word}?; see hark" in error
+
+
+def test_files_may_stand_behind_options(tones, folder, capsys):
+    assert main(["transcribe", "hello.wav", "--format", "txt", "again.wav"]) == 0
+    assert capsys.readouterr().out == "==> hello.wav <==\nhello world\n==> again.wav <==\nagain\n"
+
+
+def test_what_help_offers_is_what_the_recogniser_takes():
+    from asr import recognizer
+
+    assert cli.DECODERS == recognizer.DECODERS
+
+
+@pytest.mark.parametrize("arguments", [(28, "No space left on device"), ("No space left on device",)])
+def test_an_error_that_names_no_path_gets_the_folder(capsys, arguments):
+    with pytest.raises(OSError) as raised, cli.naming("runs/mine"):
+        raise OSError(*arguments)
+    cli.tell(raised.value, debug=False)
+    assert capsys.readouterr().err == "error: runs/mine: No space left on device\n"

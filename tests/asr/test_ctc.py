@@ -1,4 +1,4 @@
-"""asr/ctc.py against TensorFlow's own loss, and against the definition: the sum over all paths."""
+"""asr/ctc.py against TensorFlow's loss, and against the definition as a sum over all paths."""
 
 import itertools
 
@@ -14,7 +14,7 @@ RELATIVE = 1e-4
 
 
 def loss_and_gradient(logits, lengths, labels, label_lengths, loss=ctc_loss):
-    """Losses [batch] and the gradient of their sum by the logits."""
+    """Losses [batch] and the gradient of their sum with respect to the logits."""
     logits = tf.constant(logits)
     with tf.GradientTape() as tape:
         tape.watch(logits)
@@ -27,7 +27,7 @@ def tensorflow_loss(logits, lengths, labels, label_lengths):
 
 
 def collapse(path) -> tuple:
-    """What a path of units says: repeats joined, blanks (0) dropped."""
+    """A path without repeats and blanks (0)."""
     return tuple(unit for unit, _ in itertools.groupby(path) if unit != 0)
 
 
@@ -40,9 +40,9 @@ def sum_over_paths(logits, labels):
     total, counts = 0.0, np.zeros_like(probs)
     for path in itertools.product(range(units), repeat=steps):
         if collapse(path) == tuple(labels):
-            share = np.prod(probs[range(steps), path])
-            total += share
-            counts[range(steps), path] += share
+            probability = np.prod(probs[range(steps), path])
+            total += probability
+            counts[range(steps), path] += probability
     if total == 0:
         return np.inf, np.zeros_like(probs)
     return -np.log(total), probs - counts / total
@@ -53,7 +53,7 @@ def assert_close(ours, theirs):
 
 
 def random_batch(batch, steps, units, labels, seed=0):
-    """Logits, lengths, labels and their lengths; every utterance can be aligned."""
+    """Logits, lengths, labels and label lengths; every utterance can be aligned."""
     random = np.random.default_rng(seed)
     logits = 3 * random.standard_normal((batch, steps, units)).astype("float32")
     ids = random.integers(1, units, (batch, labels))
@@ -154,7 +154,7 @@ def test_padding_changes_nothing():
 def test_long_and_certain_utterances_stay_finite():
     steps, labels = 300, np.tile([1, 2], 50)[None]
     logits = np.full((1, steps, 4), -50, "float32")
-    logits[0, :, 3] = 50  # sure of a unit that is not in the labels
+    logits[0, :, 3] = 50  # a unit that is not in the labels
     losses, gradient = loss_and_gradient(logits, [steps], labels, [100])
     paths_at_most = steps * np.log(3)
     assert steps * 100 - paths_at_most <= losses[0] <= steps * 100
@@ -184,7 +184,7 @@ def test_shapes_may_be_unknown_when_traced():
         np.testing.assert_allclose(gradient, expected_gradient, atol=1e-5)
 
 
-def test_upstream_gradients_weigh_the_utterances():
+def test_upstream_gradients_weight_the_utterances():
     logits, *rest = random_batch(3, 10, 5, 3)
     _, gradient = loss_and_gradient(logits, *rest)
     weights = np.float32([0.5, 0.0, -2.0])

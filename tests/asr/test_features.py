@@ -1,4 +1,4 @@
-"""asr/features.py against librosa, on a voice that is synthesised here."""
+"""asr/features.py against librosa, on synthetic speech."""
 
 import keras
 import librosa
@@ -7,14 +7,14 @@ import pytest
 from keras import ops
 
 from asr.audio import SAMPLE_RATE
-from asr.features import HOP_SAMPLES, LEAST_DEVIATION, N_FFT, SCALES, LogMel, SpecAugment
+from asr.features import HOP_SAMPLES, MIN_DEVIATION, N_FFT, SCALES, LogMel, SpecAugment
 
 TOLERANCE = 1e-4
 FORMANTS_HZ = (700, 1200, 2600)
 
 
 def voice(seconds: float, seed: int = 0) -> np.ndarray:
-    """Harmonics of a gliding pitch under formants, with pauses and a little breath: float32 [samples]."""
+    """Harmonics of varying pitch with formants, pauses and faint noise: float32 [samples]."""
     random = np.random.default_rng(seed)
     time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     pitch_hz = 120 + 20 * np.sin(2 * np.pi * 0.8 * time + seed)
@@ -56,7 +56,7 @@ def test_equals_librosa(scale, mels):
     features, frames = features_of(LogMel(mels, scale), [sound])
     assert frames[0] == len(sound) // HOP_SAMPLES
     expected = librosa_features(sound, mels, scale)
-    # Where a band holds almost nothing, float32's rounding of the loud ones shows.
+    # In nearly silent bands the float32 rounding error of the loud ones dominates.
     audible = expected > expected.max() - (2.0 if scale == "whisper" else np.log(1e8))
     assert audible.mean() > 0.9
     np.testing.assert_allclose(features[0][audible], expected[audible], atol=TOLERANCE, rtol=TOLERANCE)
@@ -66,7 +66,7 @@ def test_each_band_is_standardized():
     sound = voice(1.3)
     features, _ = features_of(LogMel(scale="standardized"), [sound])
     whisper, _ = features_of(LogMel(scale="whisper"), [sound])
-    deviation = np.sqrt(whisper[0].std(axis=0) ** 2 + LEAST_DEVIATION**2)
+    deviation = np.sqrt(whisper[0].std(axis=0) ** 2 + MIN_DEVIATION**2)
     expected = (whisper[0] - whisper[0].mean(axis=0)) / deviation
     np.testing.assert_allclose(features[0], expected, atol=1e-3)
     assert np.abs(features[0].mean(axis=0)).max() < 1e-3
@@ -88,7 +88,7 @@ def test_padding_changes_nothing(scale):
 
 
 def test_sound_behind_the_last_frame_does_not_count():
-    """The window of the frame after the last one still reaches into the utterance, those of its own do not."""
+    """The frame after the last one still looks into the utterance, and may not make it quieter."""
     samples = 1e-4 * voice(0.5)[: 40 * HOP_SAMPLES - 1]  # 39 frames; the last window ends at sample 6,280
     samples[39 * HOP_SAMPLES + 60 :] = 0.5 * np.sin(np.arange(99) / 2)
     layer = LogMel()
@@ -146,7 +146,7 @@ def test_masks_only_while_training():
 
 def test_masks_are_bounded():
     layer = SpecAugment(
-        frequency_masks=1, frequency_width=5, time_masks=1, time_width=12, time_share=0.2, seed=1
+        frequency_masks=1, frequency_width=5, time_masks=1, time_width=12, time_fraction=0.2, seed=1
     )
     lengths = np.int32([100, 40] * 100)
     y = ops.convert_to_numpy(layer(np.ones((200, 100, 16), "float32"), lengths, training=True))
@@ -159,7 +159,7 @@ def test_masks_are_bounded():
         assert longest_run(masked_mels[i]) <= 5
     assert {longest_run(row) for row in masked_mels} == {0, 1, 2, 3, 4, 5}
     assert max(longest_run(row) for row in masked_steps[::2]) >= 11
-    assert len(np.unique(masked_steps, axis=0)) > 100  # each utterance has its own
+    assert len(np.unique(masked_steps, axis=0)) > 100  # masks differ between utterances
 
 
 def test_masks_follow_the_seed():

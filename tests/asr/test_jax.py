@@ -1,6 +1,6 @@
-"""The acoustic model gives the same numbers on the JAX backend as on TensorFlow.
+"""The acoustic model gives the same results on JAX as on TensorFlow.
 
-A process has one backend, so this file is also a program, which writes its numbers under any KERAS_BACKEND.
+A process has one backend, so this file is also a program that saves its results under any KERAS_BACKEND.
 """
 
 import importlib.util
@@ -69,7 +69,7 @@ def numbers() -> dict[str, np.ndarray]:
 
     logits = 3 * random.standard_normal((4, 20, 6)).astype("float32")
     steps, labels = np.int32([20, 9, 2, 7]), random.integers(1, 6, (4, 5)).astype("int32")
-    label_lengths = np.int32([5, 4, 5, 0])  # the third cannot be aligned, the last says nothing
+    label_lengths = np.int32([5, 4, 5, 0])  # the third cannot be aligned, the last has no labels
 
     def loss(logits):
         return ops.sum(ctc_loss(logits, steps, labels, label_lengths))
@@ -79,7 +79,7 @@ def numbers() -> dict[str, np.ndarray]:
     twice = np.int32([20, 9, 20, 9])
     found["consistency loss"] = consistency_losses(logits, twice)
     found["consistency gradient"] = gradient(lambda x: ops.sum(consistency_losses(x, twice)), logits)
-    targets = random.random((4, 17, 6)).astype("float32")  # of three steps fewer
+    targets = random.random((4, 17, 6)).astype("float32")  # three steps shorter
     found["teacher loss"] = soft_losses(logits, targets)
     found["teacher gradient"] = gradient(lambda x: ops.sum(soft_losses(x, targets)), logits)
 

@@ -1,4 +1,4 @@
-"""asr/segmentation.py on synthetic voices at known times, and on real speech and noise if at hand."""
+"""asr/segmentation.py on synthetic voices at known times, and on real speech and noise if available."""
 
 import json
 import time
@@ -12,7 +12,14 @@ from scipy.ndimage import uniform_filter1d
 from scipy.signal import lfilter
 
 from asr.audio import SAMPLE_RATE, load_audio
-from asr.segmentation import FRAME, MIN_SPEECH, SPEECH, SpeechDetector, Utterance, cut_utterances
+from asr.segmentation import (
+    CERTAIN_SPEECH,
+    FRAME_SAMPLES,
+    MIN_SPEECH_FRAMES,
+    SpeechDetector,
+    Utterance,
+    cut_utterances,
+)
 
 VOWELS = [(730, 1090, 2440), (270, 2290, 3010), (300, 870, 2240), (530, 1840, 2480), (570, 840, 2410)]  # Hz
 BANDWIDTHS = (80, 90, 120)  # Hz
@@ -21,7 +28,7 @@ NOISE_FLOOR = 1e-4
 
 
 def voice(seconds: float, level: float = 0.1, seed: int = 3) -> np.ndarray:
-    """Vowels in a row, float32 of the given RMS level: pulses of a gliding pitch through three resonances."""
+    """A sequence of vowels, float32 with the given RMS level: pulses of varying pitch through formants."""
     random = np.random.default_rng(seed)
     t = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     pitch = 120 + 20 * np.sin(2 * np.pi * 0.7 * t) + 10 * np.sin(2 * np.pi * 2.3 * t)
@@ -52,7 +59,7 @@ def utterances_of(samples: np.ndarray, **options) -> list[Utterance]:
 
 
 def spans(utterances: list[Utterance]) -> list[tuple[int, int]]:
-    """First sample and the one after the last."""
+    """First sample and end sample of each utterance."""
     starts = [round(utterance.start * SAMPLE_RATE) for utterance in utterances]
     return [(start, start + len(u.samples)) for start, u in zip(starts, utterances, strict=True)]
 
@@ -114,7 +121,7 @@ def test_no_blocks_give_no_utterance():
 
 
 def test_long_speech_is_cut_at_its_pauses():
-    """Where every sentence is 3 s, with 0.6 s after it, each cut of a monologue lies in such a pause."""
+    """With sentences of 3 s and pauses of 0.6 s, every cut is in a pause."""
     sentence, pause = voice(3), hush(0.6)
     utterances = utterances_of(np.concatenate([sentence, pause] * 20), max_seconds=10)
     assert len(utterances) > 5
@@ -126,14 +133,14 @@ def test_long_speech_is_cut_at_its_pauses():
         assert 0 <= start - end < len(pause)
 
 
-def test_speech_without_a_pause_is_cut_without_loss():
+def test_speech_without_pauses_is_cut_without_loss():
     recording = voice(9)
     utterances = utterances_of(recording, max_seconds=2)
     assert max(len(utterance.samples) for utterance in utterances) <= 2 * SAMPLE_RATE
     np.testing.assert_array_equal(np.concatenate([u.samples for u in utterances]), recording)
 
 
-def test_room_for_less_than_two_seconds_is_refused():
+def test_max_seconds_below_two_is_refused():
     with pytest.raises(ValueError, match="max_seconds is 1"):
         utterances_of(voice(1), max_seconds=1)
 
@@ -148,7 +155,7 @@ PIECES = st.lists(
 @settings(max_examples=40)
 @given(PIECES, st.floats(2.0, 30.0), st.lists(st.floats(0, 1), max_size=10))
 def test_any_recording(pieces, max_seconds, cuts):
-    """Utterances are ordered, disjoint, unchanged, short enough, complete, and the same for any blocks."""
+    """Utterances are ordered, disjoint, unchanged, short enough, complete, and independent of block sizes."""
     recording = np.concatenate([make(seconds, level) for make, seconds, level in pieces])
     blocks = np.split(recording, sorted(round(cut * len(recording)) for cut in cuts))
     utterances = list(cut_utterances(blocks, max_seconds=max_seconds))
@@ -163,11 +170,11 @@ def test_any_recording(pieces, max_seconds, cuts):
 
     assert spans(utterances) == spans(utterances_of(recording, max_seconds=max_seconds))
 
-    padded = np.pad(recording, (0, -len(recording) % FRAME))
-    evident = SpeechDetector()(padded) > SPEECH
-    lost = evident & outside[::FRAME]
-    if len(lost) >= MIN_SPEECH:  # so much evidence in a row is never left out
-        assert np.convolve(lost, np.ones(MIN_SPEECH), "valid").max() < MIN_SPEECH
+    padded = np.pad(recording, (0, -len(recording) % FRAME_SAMPLES))
+    evident = SpeechDetector()(padded) > CERTAIN_SPEECH
+    lost = evident & outside[::FRAME_SAMPLES]
+    if len(lost) >= MIN_SPEECH_FRAMES:  # that much certain speech in a row is never dropped
+        assert np.convolve(lost, np.ones(MIN_SPEECH_FRAMES), "valid").max() < MIN_SPEECH_FRAMES
 
 
 def test_an_hour_takes_little_memory_and_linear_time():
@@ -225,7 +232,7 @@ def test_real_clips_in_a_row_are_cut_in_pauses(shared_data):
 
 @pytest.mark.parametrize("silence_before_seconds", [0.0, 0.5])
 def test_short_real_words_survive(shared_data, silence_before_seconds):
-    """0.4 s around a loud place of each clip: what is left of a recording that holds one word."""
+    """0.4 s around a loud position of each clip, like a recording of one word."""
     recordings = clips(shared_data, "dev-narrow", every=9) + clips(shared_data, "dev-accent", every=9)
     fade = np.minimum(1, np.minimum(np.arange(6400), np.arange(6400)[::-1]) / 480).astype(np.float32)
     survived = 0
@@ -238,5 +245,5 @@ def test_short_real_words_survive(shared_data, silence_before_seconds):
 
 def test_most_real_noise_gives_no_utterance(shared_data):
     recordings = clips(shared_data, "noise", every=2)
-    heard = sum(bool(utterances_of(clip)) for clip in recordings)
-    assert heard <= 0.1 * len(recordings)
+    found = sum(bool(utterances_of(clip)) for clip in recordings)
+    assert found <= 0.1 * len(recordings)

@@ -1,4 +1,4 @@
-"""Every output format, on transcripts made by hand and by hypothesis."""
+"""Every output format, on hand-made and random transcripts."""
 
 import itertools
 import json
@@ -22,7 +22,7 @@ def transcript(*segments: Segment) -> Transcript:
 
 
 def spoken(text: str, start: float = 0.0, seconds_a_word: float = 0.3) -> Segment:
-    """A segment whose words follow one another without a pause."""
+    """A segment of words without pauses."""
     texts = text.split()
     return segment(
         *(
@@ -45,7 +45,7 @@ def seconds(clock: str) -> float:
 
 
 def cues(subtitles: str) -> list[tuple[float, float, list[str]]]:
-    """An independent reading of SRT or VTT."""
+    """An independent parser of SRT and VTT."""
     blocks = [
         block.splitlines() for block in subtitles.removeprefix("WEBVTT\n").strip().split("\n\n") if block
     ]
@@ -58,7 +58,7 @@ def cues(subtitles: str) -> list[tuple[float, float, list[str]]]:
     return found
 
 
-def test_txt_has_a_line_a_segment():
+def test_txt_has_one_line_per_segment():
     assert HELLO.to_txt() == "hello world\nagain\n"
     assert HELLO.text == "hello world again"
     assert [word.text for word in HELLO.words] == ["hello", "world", "again"]
@@ -93,7 +93,7 @@ def test_json_has_the_names_of_verbose_json():
     ("format", "expected"),
     [("txt", ""), ("srt", ""), ("vtt", "WEBVTT\n"), ("tsv", "start\tend\ttext\n")],
 )
-def test_no_speech_is_a_valid_file(format, expected):
+def test_no_speech_gives_a_valid_file(format, expected):
     assert EMPTY.render(format) == expected
 
 
@@ -114,12 +114,12 @@ def test_long_recordings_count_hours_beyond_a_day():
     assert "30:00:00,000 --> " in transcript(segment(Word("still", 108_000.0, 108_001.0, 1.0))).to_srt()
 
 
-def test_vtt_escapes_what_would_be_markup():
+def test_vtt_escapes_markup():
     assert "a &lt; b &amp;&amp; c --&gt; d" in transcript(spoken("a < b && c --> d")).to_vtt()
     assert "a < b && c --> d" in transcript(spoken("a < b && c --> d")).to_srt()
 
 
-def test_lines_of_a_cue_are_as_equal_as_they_can_be():
+def test_lines_of_a_cue_have_similar_length():
     text = "this is a sentence that is a little too long for a line"
     ((_, _, lines),) = cues(transcript(spoken(text)).to_srt())
     assert lines == ["this is a sentence that is", "a little too long for a line"]
@@ -137,7 +137,7 @@ def test_text_after_a_long_pause_is_a_cue_of_its_own():
     assert [lines for _, _, lines in cues(transcript(late).to_srt())] == [["wait"], ["now"]]
 
 
-def test_a_short_cue_stays_readable_but_never_covers_the_next():
+def test_a_short_cue_is_extended_up_to_the_next():
     rushed = transcript(segment(Word("no", 1.0, 1.2, 1.0)), segment(Word("yes", 1.5, 1.7, 1.0)))
     (first_start, first_end, _), (second_start, second_end, _) = cues(rushed.to_srt())
     assert (first_start, first_end, second_start) == (1.0, 1.5, 1.5)
@@ -145,7 +145,7 @@ def test_a_short_cue_stays_readable_but_never_covers_the_next():
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_save_takes_the_format_from_the_suffix(tmp_path, format):
+def test_save_uses_the_format_of_the_suffix(tmp_path, format):
     path = tmp_path / f"hello.{format}"
     HELLO.save(path)
     assert path.read_bytes() == HELLO.render(format).encode()
@@ -158,7 +158,7 @@ def test_other_formats_are_refused_by_name(tmp_path):
 
 @st.composite
 def transcripts(draw) -> Transcript:
-    """Words in order of time with pauses of any length, in several segments."""
+    """Several segments of words in order, with pauses of any length."""
     time, segments = 0.0, []
     for _ in range(draw(st.integers(1, 4))):
         words = []

@@ -14,7 +14,7 @@ from tests.loudness_recognizer import SPOKEN, LoudnessRecognizer
 expect = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright").expect
 LINE = " ".join(SPOKEN)
 
-# The time of the player, and whether it is silent.
+# Position of the player, and whether it is paused.
 PLAYER = """() => {
   const audio = document.querySelector('#sound #waveform > div').shadowRoot.querySelector('audio');
   return { seconds: audio.currentTime, paused: audio.paused };
@@ -75,20 +75,20 @@ def transcribe(page, path):
     expect(page.locator(".saving")).to_be_visible()
 
 
-def test_an_upload_shows_its_text_and_asks_nobody_else(chromium, url, recording):
+def test_an_upload_shows_its_text_without_requests_to_other_hosts(chromium, url, recording):
     page = chromium.new_page()
     asked = set()
     page.on("request", lambda request: asked.add(request.url))
     page.goto(url)
     transcribe(page, recording)
     expect(page.locator(".text .segment > span")).to_have_text([LINE] * 3)
-    expect(page.locator(".summary")).to_contain_text("6.0 s of sound, 15 words")
+    expect(page.locator(".summary")).to_contain_text("6.0 s of audio, 15 words")
     expect(page.locator(".picture")).to_be_visible()
     page.close()
     assert [address for address in asked if not address.startswith((url, "blob:", "data:"))] == []
 
 
-def test_doubtful_words_are_marked_by_more_than_colour(page, recording):
+def test_uncertain_words_are_marked_by_more_than_colour(page, recording):
     transcribe(page, recording)
     guess, sure = page.locator(".text .guess").first, page.locator(".text .sure").first
     assert "wavy" in guess.evaluate("word => getComputedStyle(word).textDecoration")
@@ -97,7 +97,7 @@ def test_doubtful_words_are_marked_by_more_than_colour(page, recording):
     expect(page.locator(".legend")).to_contain_text("a guess (below 60%): 3")
 
 
-def test_a_word_is_played_when_clicked_and_its_stretch_is_drawn(page, tmp_path):
+def test_a_clicked_word_is_played_and_its_segment_drawn(page, tmp_path):
     transcribe(page, _write(tmp_path / "noise.wav", noise(30)))
     expect(page.locator(".picture figcaption")).to_contain_text("0.0–2.1 s")
     page.locator(".text .word").nth(12).click()  # "brown" of the third utterance
@@ -106,7 +106,7 @@ def test_a_word_is_played_when_clicked_and_its_stretch_is_drawn(page, tmp_path):
     expect(page.locator(".picture figcaption")).to_contain_text("3.8–6.1 s")
 
 
-def test_the_text_is_walked_and_played_by_keyboard(page, recording):
+def test_keyboard_moves_through_the_text_and_plays_it(page, recording):
     transcribe(page, recording)
     page.locator(".text").focus()
     page.keyboard.press("ArrowRight")
@@ -136,23 +136,23 @@ def test_the_transcript_is_saved(page, recording, suffix, beginning):
     assert Path(download.value.path()).read_text(encoding="utf-8").startswith(beginning)
 
 
-def test_partial_text_appears_and_stop_keeps_it_and_ends_the_work(page, recognizer, tmp_path):
+def test_partial_text_appears_and_stop_keeps_it(page, recognizer, tmp_path):
     recognizer.pause_seconds = 0.5
     long = _write(tmp_path / "long.wav", noise(60))
     upload(page, long)
     expect(page.locator(".text .segment").nth(1)).to_be_visible()
-    expect(page.locator("#status .progress")).to_contain_text("of 1:00 heard")
+    expect(page.locator("#status .progress")).to_contain_text("of 1:00 done")
     page.get_by_role("button", name="Stop").click()
     expect(page.locator(".summary")).to_contain_text("Stopped after")
     expect(page.get_by_role("button", name="Save long.srt")).to_be_visible()
-    page.wait_for_timeout(1000)  # the utterance in work is let to its end
-    worked_on = recognizer.utterances
+    page.wait_for_timeout(1000)  # the current utterance is finished
+    finished = recognizer.utterances
     page.wait_for_timeout(1500)
-    assert recognizer.utterances == worked_on
+    assert recognizer.utterances == finished
     expect(page.get_by_role("button", name="Transcribe again")).to_be_visible()
 
 
-def test_a_closed_page_ends_its_work(chromium, url, recognizer, tmp_path):
+def test_closing_the_page_ends_transcription(chromium, url, recognizer, tmp_path):
     recognizer.pause_seconds = 0.5
     page = chromium.new_page()
     page.goto(url)
@@ -161,26 +161,26 @@ def test_a_closed_page_ends_its_work(chromium, url, recognizer, tmp_path):
     page.close()
     other = chromium.new_page()
     other.wait_for_timeout(2000)
-    worked_on = recognizer.utterances
+    finished = recognizer.utterances
     other.wait_for_timeout(1500)
     other.close()
-    assert recognizer.utterances == worked_on
+    assert recognizer.utterances == finished
 
 
-def test_a_page_waits_its_turn_and_says_so(chromium, url, page, recognizer, recording, tmp_path):
+def test_a_second_page_waits_in_the_queue(chromium, url, page, recognizer, recording, tmp_path):
     recognizer.pause_seconds = 0.5
     upload(page, _write(tmp_path / "long.wav", noise(20)))
-    expect(page.locator("#status")).to_contain_text("heard")
+    expect(page.locator("#status")).to_contain_text("done")
     other = chromium.new_page()
     other.goto(url)
     upload(other, recording)
-    expect(other.locator("#status")).to_contain_text("Waiting for its turn")
+    expect(other.locator("#status")).to_contain_text("Waiting in the queue")
     page.get_by_role("button", name="Stop").click()
     expect(other.locator(".saving")).to_be_visible()
     other.close()
 
 
-def test_a_dropped_video_is_taken_for_its_sound(page, tmp_path):
+def test_the_sound_of_a_dropped_video_is_transcribed(page, tmp_path):
     video = tmp_path / "talk.webm"
     with av.open(video, "w") as container:
         stream = container.add_stream("libopus", rate=48_000, layout="mono")
@@ -248,7 +248,7 @@ def test_an_upload_is_deleted_when_it_is_cleared_and_when_the_page_closes(chromi
     assert "closed.wav" not in stored()
 
 
-def test_over_plain_http_the_page_says_why_there_is_no_microphone(chromium, url, insecure_host):
+def test_over_plain_http_the_page_explains_the_missing_microphone(chromium, url, insecure_host):
     page = chromium.new_page()
     page.goto(url)
     expect(page.locator("#sound")).to_be_visible()
@@ -258,7 +258,7 @@ def test_over_plain_http_the_page_says_why_there_is_no_microphone(chromium, url,
     page.close()
 
 
-def test_a_phone_shows_all_without_scrolling_sideways(chromium, url, recording):
+def test_a_phone_needs_no_sideways_scrolling(chromium, url, recording):
     page = chromium.new_page(viewport={"width": 390, "height": 844})
     page.goto(url)
     transcribe(page, recording)
@@ -268,17 +268,17 @@ def test_a_phone_shows_all_without_scrolling_sideways(chromium, url, recording):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_marked_words_can_be_read_in_light_and_dark(chromium, url, recording, scheme):
+def test_marked_words_have_enough_contrast_in_light_and_dark(chromium, url, recording, scheme):
     page = chromium.new_page(color_scheme=scheme)
     page.goto(url)
     transcribe(page, recording)
-    paper = _luminance(page.locator(".text").evaluate("box => getComputedStyle(box).backgroundColor"))
-    assert paper > 0.8 if scheme == "light" else paper < 0.05
+    background = _luminance(page.locator(".text").evaluate("box => getComputedStyle(box).backgroundColor"))
+    assert background > 0.8 if scheme == "light" else background < 0.05
     for band in ("sure", "unsure", "guess"):
-        ink = _luminance(
+        foreground = _luminance(
             page.locator(f".text .{band}").first.evaluate("word => getComputedStyle(word).color")
         )
-        contrast = (max(ink, paper) + 0.05) / (min(ink, paper) + 0.05)
+        contrast = (max(foreground, background) + 0.05) / (min(foreground, background) + 0.05)
         assert contrast >= 4.5, band  # WCAG 2.2, level AA
     page.close()
 

@@ -2,10 +2,14 @@ import json
 
 import numpy as np
 import pytest
+import soundfile
 
+from asr.bundle import Bundle
+from asr.decoding.greedy import greedy_decode
 from asr.decoding.words import UNCALIBRATED, confidences
-from training.calibrate import fit, report
+from training.calibrate import fit, judged_words, report
 from training.commands import main
+from training.manifest import Entry
 
 RANDOM = np.random.default_rng(0)
 EVIDENCE = np.column_stack([RANDOM.normal(1, 2, 40_000), RANDOM.exponential(0.5, 40_000)])
@@ -32,6 +36,21 @@ def test_report_tells_what_was_gained():
     is_right = right({"certainty": 0.4, "shortfall": -2.0, "offset": 0.9})
     before, after = report(EVIDENCE, is_right, fit(EVIDENCE, is_right)).rsplit(" ", 3)[1::2]
     assert float(before) > 0.05 > 0.02 > float(after)
+
+
+def test_broken_recordings_are_left_out_and_counted(tmp_path, caplog):
+    soundfile.write(tmp_path / "a.wav", 0.1 * RANDOM.normal(size=16_000), 16_000)
+    (tmp_path / "broken.wav").write_bytes(b"RIFFxxxxWAVE")
+    good, *others = (
+        Entry(name, tmp_path / f"{name}.wav", "hold on", 1.0) for name in ("a", "broken", "none")
+    )
+    bundle = Bundle.load("english-fast")
+    decoders = {"greedy": lambda log_probs: greedy_decode(log_probs, bundle.tokenizer)}
+    assert judged_words(bundle, [others[0], good, others[1]], decoders)[1] == 2
+    assert "broken.wav" in caplog.text
+    assert "none.wav" in caplog.text
+    with pytest.raises(ValueError, match="no utterance is left"):
+        judged_words(bundle, others, decoders)
 
 
 def test_a_missing_model_is_one_line(tmp_path, capsys):

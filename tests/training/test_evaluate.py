@@ -54,7 +54,7 @@ def test_several_files_of_other_recognisers(manifest, tmp_path, capsys):
         and "1 ids given again" in said
     )
     results = json.loads((output / "results.json").read_text("utf-8"))
-    assert results["header"]["command"].startswith("python -m training.evaluate ")
+    assert results["header"]["command"].startswith("hark evaluate ")
     assert {"commit", "versions", "hardware"} <= results["header"].keys()
     assert [row["group"] for row in results["groups"]["gender"]] == ["f", "f", "m", "m"]
     assert results["groups"]["snr"]
@@ -114,7 +114,7 @@ def test_missing_audio_of_a_hypothesis_file_is_scored_all_the_same(manifest, tmp
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--hypotheses", "none.jsonl"], "none.jsonl: No such file"),
+        (["--hypotheses", "none.jsonl"], "none.jsonl: no such manifest"),
         ([], "give --model or --hypotheses"),
         (["--hypotheses", "h.jsonl", "--by", "age"], "no reference has a field 'age'; there are: gender"),
         (["--hypotheses", "h.jsonl", "sub/h.jsonl"], "2 systems are called h"),
@@ -136,7 +136,72 @@ def test_a_wrong_call_is_one_line(manifest, tmp_path, monkeypatch, capsys, argum
 def test_the_same_id_in_two_manifests_is_refused(manifest, tmp_path, capsys):
     heard = hypotheses(tmp_path / "h.jsonl", u0="x")
     assert run(manifest, manifest, "--hypotheses", heard) == 2
-    assert "stand twice in the references" in capsys.readouterr().err
+    assert "given 2 times" in capsys.readouterr().err
+
+
+def test_namesakes_are_sets_of_their_own(manifest, tmp_path, capsys):
+    texts = {"a": "hold on", "b": "it's me"}
+    for name in texts:
+        (tmp_path / name).mkdir()
+        entry = Entry("u", tmp_path / name / "u.wav", texts[name], 1.0)
+        write_manifest(tmp_path / name / "dev.jsonl", [entry])
+    heard = hypotheses(tmp_path / "h.jsonl", **{"a/dev/u": "hold on", "b/dev/u": "it me"})
+    assert run(tmp_path / "a/dev.jsonl", tmp_path / "b/dev.jsonl", "--hypotheses", heard) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"a/dev +h +clean +0\.00 .*\[0 / 2,", said)
+    assert re.search(r"b/dev +h +clean +50\.00 .*\[1 / 2,", said)
+    (tmp_path / "dev2.jsonl").write_text(manifest.read_text())
+    assert run(manifest, tmp_path / "dev2.jsonl", "--hypotheses", heard) == 2
+    assert "u0.wav is 2 times in the references" in capsys.readouterr().err
+
+
+def test_references_that_lose_all_their_letters_are_named_and_not_scored(manifest, tmp_path, capsys):
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    rows[0]["text"], rows[1]["text"] = "привет", "room 101"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    heard = hypotheses(tmp_path / "h.jsonl", u0="x", u1="room", u2="who's there")
+    assert run(manifest, "--hypotheses", heard) == 1
+    captured = capsys.readouterr()
+    assert "2 of 3 utterances scored" in captured.out
+    assert "not scored: audio/u0: nothing is left of 'привет'" in captured.err
+    assert "1 references, such as 1 0 of audio/u1" in captured.err
+    assert run(manifest, "--hypotheses", heard, "--normalizer", "english") == 0
+    capsys.readouterr()
+    manifest.write_text(json.dumps(rows[0]) + "\n")
+    assert run(manifest, "--hypotheses", heard) == 2
+    assert "no utterance is left to score" in capsys.readouterr().err
+
+
+def test_hypotheses_of_another_folder_pair_by_their_sound(manifest, tmp_path, capsys):
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    (tmp_path / "theirs").mkdir()
+    path = tmp_path / "theirs/h.jsonl"
+    for prefix in (f"{tmp_path}/", "../", "", "./"):  # NeMo writes absolute paths
+        lines = [{"audio_filepath": prefix + row["audio_filepath"], "pred_text": row["text"]} for row in rows]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        assert run(manifest, "--hypotheses", path) == 0
+        assert "[0 / 6," in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"), [("", "holds no hypotheses"), ('{"id": "x", "text": ""}', "none of its 1")]
+)
+def test_hypotheses_of_which_none_pairs_are_refused(manifest, tmp_path, capsys, content, complaint):
+    (tmp_path / "h.jsonl").write_text(content)
+    assert run(manifest, "--hypotheses", tmp_path / "h.jsonl") == 2
+    said = capsys.readouterr()
+    assert complaint in said.err
+    assert said.err.count("\n") == 1
+    assert not said.out
+
+
+def test_a_folder_that_cannot_be_written_is_found_first(manifest, tmp_path, capsys):
+    heard = hypotheses(tmp_path / "h.jsonl", u0="x")
+    assert run(manifest, "--hypotheses", heard, "--output", heard) == 2
+    said = capsys.readouterr()
+    assert "h.jsonl" in said.err
+    assert said.err.count("\n") == 1
+    assert not said.out
 
 
 def test_stm_and_ctm(tmp_path, capsys):

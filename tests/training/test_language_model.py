@@ -3,6 +3,10 @@
 import gzip
 import lzma
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +20,7 @@ from training.commands import main
 from training.language_model import measure, read_sentences
 from training.ngram_estimation import estimate
 
+ROOT = Path(__file__).parents[2]
 TEXT = [
     "the cat sat on the mat",
     "the cat sat on the hat",
@@ -140,8 +145,11 @@ def test_texts_are_unpacked_and_normalised(tmp_path):
         file.write("plain words\nwithout an end")
     with lzma.open(tmp_path / "c.xz", "wt") as file:
         file.write("more\n")
-    (tmp_path / "d.jsonl").write_text('{"text": "from a manifest"}\n')
-    paths = [str(tmp_path / name) for name in ("a.txt", "b.gz", "c.xz", "d.jsonl")]
+    (tmp_path / "d.jsonl").write_text('\ufeff{"text": "from a manifest"}\n\n')
+    with gzip.open(tmp_path / "e.tsv.gz", "wt") as file:
+        file.write('audio_filepath\ttext\na.wav\t"also\n')
+    (tmp_path / "f.csv").write_text('text,speaker\n"of, a",librispeech\n')
+    paths = [str(tmp_path / name) for name in ("a.txt", "b.gz", "c.xz", "d.jsonl", "e.tsv.gz", "f.csv")]
     assert [line for block in read_sentences(paths) for line in block] == [
         "cafe said she",
         "isn't it",
@@ -149,7 +157,17 @@ def test_texts_are_unpacked_and_normalised(tmp_path):
         "without an end",
         "more",
         "from a manifest",
+        "also",
+        "of a",
     ]
+
+
+def test_text_that_loses_letters_is_named(tmp_path, caplog):
+    path = tmp_path / "a.txt"
+    path.write_text("plain words\nFish & chips, twice!\nroom 101 in Łódź\n")
+    assert list(read_sentences([str(path)])) == [["plain words", "fish chips twice", "room in odz"]]
+    assert "a.txt: 2 sentences lose characters (10ł in 'room 101 in Łódź')" in caplog.text
+    assert len(caplog.records) == 1
 
 
 @pytest.mark.parametrize(
@@ -158,7 +176,9 @@ def test_texts_are_unpacked_and_normalised(tmp_path):
         ("a.txt", b"caf\xe9\n", "not UTF-8"),
         ("a.gz", b"no gzip", "gzip"),
         ("a.xz", b"no xz", "format"),
-        ("a.jsonl", b'{"duration": 1}\n', "no manifest entry"),
+        ("a.jsonl", b'{"duration": 1}\n', 'a.jsonl:1: no "text"'),
+        ("a.csv", b"path,sentence\na.wav,x\n", "a.csv:1: the heading has 'path', 'sentence'"),
+        ("a.txt", b'{"audio_filepath": "a.wav", "text": "x"}\n', "name it .jsonl"),
         ("a.txt", b"\n", "no words"),
         ("missing", None, "No such file"),
     ],
@@ -170,7 +190,7 @@ def test_unreadable_text_is_one_clear_line(tmp_path, capsys, name, content, reas
     message = capsys.readouterr().err
     assert reason in message
     assert message.count("\n") == 1
-    assert not list((tmp_path / "lm").iterdir())
+    assert not (tmp_path / "lm").exists()
 
 
 def test_pruning_that_falls_is_refused(tmp_path, capsys):
@@ -196,3 +216,22 @@ def test_convert_and_perplexity_commands_agree_with_the_model(tmp_path, capsys):
     assert main(["language-model", "perplexity", arpa, str(tmp_path / "text.txt")]) == 0
     expected = measure(read_arpa(arpa), [TEXT])
     assert f"OOV 0.00 %, perplexity {expected.perplexity:.1f}," in capsys.readouterr().out
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
+    (tmp_path / "text.txt").write_text(
+        "\n".join(f"word{i}" for i in range(9_000)).translate(str.maketrans("0123456789", "abcdefghij"))
+    )
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000));"
+        "from training.commands import main;"
+        "raise SystemExit(main(['language-model', 'ngram', 'text.txt', '--output', 'lm']))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: lm/counts-")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "lm").exists()

@@ -1,3 +1,4 @@
+import csv
 import json
 from pathlib import Path
 
@@ -5,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.manifest import Entry, ManifestError, read_manifest, write_manifest
+from asr.files import open_file
+from training.manifest import Entry, ManifestError, distinct_names, read_manifest, write_manifest
+
+GOOD = {"audio_filepath": "a.wav", "text": "x", "duration": 1.0}
 
 
 def write_lines(path: Path, *rows: dict | str) -> Path:
@@ -39,15 +43,104 @@ def test_offsets_make_ids_unique(tmp_path):
     assert [entry.offset_seconds for entry in entries] == [0.0, 1.5, 3.0]
 
 
-@pytest.mark.parametrize(("suffix", "delimiter"), [(".csv", ","), (".tsv", "\t")])
-def test_reads_tables(tmp_path, suffix, delimiter):
+def write_table(path: Path, *rows: list[str], heading=("audio_filepath", "text", "duration")) -> Path:
+    """A table as it is, without any quoting; compressed by the suffix."""
+    delimiter = "\t" if ".tsv" in path.suffixes else ","
+    with open_file(path, "wt") as file:
+        file.write("\ufeff" + "\r\n".join(delimiter.join(row) for row in [heading, *rows]))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "text"),
+    [
+        ("m.csv", '"one, ""two"""', 'one, "two"'),
+        ("m.CSV.gz", '"one, two"', "one, two"),
+        (
+            "m.tsv",
+            '"one, two"',
+            '"one, two"',
+        ),  # Common Voice quotes nothing: quotation marks belong to the text
+        ("m.tsv.xz", '"one, two', '"one, two'),
+    ],
+)
+def test_reads_tables(tmp_path, name, written, text):
+    heading = ["audio_filepath", "text", "duration", "speaker", "gender"]
+    path = write_table(tmp_path / name, ["a.wav", written, "1.5", "", "f"], heading=heading)
+    assert read_manifest(path) == [Entry("a", tmp_path / "a.wav", text, 1.5, fields={"gender": "f"})]
+
+
+def test_quotation_marks_in_a_tsv_join_no_rows(tmp_path):
+    texts = ['"Go', "went", 'there"']
+    rows = [[f"{number}.wav", text, "1"] for number, text in enumerate(texts)]
+    assert [entry.text for entry in read_manifest(write_table(tmp_path / "m.tsv", *rows))] == texts
+    with pytest.raises(ManifestError, match=r"m\.csv:2: a quoted field goes on in the next line"):
+        read_manifest(write_table(tmp_path / "m.csv", *rows))
+
+
+def test_rows_of_separators_are_skipped(tmp_path):
+    row = ["a.wav", "x", "1", "", ""]
+    path = write_table(
+        tmp_path / "m.csv",
+        row,
+        ["", " ", "", "", ""],
+        [""],
+        heading=["audio_filepath", "text", "duration", "", ""],
+    )
+    assert read_manifest(path) == [Entry("a", tmp_path / "a.wav", "x", 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("heading", "complaint"),
+    [
+        (
+            "audio_filepath;text;duration",
+            "the heading has 'audio_filepath;text;duration', but no .*delimiter must be ','",
+        ),
+        (
+            "Audio_Filepath, text,duration",
+            "the heading has 'Audio_Filepath', ' text', 'duration', but no \"audio_filepath\"",
+        ),
+        ("path,sentence,up_votes", "'path', 'sentence', 'up_votes'"),
+        ("audio_filepath,text,duration,text", "'text' more than once"),
+    ],
+)
+def test_a_heading_says_which_columns_were_found(tmp_path, heading, complaint):
+    path = tmp_path / "m.csv"
+    path.write_text(f"{heading}\na.wav;x;1\n")
+    with pytest.raises(ManifestError, match=rf"m\.csv:1: .*{complaint}"):
+        read_manifest(path)
+
+
+def test_namesakes_keep_their_suffix_and_stretches_their_duration(tmp_path):
     rows = [
-        ["audio_filepath", "text", "duration", "speaker", "gender"],
-        ["a.wav", '"one, two"', "1.5", "", "f"],
+        GOOD | {"audio_filepath": "u0.wav"},
+        GOOD | {"audio_filepath": "u0.mp3"},
+        GOOD | {"audio_filepath": "u1.wav", "offset": None},
+        GOOD | {"audio_filepath": "u1.wav", "duration": 0.5},
+        GOOD | {"audio_filepath": "u1.wav", "duration": 0.5, "offset": 2},
+        GOOD | {"audio_filepath": "u2.wav"},
+        GOOD | {"audio_filepath": "u0.wav.flac"},
     ]
-    path = tmp_path / f"m{suffix}"
-    path.write_text("\n".join(delimiter.join(row) for row in rows), "utf-8-sig")
-    assert read_manifest(path) == [Entry("a", tmp_path / "a.wav", "one, two", 1.5, fields={"gender": "f"})]
+    entries = read_manifest(write_lines(tmp_path / "m.jsonl", *rows))
+    assert [entry.id for entry in entries] == [
+        "u0.wav@0+1",
+        "u0.mp3",
+        "u1.wav@0+1",
+        "u1.wav@0+0.5",
+        "u1@2",
+        "u2",
+        "u0.wav.flac@0+1",
+    ]
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders():
+    assert distinct_names([Path("x/dev.jsonl"), Path("x/test.jsonl")]) == ["dev", "test"]
+    assert distinct_names([Path("x/a/dev.jsonl"), Path("b/dev.jsonl")]) == ["a/dev", "b/dev"]
+    assert distinct_names([Path("x/a/dev.jsonl"), Path("y/a/dev.jsonl")]) == ["x/a/dev", "y/a/dev"]
+    assert len(set(distinct_names([Path("dev.jsonl"), Path("dev.csv")]))) == 2
+    with pytest.raises(ManifestError, match="given 2 times"):
+        distinct_names([Path("dev.jsonl"), Path("./dev.jsonl")])
 
 
 def test_an_absolute_audio_path_is_kept(tmp_path):
@@ -56,15 +149,12 @@ def test_an_absolute_audio_path_is_kept(tmp_path):
     assert read_manifest(write_lines(tmp_path / "sub/m.jsonl", row))[0].audio == tmp_path / "elsewhere/a.wav"
 
 
-GOOD = {"audio_filepath": "a.wav", "text": "x", "duration": 1.0}
-
-
 @pytest.mark.parametrize(
     ("second_line", "complaint"),
     [
         ("{broken", "not JSON"),
         ("[1]", "not a JSON object"),
-        (GOOD, "stands in line 1 already"),
+        (GOOD, "is in line 1 already"),
         ({"text": "x", "duration": 1}, "audio_filepath"),
         ({"audio_filepath": "b.wav", "duration": 1}, '"text"'),
         ({"audio_filepath": "b.wav", "text": "x"}, '"duration" is None'),
@@ -73,6 +163,9 @@ GOOD = {"audio_filepath": "a.wav", "text": "x", "duration": 1.0}
         (GOOD | {"duration": True}, "True"),
         (GOOD | {"duration": 0}, "above 0"),
         ('{"audio_filepath": "b.wav", "text": "x", "duration": NaN}', "nan"),
+        ('{"audio_filepath": "b.wav", "text": "x", "duration": 1' + 400 * "0" + "}", "give seconds"),
+        ("[" * 100_000, "not JSON"),
+        ('{"audio_filepath": "b.wav", "text": "\\ud800", "duration": 1}', "surrogate"),
         (GOOD | {"offset": -0.5}, "-0.5"),
     ],
 )
@@ -115,7 +208,7 @@ def test_a_failed_write_leaves_no_manifest(tmp_path):
 
     with pytest.raises(RuntimeError):
         write_manifest(tmp_path / "m.jsonl", entries())
-    assert not (tmp_path / "m.jsonl").exists()
+    assert not list(tmp_path.iterdir())
 
 
 names = st.from_regex(r"[a-z0-9é_-]{1,8}(/[a-z0-9]{1,4}){0,2}", fullmatch=True)
@@ -160,3 +253,48 @@ def test_shared_manifests(shared_data):
     entries = read_manifest(shared_data / "dev-read.jsonl")
     assert len(entries) == 85
     assert all(entry.audio.is_file() and entry.speaker for entry in entries)
+
+
+@given(
+    content=st.lists(
+        st.sampled_from(
+            [
+                *"a1 \"'\\;,\t\n\r\0é{}[]:",
+                "\ufeff",
+                "audio_filepath",
+                "text",
+                "duration",
+                '{"text": "x"',
+                "a.wav",
+            ]
+        )
+    ).map("".join),
+    suffix=st.sampled_from([".jsonl", ".csv", ".tsv"]),
+    heading=st.booleans(),
+)
+def test_any_content_is_read_or_refused_in_one_line(tmp_path_factory, content, suffix, heading):
+    path = tmp_path_factory.getbasetemp() / f"any{suffix}"
+    separator = "\t" if suffix == ".tsv" else ","
+    first = separator.join(["audio_filepath", "text", "duration"]) + "\n" if heading else ""
+    path.write_text(first + content, "utf-8", newline="")
+    try:
+        entries = read_manifest(path)
+    except ManifestError as error:
+        assert str(path) in str(error) and "\n" not in str(error)
+    else:
+        assert len({entry.id for entry in entries}) == len(entries) > 0
+
+
+cells = st.text(st.characters(exclude_characters="\t\r\n\0", exclude_categories=["Cs"]))
+
+
+@given(texts=st.lists(cells, min_size=1), suffix=st.sampled_from([".csv", ".tsv"]))
+def test_texts_of_a_table_are_read_as_they_are(tmp_path_factory, texts, suffix):
+    path = tmp_path_factory.getbasetemp() / f"texts{suffix}"
+    rows = [(f"{number}.wav", text, "1") for number, text in enumerate(texts)]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        if suffix == ".csv":
+            csv.writer(file).writerows([("audio_filepath", "text", "duration"), *rows])
+        else:
+            file.writelines("\t".join(row) + "\n" for row in [("audio_filepath", "text", "duration"), *rows])
+    assert [entry.text for entry in read_manifest(path)] == texts

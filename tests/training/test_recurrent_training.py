@@ -121,4 +121,4 @@ def test_a_text_without_words_is_one_line(tmp_path, capsys):
     (tmp_path / "text.txt").write_text("\n\n")
     call = ["language-model", "recurrent", str(tmp_path / "text.txt"), "--output", str(tmp_path / "lm")]
     assert main(call) == 2
-    assert capsys.readouterr().err == "error: the text has no words\n"
+    assert capsys.readouterr().err == f"error: {tmp_path / 'text.txt'}: the text has no words\n"

@@ -48,7 +48,7 @@ def test_decoding_is_done_once(tmp_path, sound, monkeypatch):
     assert list(speech.lengths) == [16000, 4000]
     assert speech.hours == pytest.approx(1.25 / 3600)
 
-    monkeypatch.delattr(speech_module, "load_audio")
+    monkeypatch.delattr(speech_module, "decode_entries")
     again = read_speech(rows, TOKENIZER, tmp_path / "cache")
     assert again.key == speech.key
     np.testing.assert_array_equal(again[1], speech[1])

@@ -1,18 +1,32 @@
 """Tuning on log-probs made here: the search finds a known valley, and a bundle gets settings that help."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
+import soundfile
 
-from asr.bundle import Bundle
+from asr.bundle import MODELS, Bundle
 from asr.decoding.beam import BeamDecoder
 from asr.decoding.greedy import greedy_decode
+from asr.decoding.ngram import LanguageModelError
 from asr.decoding.recurrent_lm import RecurrentModel
 from asr.tokenizer import Tokenizer
 from training.commands import main
+from training.manifest import Entry, write_manifest
 from training.ngram_estimation import estimate
-from training.tune_decoder import Heard, install, narrowest, transcribe, tune, tune_bundle, word_errors
+from training.tune_decoder import (
+    Heard,
+    install,
+    narrowest,
+    readable,
+    spelling,
+    transcribe,
+    tune,
+    tune_bundle,
+    word_errors,
+)
 
 UNITS = Tokenizer.characters()
 TEXTS = ["the cat sat on the mat", "the dog ran", "the cat and the dog sat on the log", "a dog and a cat"]
@@ -106,6 +120,40 @@ def test_a_recurrent_model_is_tuned_too_and_leaves_with_its_folder(tmp_path):
     assert "rescoring" not in settings
     assert settings["wer_percent"]["near"]["beam"] == 100.0
     assert BeamDecoder.from_bundle(bundle).rescorer is None
+
+
+def test_words_that_the_model_cannot_write_are_counted_or_refused(tmp_path):
+    (tmp_path / "counts").mkdir()
+    path = tmp_path / "ngram.bin"
+    estimate([["it's me", "MRS O'Brien", "Łódź"]], tmp_path / "counts", order=1).model.save(path)
+    assert "writes only 2 of its 5 words" in spelling(path, UNITS)
+    with pytest.raises(LanguageModelError, match=r"ngram\.bin: the model writes 0 of its 5 words"):
+        spelling(path, Tokenizer.characters("ru", "абв"))
+
+
+def test_one_broken_recording_is_named_and_the_others_go_on(tmp_path, caplog):
+    soundfile.write(tmp_path / "a.wav", np.zeros(16_000), 16_000)
+    (tmp_path / "broken.wav").write_bytes(b"RIFFxxxxWAVE")
+    texts = {"a": "hold on", "broken": "x", "none": "y", "digits": "room 101"}
+    entries = [Entry(name, tmp_path / f"{name}.wav", text, 1.0) for name, text in texts.items()]
+    assert [entry.id for entry, _ in readable(UNITS, entries)] == ["a"]
+    assert len(caplog.records) == 3
+    assert all(f"{name}.wav" in caplog.text for name in ("broken", "none", "digits"))
+
+
+@pytest.fixture
+def english(tmp_path):
+    """A copy of the shipped model, whose files can be written."""
+    return shutil.copytree(MODELS / "english", tmp_path / "bundle")
+
+
+def test_manifests_without_words_change_nothing(tmp_path, english, capsys):
+    soundfile.write(tmp_path / "a.wav", np.zeros(16_000), 16_000)
+    write_manifest(tmp_path / "silent.jsonl", [Entry("a", tmp_path / "a.wav", "", 1.0)])
+    before = {path: path.stat().st_mtime_ns for path in english.rglob("*")}
+    assert main(["tune-decoder", str(tmp_path / "silent.jsonl"), "--model", str(english)]) == 2
+    assert "there are no words to tune on" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in english.rglob("*")} == before
 
 
 def test_wrong_calls_are_one_line(tmp_path, capsys):

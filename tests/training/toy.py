@@ -1,4 +1,4 @@
-"""Sound that spells a text by its loudness, and a model that reads it: known outputs for tests of training."""
+"""Sound that spells a text by its loudness, and a model of known output, which reads it."""
 
 import json
 from pathlib import Path

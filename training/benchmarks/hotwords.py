@@ -20,7 +20,7 @@ from asr.bundle import Bundle
 from asr.decoding.beam import BeamDecoder
 from asr.decoding.ngram import NgramModel
 from asr.engine import Engine
-from training.manifest import read_manifest
+from training.manifest import distinct_names, read_manifest
 from training.scoring.alignment import align, side_by_side
 from training.scoring.console import progress
 from training.scoring.intervals import percentile_interval, resample, resampling_units, sum_by_unit
@@ -40,7 +40,8 @@ def main(options: argparse.Namespace) -> None:
 def _compare(manifests: Sequence[Path], bundle: Bundle, count: int) -> None:
     if not bundle.has_language_model:
         raise ValueError(f"{bundle.name} has no language model: run python -m training.tune_decoder")
-    sets = {path.stem: read_manifest(path) for path in manifests}
+    names = distinct_names(manifests)
+    sets = {name: read_manifest(path) for name, path in zip(names, manifests, strict=True)}
     engine = Engine.load(bundle)
     heard = {name: hear(engine, bundle.tokenizer, progress(name)(entries)) for name, entries in sets.items()}
     everything = [one for ones in heard.values() for one in ones]

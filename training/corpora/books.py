@@ -22,10 +22,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import track
-
+from asr.files import replacing
 from training.language_model import ENGLISH, read_sentences
+from training.scoring.console import progress
 
 KINDS = (".md", ".txt", ".xml")
 TELLING_WORDS = 10  # sentences of so many words tell which book they are from, and whether they come again
@@ -85,10 +84,12 @@ def write(books: Sequence[Path], like: set[int], output: Path) -> str:
     """
     taken = words = 0
     seen: set[int] = set()
-    console = Console(stderr=True)
-    with multiprocessing.Pool() as pool, lzma.open(output, "wt", encoding="utf-8", preset=1) as file:
-        read = pool.imap(sentences_of, books)
-        for sentences in track(read, "reading", len(books), console=console, disable=not console.is_terminal):
+    with (
+        multiprocessing.Pool() as pool,
+        replacing(output) as partial,
+        lzma.open(partial, "wt", encoding="utf-8", preset=1) as file,
+    ):
+        for sentences in progress("reading")(pool.imap(sentences_of, books), total=len(books)):
             telling = [hash(sentence) for sentence in sentences if _is_telling(sentence)]
             if sum(number in like for number in telling) < LEAST_COMMON:
                 continue
@@ -100,9 +101,8 @@ def write(books: Sequence[Path], like: set[int], output: Path) -> str:
                     seen.add(hash(sentence))
                 words += sentence.count(" ") + 1
                 file.write(sentence + "\n")
-    if not taken:
-        output.unlink()
-        raise ValueError(f"none of {len(books)} books has {LEAST_COMMON} sentences of the text of --like")
+        if not taken:
+            raise ValueError(f"none of {len(books)} books has {LEAST_COMMON} sentences of the text of --like")
     return f"{output}: {words} words of {taken} of {len(books)} books"
 
 

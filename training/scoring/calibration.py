@@ -10,7 +10,7 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Bin:
-    """Words whose confidence lies in [low, high): how many, their mean confidence, and the share that is
+    """Words whose confidence lies in [low, high): how many, their mean confidence, and the fraction that is
     right.
     """
 

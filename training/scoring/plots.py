@@ -1,13 +1,16 @@
 """Plots as SVG text, coloured by the page's style sheet, so that they follow light and dark."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
 WIDTH = 720
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 14, 42
 _HEIGHT = 300
+_FLOOR = _HEIGHT - _BOTTOM  # y of the horizontal axis
 _COLOURS = 6  # classes s0 to s5 of the style sheet
+_FIFTHS = (0, 0.2, 0.4, 0.6, 0.8, 1)
 
 
 @dataclass(frozen=True)
@@ -30,26 +33,25 @@ def interval_plot(rows: Sequence[tuple[str, Sequence[Point]]], unit: str) -> str
     label_width, row_height, gap = 150, 18, 14
     highest = _round_up(max((max(p.value, p.high or 0) for _, points in rows for p in points), default=1))
     height = sum(len(points) * row_height + gap for _, points in rows) + _BOTTOM
-    plot_width = WIDTH - label_width - _RIGHT
+    floor = height - _BOTTOM
 
     def x(value: float) -> float:
-        return label_width + plot_width * value / highest
+        return label_width + (WIDTH - label_width - _RIGHT) * value / highest
 
-    parts = _grid_x(highest, x, height - _BOTTOM, unit)
+    ticks = [highest * fifth for fifth in _FIFTHS]
+    parts = [_line("grid", x(value), 4, x(value), floor) for value in ticks]
+    parts += [_text("tick middle", x(value), floor + 18, f"{value:g}") for value in ticks]
+    parts.append(_text("title middle", x(highest / 2), floor + 37, unit))
     y = 0.0
     for label, points in rows:
         y += gap
-        middle = y + len(points) * row_height / 2
-        parts.append(f'<text class="label" x="{label_width - 14}" y="{middle:.1f}">{escape(label)}</text>')
+        parts.append(_text("label", label_width - 14, y + len(points) * row_height / 2, label))
         for number, point in enumerate(points):
             at = y + row_height * (number + 0.5)
             parts.append(f'<g class="{colour(number)}">')
             if point.low is not None and point.high is not None:
-                low, high = x(point.low), x(point.high)
-                parts.append(
-                    f'<line class="range" x1="{low:.1f}" x2="{high:.1f}" y1="{at:.1f}" y2="{at:.1f}"/>'
-                )
-            parts.append(f'<circle cx="{x(point.value):.1f}" cy="{at:.1f}" r="4.5"/></g>')
+                parts.append(_line("range", x(point.low), at, x(point.high), at))
+            parts.append(_circle(x(point.value), at, 4.5) + "</g>")
         y += len(points) * row_height
     return _svg(height, parts, f"{unit} with 95 % intervals")
 
@@ -63,101 +65,83 @@ def line_plot(lines: Mapping[str, Sequence[Point]], x_title: str, y_title: str) 
     def x(value: float) -> float:
         return _LEFT + 30 + (WIDTH - _LEFT - _RIGHT - 60) * (left - value) / ((left - right) or 1)
 
-    y = _y_scale(highest)
-    parts = _grid_y(highest, y)
-    for at in sorted({point.x for point in points}):
-        parts.append(f'<text class="tick middle" x="{x(at):.1f}" y="{_HEIGHT - _BOTTOM + 18}">{at:g}</text>')
+    parts, y = _axes(highest, {at: f"{at:g}" for at in {point.x for point in points}}, x, x_title, y_title)
     for number, line in enumerate(lines.values()):
         line = sorted(line, key=lambda point: -point.x)
-        tops = [f"{x(p.x):.1f},{y(p.value if p.high is None else p.high):.1f}" for p in line]
-        bottoms = [f"{x(p.x):.1f},{y(p.value if p.low is None else p.low):.1f}" for p in reversed(line)]
-        path = " ".join(f"{x(p.x):.1f},{y(p.value):.1f}" for p in line)
-        parts.append(f'<g class="{colour(number)}"><polygon points="{" ".join(tops + bottoms)}"/>')
-        parts.append(f'<polyline points="{path}"/>')
-        parts += [f'<circle cx="{x(p.x):.1f}" cy="{y(p.value):.1f}" r="4"/>' for p in line]
-        parts.append("</g>")
-    return _svg(_HEIGHT, parts + _titles(x_title, y_title), f"{y_title} against {x_title}")
+        tops = [(x(p.x), y(p.value if p.high is None else p.high)) for p in line]
+        bottoms = [(x(p.x), y(p.value if p.low is None else p.low)) for p in reversed(line)]
+        values = [(x(p.x), y(p.value)) for p in line]
+        parts.append(f'<g class="{colour(number)}"><polygon points="{_path(tops + bottoms)}"/>')
+        parts.append(f'<polyline points="{_path(values)}"/>')
+        parts += [*(_circle(*at, 4) for at in values), "</g>"]
+    return _svg(_HEIGHT, parts, f"{y_title} against {x_title}")
 
 
 def reliability_plot(lines: Mapping[str, Sequence[tuple[float, float, int]]]) -> str:
-    """For each name (confidence, accuracy, words) of its bins, against the diagonal; dots grow with their
-    words.
-    """
+    """For each name (confidence, accuracy, words) of its bins; the size of a dot shows how many words."""
 
     def x(value: float) -> float:
         return _LEFT + (WIDTH - _LEFT - _RIGHT) * value
 
-    y = _y_scale(1.0)
-    parts = _grid_y(1.0, y, percent=True)
-    for at in (0, 0.2, 0.4, 0.6, 0.8, 1):
-        parts.append(
-            f'<text class="tick middle" x="{x(at):.1f}" y="{_HEIGHT - _BOTTOM + 18}">{at:.0%}</text>'
-        )
-    parts.append(f'<line class="ideal" x1="{x(0)}" y1="{y(0)}" x2="{x(1)}" y2="{y(1)}"/>')
+    ticks = {fifth: f"{fifth:.0%}" for fifth in _FIFTHS}
+    parts, y = _axes(1.0, ticks, x, "confidence", "fraction of words right", "{:.0%}")
+    parts.append(_line("ideal", x(0), y(0), x(1), y(1)))
     most = max((words for bins in lines.values() for _, _, words in bins), default=1)
     for number, bins in enumerate(lines.values()):
-        path = " ".join(f"{x(confidence):.1f},{y(accuracy):.1f}" for confidence, accuracy, _ in bins)
+        path = _path((x(confidence), y(accuracy)) for confidence, accuracy, _ in bins)
         parts.append(f'<g class="{colour(number)}"><polyline points="{path}"/>')
-        for confidence, accuracy, words in bins:
-            radius = 3 + 7 * (words / most) ** 0.5
-            parts.append(f'<circle cx="{x(confidence):.1f}" cy="{y(accuracy):.1f}" r="{radius:.1f}"/>')
+        parts += [_circle(x(c), y(accuracy), 3 + 7 * (words / most) ** 0.5) for c, accuracy, words in bins]
         parts.append("</g>")
-    return _svg(_HEIGHT, parts + _titles("confidence", "share of words right"), "Reliability of confidence")
+    return _svg(_HEIGHT, parts, "Reliability of confidence")
 
 
 def _round_up(value: float) -> float:
-    """The next number with which an axis ends well."""
+    """The next round number, for the end of an axis."""
     if value <= 0:
         return 1.0
-    power = 1.0
-    while power * 10 < value:
-        power *= 10
-    while power >= value:
-        power /= 10
+    power = 10.0 ** (math.ceil(math.log10(value)) - 1)
     return next(power * step for step in (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10) if power * step >= value)
 
 
-def _y_scale(highest: float):
-    return lambda value: _TOP + (_HEIGHT - _TOP - _BOTTOM) * (1 - value / highest)
+def _axes(
+    highest: float,
+    x_ticks: Mapping[float, str],
+    x: Callable[[float], float],
+    x_title: str,
+    y_title: str,
+    y_format: str = "{:g}",
+) -> tuple[list[str], Callable[[float], float]]:
+    """Grid, ticks and titles, and the function from a value to its y."""
 
+    def y(value: float) -> float:
+        return _TOP + (_FLOOR - _TOP) * (1 - value / highest)
 
-def _grid_y(highest: float, y, percent: bool = False) -> list[str]:
     parts = []
-    for fifth in range(6):
-        value = highest * fifth / 5
-        text = f"{value:.0%}" if percent else f"{value:g}"
-        parts.append(
-            f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>'
-        )
-        parts.append(f'<text class="tick end" x="{_LEFT - 8}" y="{y(value) + 4:.1f}">{text}</text>')
-    return parts
+    for value in (highest * fifth for fifth in _FIFTHS):
+        parts.append(_line("grid", _LEFT, y(value), WIDTH - _RIGHT, y(value)))
+        parts.append(_text("tick end", _LEFT - 8, y(value) + 4, y_format.format(value)))
+    parts += [_text("tick middle", x(at), _FLOOR + 18, name) for at, name in sorted(x_ticks.items())]
+    parts.append(_text("title middle", (_LEFT + WIDTH - _RIGHT) / 2, _HEIGHT - 4, x_title))
+    turned = f'class="title middle" transform="translate(13 {_FLOOR / 2}) rotate(-90)"'
+    return [*parts, f"<text {turned}>{escape(y_title)}</text>"], y
 
 
-def _grid_x(highest: float, x, bottom: float, unit: str) -> list[str]:
-    parts = []
-    for fifth in range(6):
-        value = highest * fifth / 5
-        parts.append(f'<line class="grid" x1="{x(value):.1f}" x2="{x(value):.1f}" y1="4" y2="{bottom:.1f}"/>')
-        parts.append(f'<text class="tick middle" x="{x(value):.1f}" y="{bottom + 18:.1f}">{value:g}</text>')
-    middle = (x(0) + x(highest)) / 2
-    return [
-        *parts,
-        f'<text class="title middle" x="{middle:.1f}" y="{bottom + 37:.1f}">{escape(unit)}</text>',
-    ]
+def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
+    return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
-def _titles(x_title: str, y_title: str) -> list[str]:
-    middle = (_LEFT + WIDTH - _RIGHT) / 2
-    return [
-        f'<text class="title middle" x="{middle}" y="{_HEIGHT - 4}">{escape(x_title)}</text>',
-        f'<text class="title middle" transform="translate(13 {(_HEIGHT - _BOTTOM) / 2}) rotate(-90)">'
-        f"{escape(y_title)}</text>",
-    ]
+def _circle(x: float, y: float, radius: float) -> str:
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"/>'
+
+
+def _text(kind: str, x: float, y: float, text: str) -> str:
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>'
+
+
+def _path(points: Iterable[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
 
 
 def _svg(height: float, parts: Sequence[str], title: str) -> str:
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}">'
-        + "".join(parts)
-        + "</svg>"
-    )
+    start = f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}">'
+    return start + "".join(parts) + "</svg>"

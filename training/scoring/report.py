@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from asr.files import write_whole
 from training.scoring import plots
 from training.scoring.alignment import SUBSTITUTIONS, side_by_side
 from training.scoring.measures import RATES, Counts
@@ -37,13 +38,15 @@ def write_report(
     """
     folder.mkdir(parents=True, exist_ok=True)
     results = plain({"header": dict(header), **scores.document, "measured": dict(measured)})
-    _write(folder / "results.json", json.dumps(results, ensure_ascii=False, indent=1) + "\n")
+    write_whole(folder / "results.json", json.dumps(results, ensure_ascii=False, indent=1) + "\n")
     rows = utterance_rows(scores)
-    _write(folder / "utterances.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_whole(
+        folder / "utterances.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    )
     (folder / "hypotheses").mkdir(exist_ok=True)
     for system, lines in hypothesis_rows(scores).items():
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in lines)
-        _write(folder / "hypotheses" / f"{system}.jsonl", text)
+        write_whole(folder / "hypotheses" / f"{system}.jsonl", text)
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=lambda name: bool(name and ".html" in name),
@@ -51,15 +54,10 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {
-        "percent": percent,
-        "interval": interval_text,
-        "p": p_text,
-        "tally": tally,
-        "worst_first": worst_first,
-    }
+    filters = {"percent": percent, "interval": interval_text, "p": p_text, "tally": tally}
+    templates.filters |= filters | {"worst_first": worst_first}
     view = {"results": results, "rates": RATES, "everything": EVERYTHING, **_tables(results)}
-    _write(folder / "report.md", templates.get_template("report.md.j2").render(view))
+    write_whole(folder / "report.md", templates.get_template("report.md.j2").render(view))
     page_rows = _page_rows(scores, folder)
     view |= {
         "plots": _plots(view),
@@ -67,16 +65,16 @@ def write_report(
         "data": json.dumps(page_rows, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
         "rows": len(page_rows),
     }
-    _write(folder / "report.html", templates.get_template("report.html.j2").render(view))
+    write_whole(folder / "report.html", templates.get_template("report.html.j2").render(view))
 
 
 def percent(value: float | None, digits: int = 2) -> str:
-    """A share as percent without the sign; an en dash where it is undefined."""
+    """A fraction as percent without the sign; an en dash where it is undefined."""
     return "–" if value is None else f"{100 * value:.{digits}f}".replace("-", "−")
 
 
 def interval_text(interval: list[float | None], digits: int = 2) -> str:
-    """An interval of shares as percent."""
+    """An interval of fractions as percent."""
     low, high = interval
     if low is None:
         return "–"
@@ -98,9 +96,8 @@ def tally(counts: Mapping[str, int]) -> str:
 
 def worst_first(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Groups by falling WER, those without words last."""
-    return sorted(
-        groups, key=lambda row: -1.0 if row["wer"]["value"] is None else row["wer"]["value"], reverse=True
-    )
+    wers = [-1.0 if row["wer"]["value"] is None else row["wer"]["value"] for row in groups]
+    return [groups[i] for i in sorted(range(len(groups)), key=lambda i: -wers[i])]
 
 
 def hypothesis_rows(scores: Scores) -> dict[str, list[dict[str, Any]]]:
@@ -143,10 +140,6 @@ def utterance_rows(scores: Scores) -> list[dict[str, Any]]:
         for condition, outputs in by_condition.items()
         for row, reference in enumerate(scores.references)
     ]
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _tables(results: dict[str, Any]) -> dict[str, Any]:
@@ -204,8 +197,8 @@ def _plots(view: dict[str, Any]) -> dict[str, str]:
 
 
 def _page_rows(scores: Scores, folder: Path) -> list[list[Any]]:
-    """Rows of the page's table: [id, set, speaker, seconds, audio, [alignment, errors, words] of each
-    system].
+    """Rows of the page's table: id, set, speaker, seconds, audio, words, and each system's alignment, errors
+    and whether its text is missing.
     """
     detail = scores.outputs[0].output.condition
     outputs = [one for one in scores.outputs if one.output.condition == detail]
@@ -223,17 +216,8 @@ def _page_rows(scores: Scores, folder: Path) -> list[list[Any]]:
             tokens = [[_KINDS[kind], said or "", heard or ""] for kind, said, heard in aligned]
             missing = int(reference.id not in one.output.heard)
             systems.append([_merge(tokens), int(one.alignments.words[row, SUBSTITUTIONS:].sum()), missing])
-        rows.append(
-            [
-                reference.id,
-                reference.set,
-                reference.speaker,
-                reference.duration_seconds,
-                source,
-                len(words),
-                systems,
-            ]
-        )
+        about = [reference.id, reference.set, reference.speaker, reference.duration_seconds]
+        rows.append([*about, source, len(words), systems])
     return rows
 
 

@@ -1,26 +1,30 @@
-"""Reads what was said and what was heard: manifests, JSON Lines, and NIST's trn, stm and ctm."""
+"""Reads references and hypotheses: manifests, JSON Lines, and NIST's trn, stm and ctm."""
 
-import json
+import math
+import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from asr.audio import AudioError, load_audio
-from training.manifest import read_manifest
+from asr.files import READ_ERRORS, open_file, reason
+from training.manifest import (
+    TEXT_FIELDS,
+    ManifestError,
+    distinct_names,
+    first_distinct,
+    read_manifest,
+    read_rows,
+)
 from training.scoring.degradation import CLEAN
 
-HYPOTHESIS_FIELDS = ("pred_text", "hypothesis", "text")  # NeMo's, jiwer's, Whisper's; the first there counts
 _ALTERNATIVES = re.compile(r"(^|\s)[{}](\s|$)|<ALT", re.IGNORECASE)
 _IGNORED_SEGMENT = "ignore_time_segment_in_scoring"
-
-
-class TranscriptError(ValueError):
-    """One line: which file and line, what is wrong, what to do."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Reference:
     """One utterance and what is said in it.
 
     Attributes:
-      set: name of the file it comes from, without suffix.
+      set: name of the file it comes from: without suffix, with folders where two files share a name.
       id: unique among all references.
       text, speaker: as written; the speaker is "" where unknown.
       recording: what ctm files call the recording that it lies in.
@@ -92,7 +96,7 @@ def read_references(path: Path | str) -> list[Reference]:
     """References from a manifest, or a .trn or .stm file.
 
     Raises:
-      TranscriptError or ManifestError: one line that names the file, the line and what to do.
+      ManifestError: one line that names the file, the line and what to do.
     """
     path = Path(path)
     if path.suffix.lower() == ".trn":
@@ -120,16 +124,23 @@ def read_references(path: Path | str) -> list[Reference]:
 
 
 def read_all_references(paths: Sequence[Path]) -> list[Reference]:
-    """References of all files. Raises ValueError where an id stands twice, since no hypothesis could be
-    paired.
+    """References of all files. Where files share ids of different recordings, the ids begin with the set.
+
+    Raises ValueError where an utterance is given twice, since no hypothesis could be paired.
     """
-    references = [one for path in paths for one in read_references(path)]
-    twice = [id for id, times in Counter(one.id for one in references).items() if times > 1]
-    if twice:
-        raise ValueError(
-            f"{twice[0]} and {len(twice) - 1} more ids stand twice in the references; give every one once"
-        )
-    return references
+    references = [
+        replace(one, set=name)
+        for path, name in zip(paths, distinct_names(paths), strict=True)
+        for one in read_references(path)
+    ]
+    if not references:
+        raise ManifestError(f"{paths[0]}: holds no reference; give a manifest, or a .trn or .stm file")
+    sounds = Counter((one.audio or one.id, one.start_seconds, one.duration_seconds) for one in references)
+    (sound, *_), times = sounds.most_common(1)[0]
+    if times > 1:
+        raise ManifestError(f"{sound} is {times} times in the references; give every utterance once")
+    ids = first_distinct([one.id for one in references], [f"{one.set}/{one.id}" for one in references])
+    return [replace(one, id=id) for one, id in zip(references, ids, strict=True)]
 
 
 def read_samples(reference: Reference) -> np.ndarray:
@@ -145,44 +156,72 @@ def read_samples(reference: Reference) -> np.ndarray:
 def read_hypotheses(
     path: Path | str, references: list[Reference], condition: str = CLEAN
 ) -> dict[str, Pairing]:
-    """Pairs a system's .jsonl, .trn or .ctm with references, by id and never by line; by condition.
+    """Pairs a system's .jsonl, .trn or .ctm with references, never by line; by condition.
 
-    A JSON line has "id" or "audio_filepath" (with "offset" where that is not 0), the text as "pred_text",
-    "hypothesis" or "text", "words" where it has times, and "condition" where the sound was degraded. An id
-    may be the end of a reference's id from a "/" on, if of one reference only: "1272-0007" for
-    "audio/1272/1272-0007". The words of a ctm belong to the reference in whose seconds their middle lies.
+    A JSON line has "id" or "audio_filepath" (with "offset" where that is not 0, and "duration" where several
+    references begin there), the text as "pred_text", "hypothesis" or "text", "words" where it has times, and
+    "condition" where the sound was degraded. A sound file pairs by its path, absolute or relative to the
+    hypotheses; else by its name as an id. An id may be the end of a reference's id from a "/" on, if of one
+    reference only: "1272-0007" for "audio/1272/1272-0007". The words of a ctm belong to the reference in
+    whose seconds their middle lies.
 
     Args:
-      path: what the system heard.
-      references: what was said.
-      condition: of all that names none.
+      path: the hypotheses.
+      references: what they are compared with.
+      condition: of all hypotheses that name none.
 
     Raises:
-      TranscriptError: one line that names the file, the line and what to do.
+      ManifestError: one line that names the file, the line and what to do.
     """
     path = Path(path)
     if path.suffix.lower() == ".ctm":
         return {condition: _pair_ctm(path, references)}
     if path.suffix.lower() == ".trn":
-        rows = {condition: [(id, Heard(text)) for _, id, text in _read_trn(path)]}
+        rows = {condition: [(_Key((id,)), Heard(text)) for _, id, text in _read_trn(path)]}
     else:
-        rows = _read_json_lines(path, condition)
-    ids = _ends_of_ids({reference.id: reference.id for reference in references})
-    return {condition: _pair(pairs, ids) for condition, pairs in rows.items()}
+        rows = _read_rows(path, condition)
+    find = _finder(path.parent, references)
+    return {condition: _pair(pairs, find) for condition, pairs in rows.items()}
 
 
-def _pair(rows: list[tuple[str, Heard]], ids: dict[str, str]) -> Pairing:
+class _Key(NamedTuple):
+    """Which utterance a hypothesis is of: by its sound if that is known, else by one of its names."""
+
+    names: tuple[str, ...]
+    audio: str = ""
+    offset_seconds: float = 0.0
+    duration_seconds: float | None = None
+
+
+def _pair(rows: list[tuple[_Key, Heard]], find: Callable[[_Key], str | None]) -> Pairing:
     heard: dict[str, Heard] = {}
     extra, duplicates = [], []
-    for id, hypothesis in rows:
-        known = ids.get(id)
+    for key, hypothesis in rows:
+        known = find(key)
         if known is None:
-            extra.append(id)
+            extra.append(key.names[0])
         elif known in heard:
-            duplicates.append(id)
+            duplicates.append(key.names[0])
         else:
             heard[known] = hypothesis
     return Pairing(heard, tuple(extra), tuple(duplicates))
+
+
+def _finder(folder: Path, references: list[Reference]) -> Callable[[_Key], str | None]:
+    """A function to the id of a reference, or None. `folder` is where relative paths of sound begin."""
+    ends = _ends_of_ids({reference.id: reference.id for reference in references})
+    starts: dict[tuple[str, float], list[Reference]] = defaultdict(list)
+    for one in references:
+        if one.audio is not None:
+            starts[os.path.realpath(one.audio), one.start_seconds].append(one)
+
+    def find(key: _Key) -> str | None:
+        same = starts.get((os.path.realpath(folder / key.audio), key.offset_seconds), []) if key.audio else []
+        if len(same) > 1:
+            same = [one for one in same if one.duration_seconds == key.duration_seconds]
+        return same[0].id if same else next((ends[name] for name in key.names if name in ends), None)
+
+    return find
 
 
 def _ends_of_ids(names: dict[str, str]) -> dict[str, str]:
@@ -198,11 +237,10 @@ def _ends_of_ids(names: dict[str, str]) -> dict[str, str]:
 def _lines(path: Path) -> list[tuple[int, str]]:
     """The lines with something in them, numbered; ";;" starts a comment in NIST's formats."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise TranscriptError(f"{path}: {error.strerror}; give a file that exists") from None
-    except UnicodeDecodeError as error:
-        raise TranscriptError(f"{path}: not UTF-8 ({error.reason}); save it as UTF-8") from None
+        with open_file(path) as file:
+            text = file.read()
+    except (UnicodeDecodeError, *READ_ERRORS) as error:
+        raise ManifestError(f"{path}: {reason(error)}") from None
     lines = enumerate(text.split("\n"), 1)
     return [(number, line) for number, line in lines if line.strip() and not line.startswith(";;")]
 
@@ -213,7 +251,7 @@ def _read_trn(path: Path) -> list[tuple[int, str, str]]:
     for number, line in _lines(path):
         match = re.fullmatch(r"(.*)\(([^()]+)\)\s*", line)
         if not match:
-            raise TranscriptError(
+            raise ManifestError(
                 f"{path}:{number}: no (id) at the end; write for instance: hold on (1272_0007)"
             )
         text, id = match[1].strip(), match[2].strip()
@@ -230,8 +268,10 @@ def _read_stm(path: Path) -> list[Reference]:
         try:
             recording, channel, speaker, begin, end = parts[:5]
             start_seconds, end_seconds = float(begin), float(end)
+            if not 0 <= start_seconds < end_seconds < math.inf:
+                raise ValueError
         except ValueError:
-            raise TranscriptError(
+            raise ManifestError(
                 f"{path}:{number}: not an stm line; write: file channel speaker begin end text"
             ) from None
         text = re.sub(r"^<[^>]*>\s*", "", parts[5] if len(parts) > 5 else "").strip()
@@ -249,52 +289,71 @@ def _read_stm(path: Path) -> list[Reference]:
                 ignored=text.lower() == _IGNORED_SEGMENT,
             )
         )
-    return references
+    ids = first_distinct(
+        [one.id for one in references], [f"{one.id}+{one.duration_seconds:.10g}" for one in references]
+    )
+    return [replace(one, id=id) for one, id in zip(references, ids, strict=True)]
 
 
 def _refuse_alternatives(place: str, text: str) -> None:
     if _ALTERNATIVES.search(text):
-        raise TranscriptError(f"{place}: has alternatives {{ / }}, which are not scored; keep one of them")
+        raise ManifestError(f"{place}: has alternatives {{ / }}, which are not scored; keep one of them")
 
 
-def _read_json_lines(path: Path, condition: str) -> dict[str, list[tuple[str, Heard]]]:
-    """(id, what was heard) by condition; an empty file heard nothing under `condition`."""
-    rows: dict[str, list[tuple[str, Heard]]] = {}
-    for number, line in _lines(path):
+def _read_rows(path: Path, condition: str) -> dict[str, list[tuple[_Key, Heard]]]:
+    """(utterance, hypothesis) by condition; of an empty file none, by `condition`."""
+    rows: dict[str, list[tuple[_Key, Heard]]] = {}
+    for number, row in read_rows(path):
         place = f"{path}:{number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise TranscriptError(f"{place}: not JSON ({error.msg}); write one object a line") from None
-        if not isinstance(row, dict):
-            raise TranscriptError(f"{place}: not a JSON object; write one object a line")
-        name = next((name for name in HYPOTHESIS_FIELDS if isinstance(row.get(name), str)), None)
-        if name is None:
-            raise TranscriptError(f'{place}: no "text"; give what was heard, "" for nothing')
-        heard = Heard(row[name], tuple(_timed_words(place, row.get("words"))))
-        rows.setdefault(str(row.get("condition", condition)), []).append((_id_of(place, row), heard))
+        text = next((row[name] for name in TEXT_FIELDS if isinstance(row.get(name), str)), None)
+        if text is None:
+            raise ManifestError(f'{place}: no "text"; give what was recognised, "" for nothing')
+        heard = Heard(text, tuple(_timed_words(place, row.get("words"))))
+        rows.setdefault(str(row.get("condition", condition)), []).append((_key(place, row), heard))
     return rows or {condition: []}
 
 
-def _id_of(place: str, row: dict[str, Any]) -> str:
+def _key(place: str, row: dict[str, Any]) -> _Key:
     if isinstance(row.get("id"), str | int):
-        return str(row["id"])
-    if not isinstance(row.get("audio_filepath"), str):
-        raise TranscriptError(f'{place}: no "id"; give the id, or "audio_filepath", of the utterance')
-    id = str(Path(row["audio_filepath"]).with_suffix(""))
-    return f"{id}@{row['offset']:.10g}" if row.get("offset") else id
+        return _Key((str(row["id"]),))
+    audio = row.get("audio_filepath")
+    if not isinstance(audio, str) or not audio:
+        raise ManifestError(f'{place}: no "id"; give the id, or "audio_filepath", of the utterance')
+    try:
+        offset = float(row.get("offset") or 0)
+        duration = None if row.get("duration") is None else float(row["duration"])
+    except (TypeError, ValueError, OverflowError):
+        raise ManifestError(f'{place}: "offset" and "duration" must be seconds') from None
+    after = f"@{offset:.10g}" if offset else ""
+    name = Path(audio).as_posix()
+    return _Key((name.removesuffix(Path(audio).suffix) + after, name + after), audio, offset, duration)
 
 
 def _timed_words(place: str, words: Any) -> list[TimedWord]:
     try:
         return [
-            TimedWord(word["word"], float(word["start"]), float(word["end"]), word.get("confidence"))
+            TimedWord(
+                str(word["word"]),
+                float(word["start"]),
+                float(word["end"]),
+                _confidence(word.get("confidence")),
+            )
             for word in words or ()
         ]
-    except (TypeError, KeyError, ValueError):
-        raise TranscriptError(
-            f'{place}: "words" must be objects with "word", "start" and "end" (seconds); mend or drop them'
+    except (TypeError, KeyError, ValueError, AttributeError):
+        raise ManifestError(
+            f'{place}: "words" must be objects with "word", "start" and "end" (seconds), and perhaps '
+            '"confidence" (0 to 1); correct or drop them'
         ) from None
+
+
+def _confidence(value: Any) -> float | None:
+    """Raises ValueError where a confidence is not a number from 0 to 1."""
+    if value in (None, "NA"):
+        return None
+    if not 0 <= float(value) <= 1:
+        raise ValueError
+    return float(value)
 
 
 def _pair_ctm(path: Path, references: list[Reference]) -> Pairing:
@@ -310,10 +369,10 @@ def _pair_ctm(path: Path, references: list[Reference]) -> Pairing:
         try:
             recording, channel, begin, length, word = parts[:5]
             start, end = float(begin), float(begin) + float(length)
-            confidence = float(parts[5]) if len(parts) > 5 and parts[5] != "NA" else None
+            confidence = _confidence(parts[5] if len(parts) > 5 else None)
         except ValueError:
             _refuse_alternatives(f"{path}:{number}", line)
-            raise TranscriptError(
+            raise ManifestError(
                 f"{path}:{number}: not a ctm line; write: recording channel begin duration word [confidence]"
             ) from None
         known = ids.get(f"{recording} {channel}") or ids.get(recording)

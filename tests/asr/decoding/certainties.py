@@ -1,4 +1,4 @@
-"""Log-probs written by hand: which unit is heard in each step, and how surely."""
+"""Hand-made log-probs: the most probable unit of each step, and its probability."""
 
 import numpy as np
 
@@ -8,13 +8,13 @@ UNITS = Tokenizer.characters()
 
 
 def tokenizer_of(*symbols: str) -> Tokenizer:
-    """Units for decoding only; what is a single letter is the alphabet."""
+    """A tokenizer for decoding only; its alphabet is the single letters among the symbols."""
     alphabet = "".join(symbol for symbol in symbols if len(symbol.strip()) == len(symbol) == 1)
     return Tokenizer("en", alphabet, symbols)
 
 
 def log_probs_of(path: str, probability: float = 0.9, units: Tokenizer = UNITS) -> np.ndarray:
-    """A step a character, `probability` for it and equal shares for the rest; "_" is the blank."""
+    """One step per character, with this `probability`; the rest is uniform. "_" is the blank."""
     return peaks([(character.replace("_", ""), probability) for character in path], units)
 
 

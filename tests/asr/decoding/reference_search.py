@@ -104,7 +104,8 @@ def _unfinished(word: str, decoder: BeamDecoder) -> float:
         return 0.0
     possible = [id for id in range(model.vocabulary_size) if model.word(id).startswith(word)]
     if possible:  # neighbours: words are sorted
-        return decoder.alpha * math.log(model.mass[possible[-1] + 1] - model.mass[possible[0]])
+        below, above = model.cumulative_probability[[possible[0], possible[-1] + 1]]
+        return decoder.alpha * math.log(above - below)
     unknown = float(model.tables.unigram_log_probs[model.tables.unknown_id])
     return decoder.alpha * unknown - decoder.unknown_penalty * len(word)
 

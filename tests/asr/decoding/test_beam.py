@@ -81,14 +81,14 @@ def every_text(log_probs):
     return totals
 
 
-def worth_of(text, model, alpha, beta, unknown_penalty):
-    """The worth of a whole text, word by word."""
-    history, worth = [model.tables.begin_id], 0.0
+def score_of(text, model, alpha, beta, unknown_penalty):
+    """The score of a whole text, word by word."""
+    history, score = [model.tables.begin_id], 0.0
     for word in text.split():
-        worth += alpha * model.log_prob(history, model.id(word)) + beta
-        worth -= 0 if model.knows(word) else unknown_penalty * len(word)
+        score += alpha * model.log_prob(history, model.id(word)) + beta
+        score -= 0 if model.knows(word) else unknown_penalty * len(word)
         history.append(model.id(word))
-    return worth + alpha * model.log_prob(history, model.tables.end_id)
+    return score + alpha * model.log_prob(history, model.tables.end_id)
 
 
 # Each path of one step of "a" spells it: P(a) = 0.4 · 0.4 + 2 · 0.4 · 0.6 = 0.64 against 0.36 for silence,
@@ -140,7 +140,7 @@ def test_with_a_language_model_too(model, logits, alpha, beta, penalty):
     best = defaultdict(lambda: -math.inf)
     for ids, score in every_text(log_probs).items():
         text = " ".join(units.decode(ids).split())
-        best[text] = max(best[text], score + worth_of(text, model, alpha, beta, penalty))
+        best[text] = max(best[text], score + score_of(text, model, alpha, beta, penalty))
     decoder = BeamDecoder(units, model, alpha=alpha, beta=beta, unknown_penalty=penalty, **EVERYTHING)
     found = decoder.decode(log_probs, n_best=len(best))
     assert {hypothesis.text: hypothesis.score for hypothesis in found} == pytest.approx(best, abs=1e-4)

@@ -1,4 +1,4 @@
-"""Greedy decoding on arrays made by hand."""
+"""Greedy decoding on hand-made arrays."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.decoding import Hypothesis
-from asr.decoding.alignment import align
+from asr.decoding.alignment import forced_align
 from asr.decoding.greedy import greedy_decode
 from tests.asr.decoding.certainties import UNITS, log_probs_of, tokenizer_of
 
@@ -28,7 +28,7 @@ STEP_SECONDS = 0.04
         ("don't", "don't"),
     ],
 )
-def test_repeats_merge_and_blanks_vanish(path, text):
+def test_repeats_and_blanks_are_collapsed(path, text):
     assert greedy_decode(log_probs_of(path), UNITS).text == text
 
 
@@ -39,7 +39,7 @@ def test_steps_and_score():
     assert found.score == pytest.approx(8 * np.log(0.9), rel=1e-5)
 
 
-def test_no_steps_are_no_text():
+def test_no_steps_give_no_text():
     assert greedy_decode(np.zeros((0, UNITS.size), np.float32), UNITS) == Hypothesis((), (), 0.0, "")
 
 
@@ -60,6 +60,6 @@ def test_the_greedy_path_is_the_best_alignment_of_its_own_units(path, seed):
     log_probs = np.log(np.random.default_rng(seed).dirichlet(np.ones(4), size=len(path)))
     units = tokenizer_of("", " ", "a", "b")
     hypothesis = greedy_decode(log_probs, units)
-    aligned = align(log_probs, list(hypothesis.units))
+    aligned = forced_align(log_probs, list(hypothesis.units))
     assert aligned.steps == hypothesis.steps
     assert aligned.score == pytest.approx(hypothesis.score)

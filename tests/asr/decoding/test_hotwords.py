@@ -32,6 +32,18 @@ def test_case_and_accents_are_folded():
     assert spelled(["  Zoë  Müller ", "zoe muller", "O’Brien"], UNITS) == ["zoe muller", "o'brien"]
 
 
+def test_a_string_alone_is_one_phrase():
+    assert spelled("Zoë Müller", UNITS) == ["zoe muller"]
+    best = BeamDecoder(UNITS, hotwords="Quilan").decode(heard("the kuilan said", others={4: "q"}))[0]
+    assert best.text == "the quilan said"
+
+
+@pytest.mark.parametrize(("phrase", "lost"), [("GPT4", "4"), ("Łódź", "ł"), ("AT&T", "&")])
+def test_a_phrase_that_would_lose_letters_or_digits_is_refused(phrase, lost):
+    with pytest.raises(HotwordError, match=f"{phrase}.*{lost}"):
+        spelled([phrase], UNITS)
+
+
 @pytest.mark.parametrize("phrase", ["", "  ", "42", "—", "'"])
 def test_a_phrase_without_letters_is_refused(phrase):
     with pytest.raises(HotwordError, match="no letters"):
@@ -79,13 +91,13 @@ phrases = st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=4
 
 
 @given(phrases=phrases, text=st.text("ab ", max_size=15))
-def test_a_whole_text_is_worth_its_hot_words(phrases, text):
+def test_a_whole_text_scores_its_hot_words(phrases, text):
     expected = sum(len(word) for word in text.split() if word in phrases)
     assert scores_along(automaton_of(phrases), text)[1] == expected
 
 
 @given(phrases=st.lists(st.text("ab ", min_size=1, max_size=6), max_size=4), text=st.text("ab ", max_size=15))
-def test_an_unfinished_text_is_never_worth_less_than_what_is_settled(phrases, text):
+def test_an_unfinished_text_never_scores_less_than_its_rewards(phrases, text):
     texts = spelled([phrase for phrase in phrases if phrase.strip()], UNITS)
     automaton = automaton_of(texts)
     for length in range(len(text) + 1):

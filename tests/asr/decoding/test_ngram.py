@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from asr.decoding.arpa import read_arpa, write_arpa
 from asr.decoding.ngram import LanguageModelError, NgramModel, narrowed
+from asr.files import open_file
 
 ARPA = r"""
 \data\
@@ -134,6 +135,93 @@ def test_arpa_is_written_as_it_was_read(arpa, tmp_path):
             np.testing.assert_allclose(getattr(again.tables, field), array, rtol=1e-6, err_msg=field)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ngram ": "ngram \t", "=": " =   "},  # IRSTLM, Kaldi
+        # A recipe of Hugging Face adds the line of <s> again, as </s>.
+        {"1=6": "1=7", "-99\t<s>\t-0.5\n": "-99\t<s>\t-0.5\n-99\t</s>\t-0.5\n"},
+        {"cat": "c\u00a0at"},
+        {"cat": "\u3000"},
+        {"\t": "  "},
+        {"<unk>": "<UNK>", "cat": "CAT", "theme": "THEME", "the": "THE"},
+        {"\n": "\r\n"},
+        {"\n\\data": "\ufeff\\data"},
+    ],
+)
+def test_files_of_other_tools_are_read(tmp_path, changes):
+    text = ARPA
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    for name in ("a.arpa", "a.arpa.gz", "a.arpa.xz"):
+        with open_file(tmp_path / name, "wt", newline="") as file:
+            file.write(text)
+        model = read_arpa(tmp_path / name)
+        assert model.counts == [6, 5, 2]
+        assert model.log_prob([], model.tables.end_id) == pytest.approx(-0.9 * math.log(10))
+        assert model.log_prob([model.tables.begin_id], model.id("the")) == pytest.approx(-0.2 * math.log(10))
+
+
+def test_words_in_upper_case_are_read_in_lower_case_or_counted(arpa, caplog):
+    arpa.write_text(ARPA.replace("cat", "Cat"))
+    assert read_arpa(arpa).knows("cat")
+    assert "1 words in upper case are read in lower case" in caplog.text
+    caplog.clear()
+    arpa.write_text(ARPA.replace("theme", "THE"))
+    assert read_arpa(arpa).knows("THE")
+    assert "1 of 6 words have upper case" in caplog.text
+
+
+def test_a_special_word_twice_is_refused_unless_it_is_a_copy(arpa):
+    arpa.write_text(ARPA.replace("1=6", "1=7").replace("-0.9\t</s>\n", "-0.9\t</s>\n-0.8\t</s>\n"))
+    with pytest.raises(LanguageModelError, match="'</s>' is among the 1-grams twice"):
+        read_arpa(arpa)
+
+
+letters = st.text(
+    st.characters(exclude_characters=" \t\n\r", exclude_categories=["Cs", "Lu", "Lt"]), min_size=1
+)
+
+
+@given(data=st.data(), vocabulary=st.lists(letters.filter(lambda word: word == word.lower()), unique=True))
+def test_any_model_is_read_as_it_was_written(tmp_path_factory, data, vocabulary):
+    path, again = (tmp_path_factory.getbasetemp() / name for name in ("any.arpa", "again.arpa.gz"))
+    words = ["<unk>", "<s>", "</s>", *(word for word in vocabulary if word not in ("<unk>", "<s>", "</s>"))]
+    pairs = data.draw(st.lists(st.tuples(st.sampled_from(words), st.sampled_from(words)), unique=True))
+    values = st.integers(-9_000, 0).map(lambda thousandths: thousandths / 1000)
+    lines = ["\\data\\", f"ngram 1={len(words)}", f"ngram 2={len(pairs)}", "", "\\1-grams:"]
+    lines += [f"{data.draw(values)}\t{word}\t{data.draw(values)}" for word in words]
+    lines += ["", "\\2-grams:"]
+    expected = {pair: data.draw(values) for pair in pairs}
+    lines += [f"{value}\t{' '.join(pair)}" for pair, value in expected.items()]
+    path.write_bytes("\n".join([*lines, "", "\\end\\", ""]).encode())
+    write_arpa(read_arpa(path), again)
+    model = read_arpa(again)
+    assert sorted(map(model.word, range(model.vocabulary_size))) == sorted(words)
+    for (first, second), value in expected.items():
+        log_prob = model.log_prob([model.id(first)], model.id(second))
+        assert log_prob == pytest.approx(value * math.log(10), rel=1e-5, abs=1e-9)
+
+
+@given(data=st.data())
+def test_a_damaged_arpa_file_is_read_or_refused_in_one_line(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "damaged.arpa"
+    content = ARPA.encode()
+    start = data.draw(st.integers(0, len(content)))
+    end = data.draw(st.integers(start, min(len(content), start + 30)))
+    noise = st.binary(max_size=4) | st.sampled_from(b"99999999999 inf nan -99 <s> \\end\\".split())
+    path.write_bytes(content[:start] + data.draw(noise) + content[end:])
+    try:
+        model = read_arpa(path)
+    except LanguageModelError as error:
+        assert str(path) in str(error)
+        assert "\n" not in str(error)
+    else:
+        for word in range(model.vocabulary_size):
+            assert model.log_prob([model.tables.begin_id, word], word) <= 1e9
+
+
 def test_a_model_without_unknown_word_is_given_one(arpa):
     text = ARPA.replace("ngram 1=6", "ngram 1=5").replace("-1.5\t<unk>\t-0.1\n", "")
     arpa.write_text(text.replace("ngram 2=5", "ngram 2=4").replace("-0.8\t<unk> cat\n", ""))
@@ -171,8 +259,8 @@ def test_words_that_begin_with_the_same_letters_are_a_range(arpa):
         ("-0.6\tthe cat", "-0.6\tthe cât", 17, "not UTF-8"),
         ("-0.3\tcat </s>", "-0.3\tdog </s>", 19, "'dog' is not among the 1-grams"),
         ("-0.3\tcat </s>", "-0.3\tcat", 19, "expected a probability, 2 words, a back-off"),
-        ("-0.3\tcat </s>", "-0.3\tthe cat", 19, "stands twice"),
-        ("-0.7\tcat", "-0.7\tthe", 12, "stands twice"),
+        ("-0.3\tcat </s>", "-0.3\tthe cat", 19, "there twice"),
+        ("-0.7\tcat", "-0.7\tthe", 12, "twice"),
         ("-0.1\t<s> the cat", "-0.1\tcat the cat", 23, "'cat the'"),
         ("ngram 2=5", "ngram 3=5", 4, "number of 2-grams"),
         ("\\end\\\n", "", 25, "ends before"),

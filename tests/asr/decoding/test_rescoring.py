@@ -79,7 +79,7 @@ sentences = st.lists(st.lists(st.integers(1, len(VOCABULARY) - 1), max_size=6), 
 
 @given(sentences, st.integers(0, 3))
 @settings(deadline=None)
-def test_a_sentence_is_worth_the_same_alone_and_among_others(sentences, seed):
+def test_a_sentence_scores_the_same_alone_and_among_others(sentences, seed):
     model = random_model(seed)
     together = model.log_probs(sentences)
     for sentence, log_probs in zip(sentences, together, strict=True):
@@ -140,10 +140,10 @@ def test_damaged_and_foreign_files_are_one_line(tmp_path):
         assert "\n" not in str(caught.value)
 
 
-def test_numbers_that_are_none_are_refused():
+def test_non_finite_values_are_refused():
     tensors = {name: value for name, value in vars(random_model(0)).items() if isinstance(value, np.ndarray)}
     tensors["bias"][0] = np.nan
-    with pytest.raises(ValueError, match="bias holds numbers that are none"):
+    with pytest.raises(ValueError, match="bias has non-finite values"):
         RecurrentModel(VOCABULARY, **tensors)
 
 

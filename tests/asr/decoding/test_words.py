@@ -1,4 +1,4 @@
-"""Words with times and confidence, on arrays made by hand."""
+"""Words with times and confidence, on hand-made arrays."""
 
 import itertools
 
@@ -46,7 +46,7 @@ def test_calibration_keeps_the_order_and_the_bounds():
     assert 0 < calibrated[0] < calibrated[1] < calibrated[2] < 1
 
 
-def test_evidence_of_what_was_heard_otherwise():
+def test_evidence_of_a_word_that_differs_from_the_best_path():
     log_probs = peaks([("c", 0.9), ("a", 0.9), ("p", 0.9), ("", 0.9), (" ", 0.9), ("a", 0.9)])
     cat = Hypothesis(tuple(UNITS.encode("cat a")), ((0, 0), (1, 1), (2, 2), (4, 4), (5, 5)), 0.0, "cat a")
     least = 0.1 / (UNITS.size - 1)
@@ -68,7 +68,7 @@ def test_no_words_have_no_evidence():
     assert word_evidence(Hypothesis((), (), 0.0, ""), np.zeros((0, UNITS.size)), UNITS).shape == (0, 2)
 
 
-def test_subwords_that_carry_their_space_begin_words():
+def test_subwords_with_a_leading_space_begin_words():
     steps = [(" the", 0.9), ("", 0.9), (" c", 0.9), ("at", 0.7), (" ", 0.9)]
     found = words(peaks(steps, SUBWORDS), SUBWORDS)
     assert [(word.text, round(word.start, 2), round(word.end, 2)) for word in found] == [
@@ -79,7 +79,7 @@ def test_subwords_that_carry_their_space_begin_words():
 
 
 @given(st.lists(st.integers(0, 4), max_size=30), st.integers(0, 10_000))
-def test_words_agree_with_the_text_and_lie_in_order(path, seed):
+def test_words_match_the_text_and_are_in_order(path, seed):
     noise = np.random.default_rng(seed).normal(size=(len(path), 5))
     noise[np.arange(len(path)), path] += 3
     log_probs = (noise - np.log(np.exp(noise).sum(axis=1, keepdims=True))).astype(np.float32)

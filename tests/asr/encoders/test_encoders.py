@@ -1,4 +1,4 @@
-"""Every encoder obeys the same rules: padding, lengths, precision, configuration."""
+"""Rules that all encoders follow: padding, lengths, precision, configuration."""
 
 import keras
 import numpy as np
@@ -43,7 +43,7 @@ DESCRIPTIONS = {
 
 
 def build(descriptions: list[dict]) -> list:
-    """The stack of encoders with random weights, biases included: a zero bias would hide wrong padding."""
+    """The stack of encoders with random weights and biases: a zero bias would hide wrong padding."""
     encoders, shape = [], (None, None, FEATURES)
     random = np.random.default_rng(0)
     for i, description in enumerate(descriptions):
@@ -63,7 +63,7 @@ def encode(encoders, x, lengths):
 
 
 def padded_batch() -> np.ndarray:
-    """[batch, 13, FEATURES] with sound in the valid frames and garbage behind them."""
+    """[batch, 13, FEATURES] with large random values in the padding."""
     random = np.random.default_rng(1)
     x = random.standard_normal((len(LENGTHS), LENGTHS.max(), FEATURES))
     garbage = np.arange(LENGTHS.max()) >= LENGTHS[:, None]
@@ -90,7 +90,7 @@ def test_all_kinds_are_tested():
 
 def test_padding_changes_nothing(descriptions, policy):
     encoders, x = build(descriptions), padded_batch()
-    tolerance = 1e-4 if policy == "float32" else 0.05  # bfloat16 has 8 bits; sums differ with the shape
+    tolerance = 1e-4 if policy == "float32" else 0.05  # bfloat16 has 8 bits, and sums depend on the shape
     together, steps = encode(encoders, x, LENGTHS)
     factor = np.prod([encoder.subsampling for encoder in encoders])
     np.testing.assert_array_equal(steps, -(-LENGTHS // factor))
@@ -103,7 +103,7 @@ def test_padding_changes_nothing(descriptions, policy):
 
 
 def test_every_valid_frame_counts(descriptions):
-    """A change in an utterance's last frame changes what is encoded: not too much is masked."""
+    """A change in an utterance's last frame changes its encoding: not too much is masked."""
     encoders, x = build(descriptions), padded_batch()
     before, _ = encode(encoders, x, LENGTHS)
     for i, length in enumerate(LENGTHS):
@@ -121,7 +121,7 @@ def test_policy_sets_the_precision_of_outputs_and_weights(descriptions, policy):
         assert {weight.dtype for weight in encoder.trainable_weights} == {"float32"}
 
 
-def test_configuration_makes_the_same_encoder(descriptions):
+def test_configuration_restores_the_encoder(descriptions):
     shape = (None, None, FEATURES)
     x, lengths = padded_batch(), LENGTHS
     for encoder in build(descriptions):
@@ -156,7 +156,7 @@ def test_no_gradient_reaches_padding(descriptions):
 
 @pytest.mark.parametrize("layer", [ConvSubsampling, StackFrames])
 @pytest.mark.parametrize("factor", [1, 2, 4, 8])
-def test_subsampling_keeps_a_last_lone_frame(layer, factor):
+def test_subsampling_keeps_an_odd_last_frame(layer, factor):
     subsampling = layer(width=4, factor=factor) if layer is ConvSubsampling else layer(factor)
     for frames in (1, 2, 7, 8, 9, 17):
         lengths = np.int32([frames, 1])
@@ -187,7 +187,7 @@ def test_a_conformer_block_adds_its_parts():
     np.testing.assert_allclose(block(x, lengths), expected, atol=1e-5)
 
 
-def test_stacking_joins_neighbours_in_order():
+def test_stacking_concatenates_frames_in_order():
     x = np.arange(10, dtype="float32").reshape(1, 5, 2)
     y, lengths = StackFrames(2)(x, np.int32([5]))
     np.testing.assert_array_equal(y[0], [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 0]])

@@ -1,4 +1,4 @@
-"""asr/encoders/recurrence.py is Keras' own LSTM, in value and in gradient."""
+"""asr/encoders/recurrence.py equals Keras' LSTM in value and gradient."""
 
 import keras
 import numpy as np

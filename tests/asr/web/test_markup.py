@@ -18,7 +18,7 @@ SEGMENT = Segment(1.0, 2.25, "don't <b> go", WORDS)
 
 
 class _Text(HTMLParser):
-    """What a reader of the HTML sees, and the tags that were opened."""
+    """The visible text of HTML, and its start tags."""
 
     def __init__(self, html):
         super().__init__()
@@ -32,29 +32,29 @@ class _Text(HTMLParser):
         self.tags.append((tag, dict(attributes)))
 
 
-def test_every_word_carries_its_times_and_says_its_confidence_in_words():
+def test_each_word_has_its_times_and_a_title_with_its_confidence():
     seen = [attributes for tag, attributes in _Text(markup.segment_html(SEGMENT, 4)).tags if tag == "span"]
     first = next(attributes for attributes in seen if attributes.get("data-start") == "1.00")
     assert first["data-end"] == "1.25"
     assert first["title"] == "1.00–1.25 s · sure, 97 %"
 
 
-def test_words_are_text_never_markup():
+def test_words_are_escaped():
     page = _Text(markup.segment_html(SEGMENT, 0))
     assert "don't <b> go" in page.text
     assert "b" not in [tag for tag, _ in page.tags]
 
 
-def test_other_readings_mark_what_differs_and_are_text():
+def test_alternatives_are_escaped_and_mark_differences():
     segment = replace(SEGMENT, alternatives=("don't <b> stop", "do <i> go"))
-    html = markup.readings_html(segment)
+    html = markup.alternatives_html(segment)
     assert "<li>don&#x27;t &lt;b&gt; <mark>stop</mark></li>" in html
     assert "<li><mark>do &lt;i&gt;</mark> go</li>" in html
-    assert markup.readings_html(SEGMENT) == ""
+    assert markup.alternatives_html(SEGMENT) == ""
 
 
 @given(st.text(min_size=1))
-def test_no_text_becomes_markup(text):
+def test_error_messages_are_escaped(text):
     html = markup.error_html(text)
     assert [tag for tag, _ in _Text(html).tags] == ["p"]
 
@@ -63,19 +63,19 @@ def test_no_text_becomes_markup(text):
     ("confidence", "css_class"),
     [(1.0, "sure"), (0.9, "sure"), (0.899, "unsure"), (0.6, "unsure"), (0.599, "guess"), (0.0, "guess")],
 )
-def test_bands_share_out_all_confidences(confidence, css_class):
+def test_bands_cover_all_confidences(confidence, css_class):
     assert markup.band_of(confidence).css_class == css_class
 
 
 def test_legend_counts_the_words_of_each_band():
     legend = _Text(markup.legend_html([*WORDS, WORDS[0]])).text
-    assert "sure (90% and more): 2" in legend
+    assert "sure (90% or more): 2" in legend
     assert "less sure (below 90%): 1" in legend
     assert "a guess (below 60%): 1" in legend
 
 
 @given(st.floats(0, 1))
-def test_nothing_is_certain(confidence):
+def test_no_word_is_certain(confidence):
     assert 0 <= int(markup.percent(confidence).removesuffix(" %")) <= 99
 
 
@@ -84,11 +84,11 @@ def test_clock(seconds, text):
     assert markup.clock(seconds) == text
 
 
-def test_progress_never_passes_its_end_and_admits_an_unknown_length():
+def test_progress_stays_in_range_and_is_indeterminate_without_a_length():
     assert 'max="10.00" value="10.00"' in markup.progress_html(10.4, 10.0, 3)
     unknown = markup.progress_html(10.4, None, 1)
     assert "value=" not in unknown
-    assert "0:10 heard · 1 word<" in unknown
+    assert "0:10 done · 1 word<" in unknown
 
 
 def test_files_can_be_saved_by_name():
@@ -96,9 +96,7 @@ def test_files_can_be_saved_by_name():
     assert re.search(r'data-save="a&amp;b.srt"[^>]*>SRT<', html)
 
 
-def test_summary_and_stop_state_what_was_done():
+def test_summary_and_stopped_lines():
     transcript = Transcript((SEGMENT,), "english", 62.0, "tiny")
-    assert "62.0 s of sound, 3 words, written by the model tiny in 1.50 s" in markup.summary_html(
-        transcript, 1.5
-    )
+    assert "62.0 s of audio, 3 words, transcribed by tiny in 1.50 s" in markup.summary_html(transcript, 1.5)
     assert "Stopped after 1:02; 3 words" in markup.stopped_html(transcript)

@@ -1,4 +1,4 @@
-"""The page as its programs meet it: served, and asked over HTTP."""
+"""The page's HTTP API."""
 
 import httpx
 import numpy as np
@@ -47,23 +47,30 @@ def test_api_answers_in_the_form_of_verbose_json(client, recording):
     assert answer["words"][1] == {"word": "quick", "start": 0.4, "end": 0.72, "confidence": 0.95}
 
 
+def test_api_tells_of_damage_as_the_command_line_does(client, recording, tmp_path):
+    half = tmp_path / "half.flac"
+    half.write_bytes(recording.read_bytes()[: recording.stat().st_size // 2])
+    [warning] = ask(client, half)["warnings"]
+    assert warning.startswith("'half.flac' is truncated: its header states 3.0 s")
+
+
 def test_api_takes_model_decoder_and_hot_words(client, recording):
     answer = ask(client, recording, model="large", decoder="beam", hotwords="Quillan, Mantelish")
     assert answer["model"] == "large"
     assert answer["segments"][0]["alternatives"] == list(OTHERS)
 
 
-def test_api_refuses_hot_words_that_could_do_nothing(client, recording):
+def test_api_refuses_hot_words_with_the_greedy_decoder(client, recording):
     with pytest.raises(AppError, match="knows no hot words"):
         ask(client, recording, decoder="greedy", hotwords="Quillan")
 
 
-def test_api_asks_for_a_recording(client):
-    with pytest.raises(AppError, match="give one as sound"):
+def test_api_requires_a_recording(client):
+    with pytest.raises(AppError, match="pass an audio file as sound"):
         client.predict(None, api_name="/transcribe")
 
 
-def test_api_names_a_bad_file_but_not_where_the_server_keeps_it(client, tmp_path):
+def test_api_names_a_bad_file_without_its_path_on_the_server(client, tmp_path):
     path = tmp_path / "letter.wav"
     path.write_text("Dear Sir or Madam")
     with pytest.raises(AppError) as error:
@@ -75,7 +82,7 @@ def test_api_names_a_bad_file_but_not_where_the_server_keeps_it(client, tmp_path
 
 
 def test_api_reads_only_what_was_uploaded(client, recording):
-    # Over plain HTTP, because gradio_client uploads whatever file it is given.
+    # Over plain HTTP, since gradio_client would upload the file.
     sound = {"path": str(recording), "meta": {"_type": "gradio.FileData"}}
     call = f"{client.src}gradio_api/call/transcribe"
     event = httpx.post(call, json={"data": [sound, "tiny", "greedy", ""]}).json()["event_id"]
@@ -108,5 +115,5 @@ def test_decoder_and_hot_words_are_offered_only_with_a_language_model(language_m
         component["props"].get("label"): component["props"].get("visible")
         for component in page.get_config_file()["components"]
     }
-    assert offered["Decode"] is offered["Names and terms to expect"] is shown
-    assert offered["Model"] is False  # there is but one
+    assert offered["Decoding"] is offered["Names and terms to expect"] is shown
+    assert offered["Model"] is False  # there is only one

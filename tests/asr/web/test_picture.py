@@ -17,7 +17,7 @@ def _tone(hertz, seconds=1.0):
 
 
 @pytest.mark.parametrize("hertz", [200, 1000, 5000])
-def test_a_tone_is_loudest_in_the_band_that_holds_it(hertz):
+def test_a_tone_is_loudest_in_its_band(hertz):
     import librosa
 
     decibels = log_mel_db(_tone(hertz))
@@ -28,7 +28,7 @@ def test_a_tone_is_loudest_in_the_band_that_holds_it(hertz):
     assert centres[max(band - 1, 0)] < hertz < centres[min(band + 1, MELS - 1)]
 
 
-def test_words_stand_where_they_are_said_and_tone_where_it_sounds():
+def test_words_and_sound_are_drawn_at_their_times():
     samples = np.concatenate([np.zeros(SAMPLE_RATE, np.float32), _tone(1000)])  # silence, then tone
     html = picture_html(samples, start_seconds=10.0, words=[Word("hum", 11.0, 12.0, 0.5)])
     assert re.search(r'class="mark guess"[^>]*left:50.000%[^>]*>hum<', html)

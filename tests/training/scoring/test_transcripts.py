@@ -8,12 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.audio import SAMPLE_RATE, AudioError
-from training.manifest import Entry, write_manifest
+from training.manifest import Entry, ManifestError, write_manifest
 from training.scoring.transcripts import (
     Heard,
     Reference,
     TimedWord,
-    TranscriptError,
     read_hypotheses,
     read_references,
     read_samples,
@@ -79,6 +78,17 @@ def test_hypotheses_are_paired_by_id_not_by_line(tmp_path):
     assert pairing.duplicates == ("2/2-0001",)
 
 
+def test_stretches_that_begin_together_pair_by_their_duration(tmp_path):
+    row = {"audio_filepath": "a.wav", "text": "x", "duration": 3}
+    rows = [row, row | {"duration": 1}, row | {"audio_filepath": "a.mp3"}]
+    references = read_references(write(tmp_path / "r.jsonl", *rows))
+    texts = [row | {"text": str(number)} for number, row in enumerate(rows)]
+    heard = read_hypotheses(write(tmp_path / "h.jsonl", *reversed(texts)), references)["clean"].heard
+    assert [heard[one.id].text for one in references] == ["0", "1", "2"]
+    segments = read_references(write(tmp_path / "r.stm", "t A anna 1 2 hold", "t A bert 1 3 on"))
+    assert [one.id for one in segments] == ["t-A@1+1", "t-A@1+2"]
+
+
 def test_lines_of_several_conditions_make_a_pairing_each(tmp_path):
     path = write(
         tmp_path / "h.jsonl",
@@ -132,6 +142,11 @@ def test_words_of_a_ctm_go_where_their_middle_lies(tmp_path):
         ("h.jsonl", {"id": "x"}, 'no "text"'),
         ("h.jsonl", {"text": "x"}, 'no "id"'),
         ("h.jsonl", {"id": "x", "text": "x", "words": [{"word": "x"}]}, '"words"'),
+        ("h.jsonl", {"id": "x", "text": "x", "words": [1]}, '"words"'),
+        ("h.jsonl", {"audio_filepath": "x", "text": "x", "offset": "now"}, '"offset"'),
+        ("h.ctm", "talk A 1.0 0.1 word nan", "not a ctm line"),
+        ("r.stm", "talk A anna 2 1 text", "not an stm line"),
+        ("r.stm", "talk A anna nan 1 text", "not an stm line"),
         ("h.trn", "no id here", "no (id)"),
         ("h.trn", "{ um / uh } well (a_1)", "alternatives"),
         ("h.ctm", "talk A 1.0 word", "not a ctm line"),
@@ -142,17 +157,17 @@ def test_words_of_a_ctm_go_where_their_middle_lies(tmp_path):
 )
 def test_errors_name_file_line_and_remedy(tmp_path, name, line, complaint):
     path = write(tmp_path / name, "", line)
-    with pytest.raises(TranscriptError) as caught:
+    with pytest.raises(ManifestError) as caught:
         read_references(path) if name == "r.stm" else read_hypotheses(path, REFERENCES)
     assert str(caught.value).startswith(f"{path}:2: ")
     assert complaint in str(caught.value)
 
 
 def test_missing_and_foreign_files(tmp_path):
-    with pytest.raises(TranscriptError, match=r"none\.trn: No such file"):
+    with pytest.raises(ManifestError, match=r"none\.trn: No such file"):
         read_references(tmp_path / "none.trn")
     (tmp_path / "latin.trn").write_bytes("é (a_1)".encode("latin-1"))
-    with pytest.raises(TranscriptError, match="save it as UTF-8"):
+    with pytest.raises(ManifestError, match="save it as UTF-8"):
         read_references(tmp_path / "latin.trn")
 
 

@@ -1,0 +1,379 @@
+"""Files and streams of any kind as chunks of samples, on the clock of a player.
+
+WAV, FLAC, Ogg and their like are read by libsndfile (soundfile), everything else, and what comes through a
+pipe, by FFmpeg's libraries (PyAV). Where time stamps jump or packets are lost, silence of that length keeps
+later sound in its place.
+"""
+
+import io
+import shutil
+import tempfile
+from contextlib import suppress
+from typing import BinaryIO
+
+import soundfile
+
+from asr import tracks
+from asr.tracks import SHORT_SECONDS, AudioError, Chunks, Warn, dropped
+
+MAX_CHANNELS = 256
+CHUNK_VALUES = 2**18  # decoded at a time by libsndfile, over all channels: 1 MiB of float32
+
+# First bytes of the formats for libsndfile. MP3 is not one: libmpg123 writes complaints to standard error.
+SOUNDFILE_MAGIC = (b"RIFF", b"RIFX", b"RF64", b"riff", b"fLaC", b"OggS", b"FORM", b"caff", b".snd", b"NIST")
+# First bytes of what FFmpeg reads from a pipe without going back; a bare MP3 or AAC frame starts with FF.
+STREAM_MAGIC = (
+    b"RIFF",
+    b"RF64",
+    b"fLaC",
+    b"OggS",
+    b".snd",
+    b"\x1aE\xdf\xa3",
+    b"FLV",
+    b"#!AMR",
+    b"G",
+    b"\xff",
+)
+EMPTY = "{} is empty (0 bytes); record or export it again"
+UNKNOWN_LENGTH = 0x7FFF0000  # bytes; a WAV that states this or more was never finished, as in a pipe
+MAX_INDEX_BYTES = 2**24  # of an MP4 in a pipe
+
+
+def read_chunks(name: str, file: BinaryIO, offset_seconds: float, track: int | None, warn: Warn) -> Chunks:
+    """The sound of a binary file or stream from offset_seconds on.
+
+    name: what messages call it. track: which of its sound tracks, from 1; None takes the default one, or the
+    next that is not mute. warn: is told in one line what was damaged, lost or left out.
+    Raises AudioError for what is empty, is not audio, or has no such track.
+    """
+    if file.seekable():
+        yield from _file_chunks(name, file, offset_seconds, track, warn)
+        return
+    stream = _Stream(file)
+    if not stream.peek(1):
+        raise AudioError(EMPTY.format(name))
+    stream.skip(_id3_bytes(stream.peek(10)))
+    if _can_be_streamed(stream):
+        yield from dropped(_stream_chunks(name, stream, track, warn), offset_seconds)
+        return
+    with tempfile.TemporaryFile() as copy:  # to be read back and forth
+        shutil.copyfileobj(stream, copy)
+        yield from _file_chunks(name, copy, offset_seconds, track, warn)
+
+
+def stated_seconds(name: str, file: BinaryIO) -> float | None:
+    """Length of a seekable file as its header states it; None where that is not known."""
+    links = _links(name, file)
+    if len(links) > 1:
+        return None
+    sound = _open_with_soundfile(links[0])
+    if sound is not None:
+        return sound.frames / sound.samplerate
+    with tracks.open_container(name, links[0]) as container:
+        stream = container.streams.audio[0]
+        if stream.duration:
+            return float(stream.duration * stream.time_base)
+        return container.duration / 1e6 if container.duration else None  # in microseconds
+
+
+# Files, and the files within files
+
+
+def _file_chunks(name: str, file: BinaryIO, offset_seconds: float, track: int | None, warn: Warn) -> Chunks:
+    links = _links(name, file)
+    if len(links) == 1:
+        yield from _link_chunks(name, links[0], offset_seconds, track, warn)
+        return
+
+    def joined() -> Chunks:
+        for link in links:
+            try:
+                yield from _link_chunks(name, link, 0.0, track, warn)
+            except AudioError as error:
+                if link is links[0]:
+                    raise
+                warn(f"a later part is left out: {error}")
+
+    yield from dropped(joined(), offset_seconds)
+
+
+def _link_chunks(name: str, file: "_Part", offset_seconds: float, track: int | None, warn: Warn) -> Chunks:
+    sound = _open_with_soundfile(file)
+    if sound is None:
+        yield from tracks.file_chunks(name, file.copy, offset_seconds, track, warn)
+        return
+    if track not in (None, 1):
+        raise AudioError(f"{name} has one sound track, no track {track}; leave the track out")
+    stated = sound.frames / sound.samplerate * _stated_part(file.copy())
+    position, damaged_at = offset_seconds, None
+    try:
+        for rate, samples in _soundfile_chunks(sound, offset_seconds):
+            yield rate, samples
+            position += len(samples) / rate
+    except soundfile.SoundFileError:  # libsndfile stops at the first damage, FFmpeg gets past it
+        damaged_at = position
+        with suppress(AudioError):
+            for rate, samples in tracks.file_chunks(name, file.copy, position, None, lambda message: None):
+                yield rate, samples
+                position += len(samples) / rate
+    if offset_seconds < position < stated - SHORT_SECONDS:
+        warn(f"{name} is truncated: its header states {stated:.1f} s, it holds {position:.1f} s")
+    elif damaged_at is not None:
+        warn(f"{name} is damaged near {damaged_at:.1f} s; what can be read is used")
+
+
+class _Part:
+    """The bytes of a file from start to end, as a file. One that begins and ends in `streams` tracks.
+
+    It stays where it is when a damaged header sends it to before its start: soundfile would print the
+    exception that files raise then, and go on.
+    """
+
+    def __init__(self, file: BinaryIO, start: int, end: int, streams: int = 1):
+        self.file, self.start, self.end, self.streams = file, start, end, streams
+        self.position = 0
+
+    def copy(self) -> "_Part":
+        return _Part(self.file, self.start, self.end, self.streams)
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.end - self.start}[whence]
+        if base + offset >= 0:
+            self.position = base + offset
+        return self.position
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(0, self.end - self.start - self.position)
+        self.file.seek(self.start + self.position)
+        data = self.file.read(left if size < 0 else min(size, left))
+        self.position += len(data)
+        return data
+
+
+def _links(name: str, file: BinaryIO) -> list[_Part]:
+    """The recordings that follow each other in a file: chained Ogg, WAV or FLAC files joined by `cat`."""
+    size = file.seek(0, io.SEEK_END)
+    if not size:
+        raise AudioError(EMPTY.format(name))
+    whole = _Part(file, 0, size)
+    start = _id3_bytes(whole.read(10))
+    whole.seek(start)
+    magic = whole.read(4)
+    if magic not in SOUNDFILE_MAGIC:
+        return [_Part(file, 0, size)]
+    finders = {b"OggS": _ogg_starts, b"fLaC": _flac_starts, b"RIFF": _riff_starts}
+    starts = finders.get(magic, lambda part, start: {start: 1})(whole, start)
+    ends = [*list(starts)[1:], size]
+    return [_Part(file, start, end, starts[start]) for start, end in zip(starts, ends, strict=True)]
+
+
+def _id3_bytes(head: bytes) -> int:
+    """Length of the ID3 tag that a file begins with, or 0."""
+    if len(head) < 10 or head[:3] != b"ID3":
+        return 0
+    return 10 + sum((byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+
+
+def _ogg_starts(file: _Part, start: int) -> dict[int, int]:
+    """Where the links of a chained Ogg file start, and how many streams each holds at a time."""
+    starts: dict[int, int] = {}
+    position, first_pages = start, False
+    while True:
+        file.seek(position)
+        header = file.read(27 + 255)
+        if len(header) < 27:
+            return starts
+        if header[:4] != b"OggS":  # damaged: on to the next page
+            file.seek(position + 1)
+            data = file.read(2**17)
+            found = data.find(b"OggS")
+            if not data:
+                return starts
+            position += 1 + (found if found >= 0 else max(1, len(data) - 3))
+            continue
+        begins = bool(header[5] & 2) or not starts  # a logical stream's first page
+        if begins:
+            link = next(reversed(starts)) if first_pages else position
+            starts[link] = starts.get(link, 0) + 1
+        first_pages = begins
+        position += 27 + header[26] + sum(header[27 : 27 + header[26]])
+
+
+def _flac_starts(file: _Part, start: int) -> dict[int, int]:
+    magic = b"fLaC\x00\x00\x00\x22"  # with the head of the block that always comes first
+    starts, position, tail = {start: 1}, start + 1, b""
+    file.seek(position)
+    while data := file.read(2**20):
+        data = tail + data
+        found = -1
+        while (found := data.find(magic, found + 1)) >= 0:
+            starts[position - len(tail) + found] = 1
+        position += len(data) - len(tail)
+        tail = data[-len(magic) + 1 :]
+    return starts
+
+
+def _riff_starts(file: _Part, start: int) -> dict[int, int]:
+    starts: dict[int, int] = {}
+    while True:
+        file.seek(start)
+        header = file.read(12)
+        if starts and (header[:4] != b"RIFF" or header[8:] != b"WAVE"):
+            return starts
+        starts[start] = 1
+        size = int.from_bytes(header[4:8], "little")
+        if size < 12:
+            return starts
+        start += 8 + size + size % 2
+
+
+def _stated_part(file: _Part) -> float:
+    """Sound that the header of a WAV or AIFF states, over that which the file holds; 1 where not known."""
+    file.seek(0)
+    order = {b"RIFF": "little", b"RIFX": "big", b"FORM": "big"}.get(file.read(12)[:4])
+    while order and len(header := file.read(8)) == 8:
+        size = int.from_bytes(header[4:], order)
+        left = file.end - file.start - file.tell()
+        if header[:4] in (b"data", b"SSND"):
+            return size / left if 0 < left < size < UNKNOWN_LENGTH else 1.0
+        file.seek(size + size % 2, io.SEEK_CUR)
+    return 1.0
+
+
+# libsndfile
+
+
+def _open_with_soundfile(file: _Part) -> soundfile.SoundFile | None:
+    """The file as libsndfile sees it, or None where FFmpeg should try."""
+    file.seek(0)
+    magic = file.read(4)
+    file.seek(0)
+    if magic not in SOUNDFILE_MAGIC or file.streams > 1:
+        return None
+    try:
+        sound = soundfile.SoundFile(file)
+    except soundfile.SoundFileError:
+        return None
+    # No frames: perhaps a recorder that was killed before it wrote the length. FFmpeg reads such to the end.
+    return sound if sound.frames and sound.channels <= MAX_CHANNELS else None
+
+
+def _soundfile_chunks(sound: soundfile.SoundFile, offset_seconds: float) -> Chunks:
+    rate, size = sound.samplerate, CHUNK_VALUES // sound.channels
+    left_out = round(offset_seconds * rate)
+    if left_out >= sound.frames:
+        return
+    if left_out and sound.seekable():
+        with suppress(soundfile.SoundFileError):  # GSM: it says that it can, and cannot
+            sound.seek(left_out)
+            left_out = 0
+    while len(samples := sound.read(size, dtype="float32", always_2d=True)):
+        dropped = min(left_out, len(samples))
+        left_out -= dropped
+        if dropped < len(samples):
+            yield rate, samples[dropped:]
+
+
+# Streams: pipes, sockets, whatever cannot go back
+
+
+class _Stream:
+    """A source that is read once, as it comes: `read` returns what is there rather than wait for all."""
+
+    def __init__(self, file: BinaryIO):
+        self._read = getattr(file, "read1", file.read)
+        self.head = b""
+
+    def peek(self, size: int) -> bytes:
+        """The next bytes, which stay; fewer only at the end."""
+        while len(self.head) < size and (data := self._read(size - len(self.head))):
+            self.head += data
+        return self.head[:size]
+
+    def read(self, size: int = -1) -> bytes:
+        if not self.head:
+            return self._read(size)
+        data, self.head = (self.head, b"") if size < 0 else (self.head[:size], self.head[size:])
+        return data
+
+    def skip(self, size: int) -> None:
+        while size > 0 and (data := self.read(min(size, 2**16))):
+            size -= len(data)
+
+
+class _OggLink:
+    """The next link of a chained Ogg stream: it ends where another one starts."""
+
+    def __init__(self, stream: _Stream):
+        self.stream = stream
+        self.left = 0  # bytes of the page that is being read
+        self.begun = False  # the pages are past those that start a link
+
+    def read(self, size: int) -> bytes:
+        if not self.left:
+            header = self.stream.peek(27)
+            if header[:4] == b"OggS" and len(header) == 27:
+                starts = bool(header[5] & 2)
+                if starts and self.begun:
+                    return b""
+                self.begun |= not starts
+                header = self.stream.peek(27 + header[26])
+                self.left = len(header) + sum(header[27:])
+            else:
+                self.left = size  # damaged; FFmpeg finds the next page
+        data = self.stream.read(min(size, self.left))
+        self.left -= len(data)
+        return data
+
+
+def _can_be_streamed(stream: _Stream) -> bool:
+    """Whether FFmpeg can read the container from its start to its end without going back."""
+    if stream.peek(8)[4:] in (b"ftyp", b"styp"):
+        return _mp4_can_be_streamed(stream)
+    return stream.peek(12).startswith(STREAM_MAGIC)
+
+
+def _mp4_can_be_streamed(stream: _Stream) -> bool:
+    """Whether the index of an MP4 comes before its sound, which it does in live streams and for the web."""
+    position = 0
+    while len(header := stream.peek(position + 8)) == position + 8:
+        size, kind = int.from_bytes(header[position : position + 4], "big"), header[position + 4 :]
+        if kind == b"moov":
+            index = stream.peek(position + size) if size <= MAX_INDEX_BYTES else b""
+            return b"mvex" in index or index.count(b"trak") == 1  # else tracks may lie one behind another
+        if kind == b"mdat" or not 8 <= size <= MAX_INDEX_BYTES:
+            return False
+        position += size
+    return False
+
+
+def _stream_chunks(name: str, stream: _Stream, track: int | None, warn: Warn) -> Chunks:
+    if stream.peek(4) != b"OggS":
+        yield from _track_of_stream(name, stream, track, warn)
+        return
+    first = True
+    while stream.peek(1):
+        link = _OggLink(stream)
+        try:
+            yield from _track_of_stream(name, link, track, warn)
+        except AudioError as error:
+            if first:
+                raise
+            warn(f"a later part is left out: {error}")
+        first = False
+        while link.read(2**16):
+            pass
+
+
+def _track_of_stream(name: str, stream, track: int | None, warn: Warn) -> Chunks:
+    with tracks.open_container(name, stream) as container:
+        index, count = tracks.chosen_track(name, container, track), len(container.streams.audio)
+        if track is None and count > 1:
+            tracks.tell_of_others(name, index, count, index, warn)
+        yield from tracks.track_chunks(name, container, container.streams.audio[index], warn)
