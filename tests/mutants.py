@@ -199,7 +199,7 @@ MUTANTS = [
         "asr/encoders/subsampling.py",
         "lengths = (lengths + 1) // 2",
         "lengths = lengths // 2",
-        "asr/encoders/test_encoders.py::test_subsampling_keeps_a_last_lone_frame",
+        "asr/encoders/test_encoders.py::test_subsampling_keeps_an_odd_last_frame",
     ),
     Mutant(
         "encoders: stem convolves padding",
@@ -787,9 +787,9 @@ MUTANTS = [
 ]
 
 
-def mutated(mutant: Mutant) -> str:
+def mutated(mutant: Mutant, checkout: Path) -> str:
     """The file's text with the mistake in it. Raises ValueError where the original is not there just once."""
-    text = (ROOT / mutant.file).read_text(encoding="utf-8")
+    text = (checkout / mutant.file).read_text(encoding="utf-8")
     times = text.count(mutant.original)
     if times != 1:
         raise ValueError(f"{mutant.name}: its original text occurs {times} times in {mutant.file}, not once")
@@ -806,31 +806,29 @@ def copy_checkout(folder: Path) -> None:
             shutil.copyfile(ROOT / name, folder / name)
 
 
-def run_tests(
-    folder: Path, tests: Sequence[str], compiled: bool = False, seconds: float | None = TEST_SECONDS
-) -> tuple[bool, str]:
-    """Whether the tests pass in a copy of the checkout, and what pytest says last.
+def failures(tests: Sequence[str], folder: Path, *options: str, compiled=False, seconds=None) -> list[str]:
+    """The failures of tests in a copy of the checkout, as pytest sums them up.
 
     Args:
+      options: of pytest.
       compiled: the mutant is in code that numba compiles, whose cache does not notice a changed callee.
       seconds: that they may take.
 
-    Raises RuntimeError where pytest cannot run them.
+    Ends the run where pytest cannot run them.
     """
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
     with tempfile.TemporaryDirectory() as fresh:
         environment["NUMBA_CACHE_DIR"] = fresh if compiled else f"{folder}.numba"
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, *tests]
         try:
             result = subprocess.run(
                 command, cwd=folder, env=environment, capture_output=True, text=True, timeout=seconds
             )
         except subprocess.TimeoutExpired:
-            return False, f"took more than {seconds} s"
+            return [f"took more than {seconds} s"]
     if result.returncode not in (PASSED, FAILED):
-        raise RuntimeError(f"pytest cannot run {' '.join(tests)}:\n{result.stdout}{result.stderr}")
-    failed = [line for line in result.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return result.returncode == PASSED, (failed or result.stdout.splitlines())[-1]
+        sys.exit(f"pytest cannot run {' '.join(tests)}:\n{result.stdout}{result.stderr}")
+    return [line for line in result.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
 
 
 def survives(mutant: Mutant, folder: Path) -> bool:
@@ -838,16 +836,14 @@ def survives(mutant: Mutant, folder: Path) -> bool:
     path = folder / mutant.file
     text = path.read_text(encoding="utf-8")
     start = time.monotonic()
-    path.write_text(mutated(mutant), encoding="utf-8")
+    path.write_text(mutated(mutant, folder), encoding="utf-8")
     try:
-        passed, last_line = run_tests(folder, mutant.test_paths, compiled="@compiled" in text)
+        found = failures(mutant.test_paths, folder, "-x", compiled="@compiled" in text, seconds=TEST_SECONDS)
     finally:
         path.write_text(text, encoding="utf-8")
-    seconds = time.monotonic() - start
-    print(
-        f"{'SURVIVED' if passed else 'killed  '} {seconds:4.0f} s  {mutant.name}  [{last_line}]", flush=True
-    )
-    return passed
+    verdict = f"killed by {found[0]}" if found else "SURVIVED"
+    print(f"{mutant.name} ({time.monotonic() - start:.0f} s): {verdict}", flush=True)
+    return not found
 
 
 def main() -> int:
@@ -859,7 +855,7 @@ def main() -> int:
     words = options.words or [""]
     chosen = [mutant for mutant in MUTANTS if any(word in mutant.name for word in words)]
     for mutant in chosen:
-        mutated(mutant)  # all of the table must be right before anything is run
+        mutated(mutant, ROOT)  # all of the table must be right before anything is run
     if options.list:
         print(*(mutant.name for mutant in chosen), sep="\n")
         return 0
@@ -871,9 +867,6 @@ def main() -> int:
             folders.put(Path(temporary, f"{job}"))
         tests = sorted({path for mutant in chosen for path in mutant.test_paths})
 
-        def passes(tests: list[str], folder: Path) -> tuple[bool, str]:
-            return run_tests(folder, tests, seconds=None)
-
         def in_a_copy(function, argument):
             folder = folders.get()
             try:
@@ -883,10 +876,9 @@ def main() -> int:
 
         with ThreadPoolExecutor(options.jobs) as pool:
             parts = [tests[job :: options.jobs] for job in range(min(options.jobs, len(tests)))]
-            for passed, last_line in pool.map(lambda part: in_a_copy(passes, part), parts):
-                if not passed:
-                    print(f"fails without any mutant: {last_line}")
-                    return 2
+            broken = sum(pool.map(lambda part: in_a_copy(failures, part), parts), [])
+            if broken:
+                sys.exit("without any mutant:\n" + "\n".join(broken))
             alive = list(pool.map(lambda mutant: in_a_copy(survives, mutant), chosen))
     survivors = [mutant.name for mutant, survived in zip(chosen, alive, strict=True) if survived]
     print(f"{len(chosen) - len(survivors)} of {len(chosen)} killed")

@@ -20,7 +20,7 @@ ENCODERS = [{"type": "recurrent", "width": 4, "layers": 1, "stack": 4}]
 @pytest.fixture
 def model() -> CTCModel:
     keras.utils.set_random_seed(0)
-    model = CTCModel(UNITS.size, ENCODERS, features={"mels": 8}, dropout=0.1).build_for()
+    model = CTCModel(UNITS.size, ENCODERS, features={"mels": 8}).build_for()
     for variable in model.trainable_variables:  # as float16 holds them
         variable.assign(variable.numpy().astype("float16").astype("float32"))
     return model
