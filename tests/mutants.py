@@ -876,7 +876,9 @@ def main() -> int:
 
         with ThreadPoolExecutor(options.jobs) as pool:
             parts = [tests[job :: options.jobs] for job in range(min(options.jobs, len(tests)))]
-            broken = sum(pool.map(lambda part: in_a_copy(failures, part), parts), [])
+            broken = [
+                line for lines in pool.map(lambda part: in_a_copy(failures, part), parts) for line in lines
+            ]
             if broken:
                 sys.exit("without any mutant:\n" + "\n".join(broken))
             alive = list(pool.map(lambda mutant: in_a_copy(survives, mutant), chosen))
