@@ -106,7 +106,7 @@ def test_a_batch_of_a_frozen_run_is_the_forward_pass_of_its_sound(folder, networ
     config = make_config(folder, augmentation={"gain": 1.0})
     check_epoch(config, network, folder, tmp_path)
     # What other weights made is not taken from the cache.
-    for variable in network.encoders[0].trainable_variables:
+    for variable in network.encoders[0].weights:
         variable.assign_add(0.3 * keras.random.normal(variable.shape, seed=2))
     check_epoch(config, network, folder, tmp_path)
 
