@@ -73,6 +73,13 @@ MUTANTS = [
         "asr/test_audio.py",
     ),
     Mutant(
+        "tracks: seconds to skip counted in samples",
+        "asr/tracks.py",
+        "seconds -= count / rate",
+        "seconds -= count",
+        "asr/test_audio.py asr/test_tracks.py",
+    ),
+    Mutant(
         "segmentation: an utterance starts at the buffer's start",
         "asr/segmentation.py",
         "first + begin) * FRAME",
@@ -769,7 +776,14 @@ MUTANTS = [
         'after = ""',
         "training/test_manifest.py",
     ),
-    # Command line
+    # Files and command line
+    Mutant(
+        "files: written in place",
+        "asr/files.py",
+        "with replacing(path) as partial:\n        partial.write_bytes(_bytes(content))",
+        "path.write_bytes(_bytes(content))",
+        "asr/test_files.py",
+    ),
     Mutant(
         "cli: failed inputs do not show in the exit code",
         "asr/cli.py",
