@@ -163,7 +163,7 @@ def test_words_too_early_are_as_wrong_as_words_too_late():
     said = tuple(TimedWord(word, start, start + 0.5) for word, start in (("a", 1.0), ("b", 2.0), ("c", 3.0)))
     words = (TimedWord("a", 0.96, 1.5), TimedWord("b", 2.02, 2.4), TimedWord("c", 2.97, 3.7))
     references = [reference("1", "a b c", words=said)]
-    document = score(references, [Output("x", {"1": Heard("a b c", words)})], "basic").document
+    document = score(references, [Output("x", {"1": Recognised("a b c", words)})], "basic").document
     assert document["word_times"]["x"]["median_start_ms"] == pytest.approx(30)  # of 40, 20 and 30
     assert document["word_times"]["x"]["median_end_ms"] == pytest.approx(100)  # of 0, 100 and 200
     assert document["word_times"]["x"]["median_ms"] == pytest.approx(35)
