@@ -9,8 +9,8 @@ from asr.audio import SAMPLE_RATE
 from training.commands import main
 from training.manifest import Entry, write_manifest
 from training.scoring.degradation import degrade
-from training.scoring.recognisers import RecogniserError, answer, peak_memory_mb, run
-from training.scoring.transcripts import Reference, read_references
+from training.scoring.recognisers import RecogniserError, _request, answer, peak_memory_mb, run
+from training.scoring.transcripts import Recognised, Reference, read_references
 
 
 @pytest.fixture
@@ -30,14 +30,14 @@ def test_a_recogniser_that_cannot_start_is_one_line(tmp_path):
     with pytest.raises(RecogniserError) as caught:
         run("vosk", str(tmp_path / "no-model"), [Reference("dev", "x", "")], threads=1)
     message = str(caught.value)
-    assert message.startswith(f"vosk {tmp_path}/no-model stopped; its last words: ")
+    assert message.startswith(f"vosk {tmp_path}/no-model stopped; the last line it wrote: ")
     assert "\n" not in message
 
 
 def test_pocketsphinx_in_its_own_process(manifest):
     pytest.importorskip("pocketsphinx", reason="needs pocketsphinx, which only benchmarks use")
     done = run("pocketsphinx", "", read_references(manifest), threads=1)
-    assert done.texts.keys() == {"u0", "u1"}
+    assert done.recognised.keys() == {"u0", "u1"}
     assert "u2.wav" in done.unreadable["u2"]
     assert done.speech_seconds == 3.0
     assert 0 < done.compute_seconds < done.cold_start_seconds + 30
@@ -63,11 +63,10 @@ def test_every_recogniser_hears_the_same_degraded_sound(manifest):
 
     def transcribe(samples):
         recognised.append(samples)
-        return "hold on"
+        return Recognised("hold on")
 
-    request = {"id": reference.id, "set": "dev", "text": "", "audio": str(reference.audio), "words": ()}
-    for degradation in ({}, {"degrade": ["reverb", [], 3]}):
-        assert answer(request | degradation, transcribe)["text"] == "hold on"
+    for condition in ("clean", "reverb"):
+        assert answer(_request(reference, condition, (), 3), transcribe)["text"] == "hold on"
     np.testing.assert_array_equal(recognised[0], said)
     np.testing.assert_array_equal(recognised[1], degrade(said, reference.id, "reverb", seed=3))
 
@@ -79,7 +78,7 @@ def test_an_unknown_condition_is_told_before_any_work(manifest, capsys):
 
 def test_no_peer_at_all_is_a_wrong_call(manifest, capsys):
     assert main(["benchmark", "peers", str(manifest)]) == 2
-    assert "no recogniser ran" in capsys.readouterr().err
+    assert "no recogniser to run" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

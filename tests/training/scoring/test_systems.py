@@ -3,8 +3,9 @@ import soundfile
 
 from asr.audio import SAMPLE_RATE
 from tests.asr.conftest import speak, tone_recognizer  # noqa: F401 (a fixture)
-from training.scoring.systems import WINDOW_SECONDS, recognise
-from training.scoring.transcripts import Reference
+from training.scoring.recognisers import WINDOW_SECONDS, _request, answer, transcriber
+from training.scoring.snr import estimate_snr_db
+from training.scoring.transcripts import Reference, read_samples
 
 PART = " ".join(["one two three four five six seven eight nine ten"] * 2)
 LONG = f"{PART} {PART} {PART}"  # with pauses, some 40 s
@@ -29,38 +30,41 @@ def spoken(speak, tmp_path):  # noqa: F811
     return [*references, Reference("dev", "gone", "x", audio=tmp_path / "gone.wav", duration_seconds=1.0)]
 
 
-def test_every_utterance_is_heard_or_named(recognizer, spoken):
-    found = recognise(recognizer, spoken)
+def test_every_utterance_is_recognised_or_named(recognizer, spoken):
+    answers = [answer(_request(one, "clean", (), 0), transcriber(recognizer)) for one in spoken]
     assert spoken[2].duration_seconds > WINDOW_SECONDS
-    assert {id: recognised.text for id, recognised in found.recognised.items()} == {
-        one.id: one.text for one in spoken[:4]
-    }
-    assert "gone.wav" in found.unreadable["gone"]
-    assert found.snr_db.keys() == found.recognised.keys()
-    assert found.speech_seconds == pytest.approx(sum(one.duration_seconds for one in spoken[:4]))
-    assert found.compute_seconds > 0
-    first = found.recognised["u0"].words[0]
-    assert first.text == "hello"
-    assert first.start == pytest.approx(0.54, abs=0.05)
-    assert first.confidence == pytest.approx(0.9)
+    assert [found["text"] for found in answers[:4]] == [one.text for one in spoken[:4]]
+    assert "gone.wav" in answers[4]["error"]
+    lengths = [one.duration_seconds for one in spoken[:4]]
+    assert [found["speech_seconds"] for found in answers[:4]] == pytest.approx(lengths)
+    assert all(found["compute_seconds"] > 0 for found in answers[:4])
+    assert answers[0]["snr_db"] == estimate_snr_db(read_samples(spoken[0]))
+    first = answers[0]["words"][0]
+    assert first["text"] == "hello"
+    assert first["start"] == pytest.approx(0.54, abs=0.05)
+    assert first["confidence"] == pytest.approx(0.9)
 
 
 def test_references_without_sound_are_unreadable(recognizer):
-    found = recognise(recognizer, [Reference("dev", "x", "y")])
-    assert "give a manifest" in found.unreadable["x"]
-    assert not found.recognised
+    request = _request(Reference("dev", "x", "y"), "clean", (), 0)
+    assert "give a manifest" in answer(request, transcriber(recognizer))["error"]
 
 
 def test_a_condition_is_the_same_in_every_run_and_order(recognizer, spoken):
-    noise = [spoken[0].audio]
+    def texts(references, seed):
+        found = {}
+        for one in references:
+            request = _request(one, "noise:0", [spoken[0].audio], seed)
+            found[one.id] = answer(request, transcriber(recognizer, "greedy"))["text"]
+        return found
+
     readable = spoken[:4]
-    first = recognise(recognizer, readable, "greedy", "noise:0", noise, seed=1)
-    second = recognise(recognizer, readable[::-1], "greedy", "noise:0", noise, seed=1)
-    assert first.recognised == second.recognised
-    assert first.recognised["u2"].text != LONG
-    assert recognise(recognizer, readable, "greedy", "noise:0", noise, seed=2).recognised != first.recognised
+    first = texts(readable, seed=1)
+    assert first == texts(readable[::-1], seed=1)
+    assert first["u2"] != LONG
+    assert texts(readable, seed=2) != first
 
 
 def test_faster_speech_is_shorter(recognizer, spoken):
-    found = recognise(recognizer, spoken[:1], "greedy", "speed:2")
-    assert found.speech_seconds == pytest.approx(spoken[0].duration_seconds / 2, abs=0.01)
+    found = answer(_request(spoken[0], "speed:2", (), 0), transcriber(recognizer, "greedy"))
+    assert found["speech_seconds"] == pytest.approx(spoken[0].duration_seconds / 2, abs=0.01)
