@@ -23,7 +23,7 @@ from asr.engine import Engine
 from training.manifest import distinct_names, read_manifest
 from training.scoring.alignment import align, side_by_side
 from training.scoring.console import progress
-from training.scoring.intervals import percentile_interval, resample, resampling_units, sum_by_unit
+from training.scoring.intervals import percentile_interval, resample, sums_by_unit
 from training.tune_decoder import DevUtterance, dev_utterances, transcribe
 
 FEWEST_LETTERS = 4  # shorter ones are seldom names
@@ -98,8 +98,7 @@ def _counts(decoder: BeamDecoder, utterances: Sequence[DevUtterance], words: Seq
 
 
 def _print_row(name: str, without: np.ndarray, with_words: np.ndarray, speakers: Sequence[str]) -> None:
-    _, units = resampling_units(speakers)
-    sums = sum_by_unit(np.hstack([without, with_words]), units)
+    _, sums = sums_by_unit(np.hstack([without, with_words]), speakers)
 
     def measures(totals: np.ndarray) -> np.ndarray:
         """[..., 6] in percent: recall without, with, points more; the same of WER elsewhere."""

@@ -7,7 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from training.scoring.report import interval_text, p_text, percent, tally
+from training.scoring.measures import tally
+from training.scoring.report import interval_text, p_text, percent
 
 
 def progress(title: str) -> Callable[[Sequence], Iterable]:

@@ -214,46 +214,33 @@ def run(
             process.wait()
             log.seek(0)
             last = [line for line in log if line.strip()][-1:] or ["nothing"]
-            raise RecogniserError(
-                f"{kind} {model} stopped; the last line it wrote: {last[0].strip()}"
-            ) from None
+            message = f"{kind} {model} stopped; the last line it wrote: {last[0].strip()}"
+            raise RecogniserError(message) from None
     return found
 
 
 def _request(reference: Reference, condition: str, noise_files: Sequence[Path], seed: int) -> dict[str, Any]:
-    return {
-        "id": reference.id,
-        "audio": None if reference.audio is None else str(reference.audio),
-        "start_seconds": reference.start_seconds,
-        "end_seconds": reference.end_seconds,
-        "degrade": [condition, [str(path) for path in noise_files], seed],
-    }
+    where = {name: getattr(reference, name) for name in ("id", "start_seconds", "end_seconds")}
+    where["audio"] = reference.audio and str(reference.audio)
+    return {"reference": where, "degrade": [condition, list(map(str, noise_files)), seed]}
 
 
 def answer(request: dict[str, Any], transcribe: Transcribe) -> dict[str, Any]:
     """What the process answers to a request."""
-    audio = None if request["audio"] is None else Path(request["audio"])
+    where = request["reference"]
+    reference = Reference(set="", text="", **where | {"audio": where["audio"] and Path(where["audio"])})
     condition, noise_files, seed = request["degrade"]
-    part = Reference(
-        "",
-        request["id"],
-        "",
-        audio=audio,
-        start_seconds=request["start_seconds"],
-        end_seconds=request["end_seconds"],
-    )
     try:
-        samples = read_samples(part)
+        samples = read_samples(reference)
         snr_db = estimate_snr_db(samples)
-        samples = degrade(samples, part.id, condition, [Path(name) for name in noise_files], seed)
+        samples = degrade(samples, reference.id, condition, [Path(name) for name in noise_files], seed)
     except AudioError as error:
         return {"error": str(error)}
     began = time.perf_counter()
     recognised = transcribe(samples)
     compute_seconds = time.perf_counter() - began
-    speech_seconds = len(samples) / SAMPLE_RATE
-    times = {"snr_db": snr_db, "compute_seconds": compute_seconds, "speech_seconds": speech_seconds}
-    return asdict(recognised) | times
+    measured = {"compute_seconds": compute_seconds, "speech_seconds": len(samples) / SAMPLE_RATE}
+    return asdict(recognised) | measured | {"snr_db": snr_db}
 
 
 def peak_memory_mb() -> float:

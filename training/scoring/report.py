@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from asr.files import write_whole
 from training.scoring import plots
 from training.scoring.alignment import SUBSTITUTIONS, side_by_side
-from training.scoring.measures import RATES, Counts
+from training.scoring.measures import RATES, tally
 from training.scoring.results import EVERYTHING, Scores, plain
 from training.scoring.transcripts import Reference
 
@@ -87,11 +87,6 @@ def p_text(p: float | None) -> str:
     if p is None:
         return "–"
     return f"{p:.4f}" if p >= 0.0001 else "<0.0001"
-
-
-def tally(counts: Mapping[str, int]) -> str:
-    """[errors / words, ins, del, sub]."""
-    return str(Counts(*(counts[name] for name in ("hits", "substitutions", "deletions", "insertions"))))
 
 
 def worst_first(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -12,8 +12,8 @@ import numpy as np
 
 from training.scoring.alignment import Alignments, align, side_by_side
 from training.scoring.calibration import calibration
-from training.scoring.intervals import SEED, rate_interval, resample, resampling_units, sum_by_unit
-from training.scoring.measures import COUNT_COLUMNS, Counts, count_table, rates
+from training.scoring.intervals import SEED, rate_interval, resample, sums_by_unit
+from training.scoring.measures import COUNT_COLUMNS, count_table, rates, word_counts
 from training.scoring.normalizers import DESCRIPTIONS, normalizer
 from training.scoring.significance import bootstrap_difference, matched_pairs
 from training.scoring.transcripts import Recognised, Reference
@@ -173,16 +173,14 @@ def _sets(references: list[Reference]) -> dict[str, np.ndarray]:
 
 def _measured(counts: np.ndarray, speakers: Sequence[str], **options: int) -> dict[str, Any]:
     """Counts and rates with intervals of some rows of a table of counts, [utterances, COUNT_COLUMNS]."""
-    unit, units = resampling_units(speakers)
-    sums = sum_by_unit(counts, units)
+    unit, sums = sums_by_unit(counts, speakers)
     resampled = rates(resample(sums, **options))
     total = counts.sum(axis=0)
-    tally = Counts.of(total)
     return {
         "utterances": len(counts),
         "resampled_by": unit,
         "units": len(sums),
-        "counts": asdict(tally) | {"errors": tally.errors, "words": tally.words},
+        "counts": word_counts(total),
     } | {
         name: {"value": value, "interval": rate_interval(value, resampled[name], len(sums))}
         for name, value in rates(total).items()
@@ -200,28 +198,21 @@ def _by_set(references: list[Reference], scored: list[Scored]) -> list[dict[str,
 
 def _comparisons(references: list[Reference], scored: list[Scored]) -> list[dict[str, Any]]:
     """Every two systems under the same condition, on every set."""
-    couples = [
-        (one, other)
-        for one, other in itertools.combinations(scored, 2)
-        if one.output.condition == other.output.condition
-    ]
     found = []
     for name, rows in _sets(references).items():
-        unit, units = resampling_units([references[row].speaker for row in rows])
-        for one, other in couples:
-            both = np.hstack([one.counts[rows], other.counts[rows]])
-            sums = sum_by_unit(both, units)
+        speakers = [references[row].speaker for row in rows]
+        for one, other in itertools.combinations(scored, 2):
+            if one.output.condition != other.output.condition:
+                continue
+            unit, sums = sums_by_unit(np.hstack([one.counts[rows], other.counts[rows]]), speakers)
+            resampled = resample(sums)
             halves = (slice(0, COUNT_COLUMNS), slice(COUNT_COLUMNS, None))
-            total, resampled = both.sum(axis=0), resample(sums)
             difference = bootstrap_difference(
-                np.array([rates(total[half])["wer"] for half in halves]),
+                np.array([rates(sums[:, half].sum(axis=0))["wer"] for half in halves]),
                 np.column_stack([rates(resampled[:, half])["wer"] for half in halves]),
                 len(sums),
             )
-            pairs = matched_pairs(
-                (one.alignments.operations[row] for row in rows),
-                (other.alignments.operations[row] for row in rows),
-            )
+            operations = ([side.alignments.operations[row] for row in rows] for side in (one, other))
             found.append(
                 {
                     "set": name,
@@ -231,7 +222,7 @@ def _comparisons(references: list[Reference], scored: list[Scored]) -> list[dict
                     "interval": [difference.low, difference.high],
                     "resampled_by": unit,
                     "bootstrap_p": difference.p,
-                    "mapsswe": asdict(pairs),
+                    "mapsswe": asdict(matched_pairs(*operations)),
                 }
             )
     return found
@@ -249,14 +240,15 @@ def _normalizers(references: list[Reference], scored: list[Scored]) -> list[dict
         texts = [normalize(one.text) for one in sample]
         for one in scored:
             total = _align(one.output, sample, texts, normalize).counts.sum(axis=0)
+            counts = word_counts(total)
             found.append(
                 {
                     "normalizer": name,
                     "system": one.output.system,
                     "utterances": len(sample),
                     "wer": rates(total)["wer"],
-                    "errors": Counts.of(total).errors,
-                    "words": Counts.of(total).words,
+                    "errors": counts["errors"],
+                    "words": counts["words"],
                 }
             )
     return found
