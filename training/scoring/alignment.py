@@ -56,20 +56,20 @@ def align(references: Sequence[str], hypotheses: Sequence[str]) -> Alignments:
     for start in range(0, len(references), _BLOCK):
         block = slice(start, start + _BLOCK)
         pair = list(references[block]), list(hypotheses[block])
-        for row, chunks in enumerate(jiwer.process_words(*pair).alignments, start):
-            operations.append(tuple(map(_operation, chunks)))
-            for operation in operations[-1]:
-                words[row, COLUMNS[operation.kind]] += operation.length
-        for row, chunks in enumerate(jiwer.process_characters(*pair).alignments, start):
-            for operation in map(_operation, chunks):
-                characters[row, COLUMNS[operation.kind]] += operation.length
+        operations += _operations(jiwer.process_words(*pair), words[block])
+        _operations(jiwer.process_characters(*pair), characters[block])
     return Alignments(operations, words, characters)
 
 
-def _operation(chunk: jiwer.AlignmentChunk) -> Operation:
-    return Operation(
-        chunk.type, chunk.ref_start_idx, chunk.ref_end_idx, chunk.hyp_start_idx, chunk.hyp_end_idx
-    )
+def _operations(
+    output: jiwer.WordOutput | jiwer.CharacterOutput, counts: np.ndarray
+) -> list[tuple[Operation, ...]]:
+    """Of each utterance; adds their lengths to counts [utterances, 4]."""
+    found = [tuple(Operation(*vars(chunk).values()) for chunk in chunks) for chunks in output.alignments]
+    for row, operations in zip(counts, found, strict=True):
+        for operation in operations:
+            row[COLUMNS[operation.kind]] += operation.length
+    return found
 
 
 def side_by_side(

@@ -1,6 +1,7 @@
 """How accurate the times and the confidence of single words are."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,11 +17,7 @@ def normalized_words(
     None where the words, normalised one by one, are not those of the text: a normaliser may join words, as in
     "twenty one", and a confidence then belongs to no one word.
     """
-    split = [
-        TimedWord(part, word.start, word.end, word.confidence)
-        for word in words
-        for part in normalize(word.text).split()
-    ]
+    split = [replace(word, text=part) for word in words for part in normalize(word.text).split()]
     return split if [word.text for word in split] == text.split() else None
 
 
@@ -42,12 +39,8 @@ def time_errors(
     """[right words, 2]: seconds by which start and end of each come too late (negative: too early)."""
     errors = [
         (late.start - true.start, late.end - true.end)
-        for operation in operations
-        if operation.kind == "equal"
-        for true, late in zip(
-            said[operation.reference_start : operation.reference_end],
-            recognised[operation.hypothesis_start : operation.hypothesis_end],
-            strict=True,
-        )
+        for kind, start, end, recognised_start, recognised_end in operations
+        if kind == "equal"
+        for true, late in zip(said[start:end], recognised[recognised_start:recognised_end], strict=True)
     ]
     return np.array(errors, np.float64).reshape(-1, 2)
