@@ -16,7 +16,7 @@ from training.scoring.intervals import SEED, rate_interval, resample, sums_by_un
 from training.scoring.measures import COUNT_COLUMNS, count_table, rates, word_counts
 from training.scoring.normalizers import DESCRIPTIONS, normalizer
 from training.scoring.significance import bootstrap_difference, matched_pairs
-from training.scoring.transcripts import Recognised, Reference
+from training.scoring.transcripts import Recognised, Reference, TimedWord
 from training.scoring.words import judged_confidences, normalized_words, time_errors
 
 EVERYTHING = "all"  # name of the set of all sets
@@ -39,11 +39,10 @@ class Output:
     duplicates: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class Scored:
+@dataclass(frozen=True, kw_only=True)
+class Scored(Output):
     """An output aligned to the references, in their order."""
 
-    output: Output
     texts: list[str]
     alignments: Alignments
     counts: np.ndarray = field(repr=False)  # [utterances, COUNT_COLUMNS]
@@ -89,21 +88,43 @@ def score(
     normalize = normalizer(normalizer_name)
     texts = [normalize(reference.text) for reference in kept]
     scored = [_align(output, kept, texts, normalize) for output in outputs]
-    first_condition = [one for one in scored if one.output.condition == outputs[0].condition]
+    detailed = [one for one in scored if one.condition == outputs[0].condition]
+    said = [normalized_words(one.words, text, normalize) for one, text in zip(kept, texts, strict=True)]
+    words = {one.system: _timed_words(one, kept, normalize) for one in detailed}
+    calibrations = {one.system: _calibration(one, words[one.system]) for one in detailed}
+    times = {one.system: _word_times(one, said, words[one.system]) for one in detailed}
     document = {
         "normalizer": {"name": normalizer_name, "what": DESCRIPTIONS[normalizer_name]},
-        "references": _what_was_scored(references, kept, texts, not_scored),
-        "pairing": [_pairing(output, kept) for output in outputs],
+        "references": {
+            "given": len(references),
+            "scored": len(kept),
+            "empty": sum(not text for text in texts),
+            "words": sum(len(text.split()) for text in texts),
+            "speakers": len({one.speaker for one in kept if one.speaker}),
+            "without_speaker": sum(not one.speaker for one in kept),
+            "seconds": sum(one.duration_seconds or 0.0 for one in kept),
+            "not_scored": [{"id": id, "reason": reason} for id, reason in not_scored.items()],
+        },
+        "pairing": [
+            {
+                "system": one.system,
+                "condition": one.condition,
+                "missing": [reference.id for reference in kept if reference.id not in one.recognised],
+                "extra": list(one.extra),
+                "duplicates": list(one.duplicates),
+            }
+            for one in outputs
+        ],
         "scores": _by_set(kept, scored),
         "comparisons": _comparisons(kept, scored),
-        "normalizers": _normalizers(kept, first_condition),
+        "normalizers": _normalizers(kept, detailed),
         "groups": {
-            name: _groups(values, kept, first_condition)
+            name: _groups(values, kept, detailed)
             for name, values in _groupings(kept, by, snr_db or {}).items()
         },
-        "confusions": {one.output.system: _confusions(texts, one) for one in first_condition},
-        "calibration": _calibration(first_condition, kept, normalize),
-        "word_times": _word_times(first_condition, kept, texts, normalize),
+        "confusions": {one.system: _confusions(texts, one) for one in detailed},
+        "calibration": {system: found for system, found in calibrations.items() if found},
+        "word_times": {system: found for system, found in times.items() if found},
     }
     return Scores(kept, texts, scored, plain(document))
 
@@ -132,42 +153,21 @@ def band(value: float, limits: Sequence[float], unit: str) -> str:
 
 
 def _align(output: Output, references: list[Reference], texts: list[str], normalize: Callable) -> Scored:
-    recognised = [
-        normalize(output.recognised[one.id].text) if one.id in output.recognised else "" for one in references
-    ]
+    recognised = _texts(output, references, normalize)
     alignments = align(texts, recognised)
-    return Scored(output, recognised, alignments, count_table(alignments))
+    return Scored(**vars(output), texts=recognised, alignments=alignments, counts=count_table(alignments))
 
 
-def _what_was_scored(
-    references: Sequence[Reference], kept: list[Reference], texts: list[str], not_scored: dict[str, str]
-) -> dict[str, Any]:
-    return {
-        "given": len(references),
-        "scored": len(kept),
-        "empty": sum(not text for text in texts),
-        "words": sum(len(text.split()) for text in texts),
-        "speakers": len({one.speaker for one in kept if one.speaker}),
-        "without_speaker": sum(not one.speaker for one in kept),
-        "seconds": sum(one.duration_seconds or 0.0 for one in kept),
-        "not_scored": [{"id": id, "reason": reason} for id, reason in not_scored.items()],
-    }
-
-
-def _pairing(output: Output, references: list[Reference]) -> dict[str, Any]:
-    return {
-        "system": output.system,
-        "condition": output.condition,
-        "missing": [one.id for one in references if one.id not in output.recognised],
-        "extra": list(output.extra),
-        "duplicates": list(output.duplicates),
-    }
+def _texts(output: Output, references: list[Reference], normalize: Callable) -> list[str]:
+    nothing = Recognised("")
+    return [normalize(output.recognised.get(one.id, nothing).text) for one in references]
 
 
 def _sets(references: list[Reference]) -> dict[str, np.ndarray]:
     """Rows of each set, and of all together where there are several."""
-    names = list(dict.fromkeys(one.set for one in references))
-    rows = {name: np.array([row for row, one in enumerate(references) if one.set == name]) for name in names}
+    sets = np.array([one.set for one in references])
+    names = list(dict.fromkeys(sets.tolist()))
+    rows = {name: np.flatnonzero(sets == name) for name in names}
     return rows | ({EVERYTHING: np.arange(len(references))} if len(names) > 1 else {})
 
 
@@ -189,7 +189,7 @@ def _measured(counts: np.ndarray, speakers: Sequence[str], **options: int) -> di
 
 def _by_set(references: list[Reference], scored: list[Scored]) -> list[dict[str, Any]]:
     return [
-        {"set": name, "system": one.output.system, "condition": one.output.condition}
+        {"set": name, "system": one.system, "condition": one.condition}
         | _measured(one.counts[rows], [references[row].speaker for row in rows])
         for name, rows in _sets(references).items()
         for one in scored
@@ -202,7 +202,7 @@ def _comparisons(references: list[Reference], scored: list[Scored]) -> list[dict
     for name, rows in _sets(references).items():
         speakers = [references[row].speaker for row in rows]
         for one, other in itertools.combinations(scored, 2):
-            if one.output.condition != other.output.condition:
+            if one.condition != other.condition:
                 continue
             unit, sums = sums_by_unit(np.hstack([one.counts[rows], other.counts[rows]]), speakers)
             resampled = resample(sums)
@@ -216,8 +216,8 @@ def _comparisons(references: list[Reference], scored: list[Scored]) -> list[dict
             found.append(
                 {
                     "set": name,
-                    "condition": one.output.condition,
-                    "systems": [one.output.system, other.output.system],
+                    "condition": one.condition,
+                    "systems": [one.system, other.system],
                     "difference": difference.wer,
                     "interval": [difference.low, difference.high],
                     "resampled_by": unit,
@@ -239,12 +239,12 @@ def _normalizers(references: list[Reference], scored: list[Scored]) -> list[dict
         normalize = normalizer(name)
         texts = [normalize(one.text) for one in sample]
         for one in scored:
-            total = _align(one.output, sample, texts, normalize).counts.sum(axis=0)
+            total = count_table(align(texts, _texts(one, sample, normalize))).sum(axis=0)
             counts = word_counts(total)
             found.append(
                 {
                     "normalizer": name,
-                    "system": one.output.system,
+                    "system": one.system,
                     "utterances": len(sample),
                     "wer": rates(total)["wer"],
                     "errors": counts["errors"],
@@ -258,12 +258,10 @@ def _groupings(
     references: list[Reference], by: Sequence[str], snr_db: Mapping[str, float]
 ) -> dict[str, list[str]]:
     """For each way to group, the group of every reference; "" where it is unknown."""
+    durations = [one.duration_seconds for one in references]
     groupings = {
         "speaker": [one.speaker for one in references],
-        "duration": [
-            band(one.duration_seconds, DURATION_BANDS_SECONDS, "s") if one.duration_seconds else ""
-            for one in references
-        ],
+        "duration": [band(value, DURATION_BANDS_SECONDS, "s") if value else "" for value in durations],
         "snr": [band(snr_db[one.id], SNR_BANDS_DB, "dB") if one.id in snr_db else "" for one in references],
     }
     for name in by:
@@ -284,7 +282,7 @@ def _groups(values: list[str], references: list[Reference], scored: list[Scored]
             found.append(
                 {
                     "group": value or "unknown",
-                    "system": one.output.system,
+                    "system": one.system,
                     "seconds": sum(references[row].duration_seconds or 0.0 for row in rows),
                     **{key: measured[key] for key in ("utterances", "resampled_by", "counts", "wer")},
                 }
@@ -315,49 +313,42 @@ def _confusions(texts: list[str], scored: Scored) -> dict[str, list[list[Any]]]:
     }
 
 
-def _calibration(scored: list[Scored], references: list[Reference], normalize: Callable) -> dict[str, Any]:
-    found = {}
-    for one in scored:
-        judged, left_out = [], 0
-        for row, reference in enumerate(references):
-            recognised = one.output.recognised.get(reference.id)
-            if recognised is None or not recognised.words:
-                continue
-            words = normalized_words(recognised.words, one.texts[row], normalize)
-            if words is None:
-                left_out += 1
-            else:
-                judged += judged_confidences(one.alignments.operations[row], words)
-        if judged:
-            confidence, is_right = np.array(judged).T
-            result = calibration(confidence, is_right.astype(bool))
-            found[one.output.system] = asdict(result) | {"utterances_left_out": left_out}
-    return found
+def _timed_words(
+    scored: Scored, references: list[Reference], normalize: Callable
+) -> list[Sequence[TimedWord] | None]:
+    """[references] normalised words: empty if they have no times, None if the normaliser joins words."""
+    given = (scored.recognised[one.id].words if one.id in scored.recognised else () for one in references)
+    return [
+        words and normalized_words(words, text, normalize)
+        for words, text in zip(given, scored.texts, strict=True)
+    ]
+
+
+def _calibration(scored: Scored, words: list[Sequence[TimedWord] | None]) -> dict[str, Any] | None:
+    judged = []
+    for operations, recognised in zip(scored.alignments.operations, words, strict=True):
+        judged += judged_confidences(operations, recognised or ())
+    if not judged:
+        return None
+    confidence, is_right = np.array(judged).T
+    return asdict(calibration(confidence, is_right.astype(bool))) | {"utterances_left_out": words.count(None)}
 
 
 def _word_times(
-    scored: list[Scored], references: list[Reference], texts: list[str], normalize: Callable
-) -> dict[str, Any]:
-    found = {}
-    said = {
-        row: words
-        for row, one in enumerate(references)
-        if one.words and (words := normalized_words(one.words, texts[row], normalize))
+    scored: Scored, said: list[list[TimedWord] | None], words: list[Sequence[TimedWord] | None]
+) -> dict[str, Any] | None:
+    errors = [np.zeros((0, 2))]
+    for operations, true, recognised in zip(scored.alignments.operations, said, words, strict=True):
+        if true and recognised:
+            errors.append(time_errors(operations, true, recognised))
+    milliseconds = 1000 * np.abs(np.concatenate(errors))
+    if not len(milliseconds):
+        return None
+    median_start, median_end = np.median(milliseconds, axis=0)
+    return {
+        "words": len(milliseconds),
+        "median_start_ms": median_start,
+        "median_end_ms": median_end,
+        "median_ms": np.median(milliseconds),
+        "p90_ms": np.percentile(milliseconds, 90),
     }
-    for one in scored:
-        errors = [np.zeros((0, 2))]
-        for row, true in said.items():
-            recognised = one.output.recognised.get(references[row].id)
-            words = normalized_words(recognised.words, one.texts[row], normalize) if recognised else None
-            if words:
-                errors.append(time_errors(one.alignments.operations[row], true, words))
-        milliseconds = 1000 * np.abs(np.concatenate(errors))
-        if len(milliseconds):
-            found[one.output.system] = {
-                "words": len(milliseconds),
-                "median_start_ms": float(np.median(milliseconds[:, 0])),
-                "median_end_ms": float(np.median(milliseconds[:, 1])),
-                "median_ms": float(np.median(milliseconds)),
-                "p90_ms": float(np.percentile(milliseconds, 90)),
-            }
-    return found
