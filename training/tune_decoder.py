@@ -72,6 +72,7 @@ class DevUtterance(NamedTuple):
 
     text: str
     log_probs: list[np.ndarray]
+    speaker: str = ""
 
 
 def readable(tokenizer: Tokenizer, entries: Iterable[Entry]) -> Iterator[tuple[Entry, np.ndarray]]:
@@ -91,7 +92,7 @@ def dev_utterances(engine: Engine, tokenizer: Tokenizer, entries: Iterable[Entry
     utterances = []
     for entry, samples in readable(tokenizer, entries):
         parts = [engine.log_probs(utterance.samples) for utterance in cut_utterances([samples])]
-        utterances.append(DevUtterance(tokenizer.normalize(entry.text), parts))
+        utterances.append(DevUtterance(tokenizer.normalize(entry.text), parts, entry.speaker))
     return utterances
 
 
