@@ -123,7 +123,9 @@ def evaluate(
         outputs += _read_outputs(path, references, options.conditions[0])
     if not outputs:
         raise ValueError("nothing to evaluate: no recogniser ran")
-    _check_names(outputs)
+    for (name, condition), times in Counter((one.system, one.condition) for one in outputs).items():
+        if times > 1:
+            raise ValueError(f"{times} systems are called {name} ({condition}); rename a file or a folder")
     for reason in not_scored.values():
         print(f"evaluate: not scored: {reason}", file=sys.stderr)
     fields = [name for name in by if name not in ALWAYS_GROUPED and name != "snr"]
@@ -189,13 +191,6 @@ def _estimate_snr(references: list[Reference]) -> dict[str, float]:
             # There are hypotheses all the same: the utterance is scored, in the group "unknown".
             print(f"evaluate: no SNR: {error}", file=sys.stderr)
     return snr_db
-
-
-def _check_names(outputs: list[Output]) -> None:
-    names = Counter((one.system, one.condition) for one in outputs)
-    for (system, condition), times in names.items():
-        if times > 1:
-            raise ValueError(f"{times} systems are called {system} ({condition}); rename a file or a folder")
 
 
 def _check_fields(by: Sequence[str], references: list[Reference]) -> None:

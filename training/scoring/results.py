@@ -4,8 +4,8 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,13 @@ from training.scoring.measures import COUNT_COLUMNS, count_table, rates, word_co
 from training.scoring.normalizers import DESCRIPTIONS, normalizer
 from training.scoring.significance import bootstrap_difference, matched_pairs
 from training.scoring.transcripts import Recognised, Reference, TimedWord
-from training.scoring.words import judged_confidences, normalized_words, time_errors
 
 EVERYTHING = "all"  # name of the set of all sets
 ALWAYS_GROUPED = ("speaker", "duration")
 DURATION_BANDS_SECONDS = (2, 5, 10, 20)
 SNR_BANDS_DB = (5, 10, 20, 30)
 _GROUP_RESAMPLES = 2_000  # there may be hundreds of groups
+_NOTHING = Recognised("")
 _COMMONEST = 50  # confusions listed
 _NORMALIZER_SAMPLE = 2_000  # utterances on which normalisers are compared: the English one takes a while
 
@@ -89,8 +89,13 @@ def score(
     texts = [normalize(reference.text) for reference in kept]
     scored = [_align(output, kept, texts, normalize) for output in outputs]
     detailed = [one for one in scored if one.condition == outputs[0].condition]
-    said = [normalized_words(one.words, text, normalize) for one, text in zip(kept, texts, strict=True)]
-    words = {one.system: _timed_words(one, kept, normalize) for one in detailed}
+    said = _timed_words(texts, (one.words for one in kept), normalize)
+    words = {
+        one.system: _timed_words(
+            one.texts, (one.recognised.get(ref.id, _NOTHING).words for ref in kept), normalize
+        )
+        for one in detailed
+    }
     calibrations = {one.system: _calibration(one, words[one.system]) for one in detailed}
     times = {one.system: _word_times(one, said, words[one.system]) for one in detailed}
     document = {
@@ -159,8 +164,7 @@ def _align(output: Output, references: list[Reference], texts: list[str], normal
 
 
 def _texts(output: Output, references: list[Reference], normalize: Callable) -> list[str]:
-    nothing = Recognised("")
-    return [normalize(output.recognised.get(one.id, nothing).text) for one in references]
+    return [normalize(output.recognised.get(one.id, _NOTHING).text) for one in references]
 
 
 def _sets(references: list[Reference]) -> dict[str, np.ndarray]:
@@ -301,33 +305,39 @@ def _confusions(texts: list[str], scored: Scored) -> dict[str, list[list[Any]]]:
     found: dict[str, Counter] = {"substitute": Counter(), "delete": Counter(), "insert": Counter()}
     for text, recognised, operations in zip(texts, scored.texts, scored.alignments.operations, strict=True):
         wrong = [operation for operation in operations if operation.kind != "equal"]
-        if wrong:
-            for kind, word, instead in side_by_side(wrong, text.split(), recognised.split()):
-                found[kind][word or "", instead or ""] += 1
+        for kind, word, instead in side_by_side(wrong, text.split(), recognised.split()):
+            found[kind][word or "", instead or ""] += 1
+    most_first = {
+        kind: sorted(counter.items(), key=lambda item: (-item[1], item[0])) for kind, counter in found.items()
+    }
     return {
-        kind: [
-            [said, recognised, times]
-            for (said, recognised), times in sorted(counter.items(), key=lambda item: (-item[1], item[0]))
-        ][:_COMMONEST]
-        for kind, counter in found.items()
+        kind: [[*pair, times] for pair, times in counts[:_COMMONEST]] for kind, counts in most_first.items()
     }
 
 
 def _timed_words(
-    scored: Scored, references: list[Reference], normalize: Callable
-) -> list[Sequence[TimedWord] | None]:
-    """[references] normalised words: empty if they have no times, None if the normaliser joins words."""
-    given = (scored.recognised[one.id].words if one.id in scored.recognised else () for one in references)
-    return [
-        words and normalized_words(words, text, normalize)
-        for words, text in zip(given, scored.texts, strict=True)
+    texts: list[str], words: Iterable[Sequence[TimedWord]], normalize: Callable
+) -> list[list[TimedWord] | None]:
+    """[utterances] the words of normalised texts with the times and confidence of those they come from.
+
+    Empty where there are no times. None where the words, normalised one by one, are not those of the text: a
+    normaliser may join words, as in "twenty one", and a confidence then belongs to no one word.
+    """
+    found: list[list[TimedWord] | None] = []
+    for text, timed in zip(texts, words, strict=True):
+        split = [replace(word, text=part) for word in timed for part in normalize(word.text).split()]
+        found.append(split if not timed or [word.text for word in split] == text.split() else None)
+    return found
+
+
+def _calibration(scored: Scored, words: list[list[TimedWord] | None]) -> dict[str, Any] | None:
+    judged = [
+        (word.confidence, operation.kind == "equal")
+        for operations, recognised in zip(scored.alignments.operations, words, strict=True)
+        for operation in operations
+        for word in (recognised or [])[operation.hypothesis_start : operation.hypothesis_end]
+        if word.confidence is not None
     ]
-
-
-def _calibration(scored: Scored, words: list[Sequence[TimedWord] | None]) -> dict[str, Any] | None:
-    judged = []
-    for operations, recognised in zip(scored.alignments.operations, words, strict=True):
-        judged += judged_confidences(operations, recognised or ())
     if not judged:
         return None
     confidence, is_right = np.array(judged).T
@@ -335,15 +345,18 @@ def _calibration(scored: Scored, words: list[Sequence[TimedWord] | None]) -> dic
 
 
 def _word_times(
-    scored: Scored, said: list[list[TimedWord] | None], words: list[Sequence[TimedWord] | None]
+    scored: Scored, said: list[list[TimedWord] | None], words: list[list[TimedWord] | None]
 ) -> dict[str, Any] | None:
-    errors = [np.zeros((0, 2))]
+    """How far starts and ends of right words are from the true ones."""
+    errors = []
     for operations, true, recognised in zip(scored.alignments.operations, said, words, strict=True):
-        if true and recognised:
-            errors.append(time_errors(operations, true, recognised))
-    milliseconds = 1000 * np.abs(np.concatenate(errors))
-    if not len(milliseconds):
+        for kind, start, end, recognised_start, recognised_end in operations if true and recognised else ():
+            if kind == "equal":
+                pairs = zip(true[start:end], recognised[recognised_start:recognised_end], strict=True)
+                errors += [(late.start - word.start, late.end - word.end) for word, late in pairs]
+    if not errors:
         return None
+    milliseconds = 1000 * np.abs(errors)
     median_start, median_end = np.median(milliseconds, axis=0)
     return {
         "words": len(milliseconds),
