@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from asr.audio import AudioError
 from asr.bundle import Bundle
@@ -24,7 +24,7 @@ from asr.tokenizer import lost_characters, normalize
 from training.environment import environment
 from training.scoring.console import progress, summary
 from training.scoring.degradation import check_conditions, noise_files_of
-from training.scoring.recognisers import RecogniserError, run
+from training.scoring.recognisers import RecogniserError, RecogniserRun, run
 from training.scoring.report import write_report
 from training.scoring.results import ALWAYS_GROUPED, Output, score
 from training.scoring.snr import estimate_snr_db
@@ -82,55 +82,31 @@ def evaluate(
     """
     if options.output:
         options.output.mkdir(parents=True, exist_ok=True)  # else hours of work could be lost
-    noise_files = noise_files_of(options.noise)
-    if systems:
-        check_conditions(options.conditions, noise_files)
+    fields = [name for name in by if name not in ALWAYS_GROUPED and name != "snr"]
+    _check_fields(fields, references)
+    given = [one for path in hypotheses for one in _read_outputs(path, references, options.conditions[0])]
     ignored = {one.id: "its file marks it as not to be scored" for one in references if one.ignored}
     not_scored = _texts_lost(references, options.normalizer)
     scorable = [one for one in references if one.id not in ignored | not_scored]
-    outputs: list[Output] = []
-    speed: list[dict[str, Any]] = []
-    snr_db: dict[str, float] = {}
-    failed = False
-    for system in systems:
-        for condition in options.conditions:
-            degradation = (condition, noise_files, options.seed)
-            title = progress(f"{system.name}, {condition}")
-            try:
-                done = run(
-                    system.kind, system.model, scorable, options.threads, system.option, title, *degradation
-                )
-            except RecogniserError as error:
-                print(f"evaluate: {error}", file=sys.stderr)
-                failed = True
-                break
-            outputs.append(Output(system.name, done.recognised, condition))
-            not_scored |= done.unreadable
-            snr_db |= done.snr_db
-            if condition == options.conditions[0] and done.recognised:
-                speed.append(
-                    {
-                        "system": system.name,
-                        "speech_seconds": done.speech_seconds,
-                        "real_time_factor": done.compute_seconds / (done.speech_seconds or 1),
-                        "cold_start_seconds": done.cold_start_seconds,
-                        "peak_memory_mb": done.peak_memory_mb,
-                    }
-                )
-    if not systems and "snr" in by:
-        snr_db = _estimate_snr(scorable)
-    for path in hypotheses:
-        outputs += _read_outputs(path, references, options.conditions[0])
+    runs, failed = _run_all(systems, scorable, options)
+    outputs = [Output(name, done.recognised, condition) for name, condition, done in runs] + given
     if not outputs:
         raise ValueError("nothing to evaluate: no recogniser ran")
     for (name, condition), times in Counter((one.system, one.condition) for one in outputs).items():
         if times > 1:
             raise ValueError(f"{times} systems are called {name} ({condition}); rename a file or a folder")
-    for reason in not_scored.values():
-        print(f"evaluate: not scored: {reason}", file=sys.stderr)
-    fields = [name for name in by if name not in ALWAYS_GROUPED and name != "snr"]
-    _check_fields(fields, references)
+    snr_db = {} if systems or "snr" not in by else _estimate_snr(scorable)
+    for _, _, done in runs:
+        not_scored |= done.unreadable
+        snr_db |= done.snr_db
+    for why in not_scored.values():
+        print(f"evaluate: not scored: {why}", file=sys.stderr)
     scores = score(references, outputs, options.normalizer, fields, snr_db, ignored | not_scored)
+    speed = [
+        {"system": name} | done.speed()
+        for name, condition, done in runs
+        if condition == options.conditions[0] and done.recognised
+    ]
     print(summary(scores.document, speed))
     if not scores.references:
         raise ValueError("no utterance is left to score")
@@ -139,6 +115,28 @@ def evaluate(
         write_report(options.output, scores, environment(command), measured)
         print(f"evaluate: wrote {options.output / 'report.html'}", file=sys.stderr)
     return 1 if failed or not_scored else 0
+
+
+def _run_all(
+    systems: Sequence[System], references: list[Reference], options: argparse.Namespace
+) -> tuple[list[tuple[str, str, RecogniserRun]], bool]:
+    """(system, condition, what was recognised) of all that ran, and whether a recogniser failed."""
+    noise_files = noise_files_of(options.noise)
+    if systems:
+        check_conditions(options.conditions, noise_files)
+    runs = []
+    failed = False
+    for name, *system in systems:
+        for condition in options.conditions:
+            degradation = (condition, noise_files, options.seed)
+            title = progress(f"{name}, {condition}")
+            try:
+                runs.append((name, condition, run(*system, references, options.threads, title, *degradation)))
+            except RecogniserError as error:
+                print(f"evaluate: {error}", file=sys.stderr)
+                failed = True
+                break
+    return runs, failed
 
 
 def _read_outputs(path: Path, references: list[Reference], condition: str) -> list[Output]:

@@ -150,13 +150,22 @@ class RecogniserRun:
     cold_start_seconds: float = 0.0
     peak_memory_mb: float = 0.0
 
+    def speed(self) -> dict[str, float]:
+        """For results.json; of a run that recognised something."""
+        return {
+            "speech_seconds": self.speech_seconds,
+            "real_time_factor": self.compute_seconds / (self.speech_seconds or 1),
+            "cold_start_seconds": self.cold_start_seconds,
+            "peak_memory_mb": self.peak_memory_mb,
+        }
+
 
 def run(
     kind: str,
     model: str,
+    option: str,
     references: Sequence[Reference],
     threads: int,
-    option: str = "",
     progress: Callable[[Iterable], Iterable] = iter,
     condition: str = CLEAN,
     noise_files: Sequence[Path] = (),
@@ -167,9 +176,9 @@ def run(
     Args:
       kind: a key of RECOGNISERS.
       model: path or name of its model.
+      option: decoder for hark, beam for faster-whisper; "" is the default.
       references: those whose sound cannot be read are named in the result.
       threads: that it may use.
-      option: decoder for hark, beam for faster-whisper; "" is the default.
       progress: wraps the references.
       condition, noise_files, seed: what happens to the sound, as in `training.scoring.degradation`.
 

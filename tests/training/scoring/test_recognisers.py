@@ -28,7 +28,7 @@ def manifest(tmp_path):
 
 def test_a_recogniser_that_cannot_start_is_one_line(tmp_path):
     with pytest.raises(RecogniserError) as caught:
-        run("vosk", str(tmp_path / "no-model"), [Reference("dev", "x", "")], threads=1)
+        run("vosk", str(tmp_path / "no-model"), "", [Reference("dev", "x", "")], threads=1)
     message = str(caught.value)
     assert message.startswith(f"vosk {tmp_path}/no-model stopped; the last line it wrote: ")
     assert "\n" not in message
@@ -36,7 +36,7 @@ def test_a_recogniser_that_cannot_start_is_one_line(tmp_path):
 
 def test_pocketsphinx_in_its_own_process(manifest):
     pytest.importorskip("pocketsphinx", reason="needs pocketsphinx, which only benchmarks use")
-    done = run("pocketsphinx", "", read_references(manifest), threads=1)
+    done = run("pocketsphinx", "", "", read_references(manifest), threads=1)
     assert done.recognised.keys() == {"u0", "u1"}
     assert "u2.wav" in done.unreadable["u2"]
     assert done.speech_seconds == 3.0
