@@ -68,7 +68,7 @@ NEGLIGIBLE = 0.01  # fraction of the errors that is no reason for a wider beam
 
 
 class DevUtterance(NamedTuple):
-    """An utterance of a manifest: what was said, and log-probs [steps, units] of each part between pauses."""
+    """An utterance of a manifest: its text, and log-probs [steps, units] of each part between pauses."""
 
     text: str
     log_probs: list[np.ndarray]
@@ -144,7 +144,7 @@ def narrowest(errors_of: Callable[[int], int]) -> int:
 
 
 def tune_bundle(bundle: Bundle, sets: Mapping[str, Sequence[DevUtterance]]) -> dict[str, Any]:
-    """Tunes the language models that lie in a bundle; writes and returns the settings.
+    """Tunes a bundle's language models; writes and returns the settings.
 
     Args:
       sets: utterances with log-probs of the bundle's model, by name; all sets are tuned on together.
@@ -187,7 +187,7 @@ def _wer_percent(decode: Callable[[np.ndarray], str], utterances: Sequence[DevUt
 def tune_rescoring(
     decoder: BeamDecoder, recurrent: RecurrentModel, utterances: Sequence[DevUtterance]
 ) -> dict[str, float]:
-    """The weights for a Rescorer, sought on the texts that the decoder finds."""
+    """The weights for a Rescorer that are best on the texts that the decoder finds."""
     rescorer = Rescorer(recurrent, decoder.language_model, decoder.alpha, alpha=decoder.alpha, share=0.5)
     parts = []
     for log_probs in (part for one in utterances for part in one.log_probs):
@@ -209,12 +209,12 @@ def tune_rescoring(
 
 
 def words_of(utterances: Iterable[DevUtterance]) -> int:
-    """Words that were said."""
+    """Number of words in the texts."""
     return sum(len(one.text.split()) for one in utterances)
 
 
 def install(folder: Path, bundle: Bundle) -> None:
-    """Puts the language models of a folder in the place of the bundle's. Raises LanguageModelError."""
+    """Replaces the bundle's language models by those of a folder. Raises LanguageModelError."""
     (bundle.directory / LANGUAGE_MODEL_NAME).parent.mkdir(exist_ok=True)
     _copy(folder / MODEL_NAME, bundle.directory / LANGUAGE_MODEL_NAME)
     recurrent = bundle.directory / RECURRENT_MODEL_NAME

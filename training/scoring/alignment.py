@@ -44,11 +44,10 @@ class Alignments:
 
 
 def align(references: Sequence[str], hypotheses: Sequence[str]) -> Alignments:
-    """Aligns texts whose words stand between single spaces; either may be empty.
+    """Aligns texts whose words are separated by single spaces; either may be empty.
 
     Every error costs 1, as in the definition of WER. NIST sclite aligns with 4 for a substitution and 3 for a
-    deletion or insertion: its total is now and then an error more, and where totals are equal it may count a
-    deletion and an insertion for two substitutions.
+    deletion or insertion: it may count an error more, or a deletion and an insertion for two substitutions.
     """
     operations: list[tuple[Operation, ...]] = []
     words = np.zeros((len(references), 4), np.int64)

@@ -18,9 +18,9 @@ class MatchedPairs:
     """Result of the matched-pairs test.
 
     Attributes:
-      segments: how many stretches of speech were compared.
+      segments: how many segments of speech were compared.
       mean: errors of the first system less those of the second, a segment.
-      z: the mean in standard errors; 0 where all segments differ alike, which the test has no scale for.
+      z: the mean in standard errors; 0 where all differences are equal, which leaves no scale.
       p: two-sided probability of a |z| as large if the systems were equal.
     """
 

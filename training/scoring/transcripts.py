@@ -42,11 +42,11 @@ class Reference:
     """One utterance and what is said in it.
 
     Attributes:
-      set: name of the file it comes from: without suffix, with folders where two files share a name.
+      set: name of the file it comes from: without suffix, with folders where two files have one name.
       id: unique among all references.
       text, speaker: as written; the speaker is "" where unknown.
-      recording: what ctm files call the recording that it lies in.
-      start_seconds, end_seconds: where it lies there; the end is None where the recording is this utterance
+      recording: the name in ctm files of the recording that it is part of.
+      start_seconds, end_seconds: its place there; the end is None where the recording is this utterance
         alone.
       duration_seconds: None where the file does not tell.
       audio: None where the file names no sound.
@@ -71,7 +71,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Recognised:
-    """What a system recognised in one utterance; words only where it tells their times."""
+    """What a system recognised in one utterance; words only where it gives their times."""
 
     text: str
     words: tuple[TimedWord, ...] = ()
@@ -124,7 +124,7 @@ def read_references(path: Path | str) -> list[Reference]:
 
 
 def read_all_references(paths: Sequence[Path]) -> list[Reference]:
-    """References of all files. Where files share ids of different recordings, the ids begin with the set.
+    """References of all files. Where an id occurs in several files, it begins with the set.
 
     Raises ValueError where an utterance is given twice, since no hypothesis could be paired.
     """
@@ -163,7 +163,7 @@ def read_hypotheses(
     "condition" where the sound was degraded. A sound file pairs by its path, absolute or relative to the
     hypotheses; else by its name as an id. An id may be the end of a reference's id from a "/" on, if of one
     reference only: "1272-0007" for "audio/1272/1272-0007". The words of a ctm belong to the reference in
-    whose seconds their middle lies.
+    whose seconds their middle is.
 
     Args:
       path: the hypotheses.
