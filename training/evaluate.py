@@ -18,17 +18,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from asr.audio import AudioError
+import numpy as np
+
+from asr.audio import SAMPLE_RATE, AudioError
 from asr.bundle import Bundle
 from asr.tokenizer import lost_characters, normalize
 from training.environment import environment
+from training.manifest import read_manifest
 from training.scoring.console import progress, summary
-from training.scoring.degradation import check_conditions, noise_files_of
+from training.scoring.degradation import degrade
 from training.scoring.recognisers import RecogniserError, RecogniserRun, run
 from training.scoring.report import write_report
-from training.scoring.results import ALWAYS_GROUPED, Output, score
+from training.scoring.results import ALWAYS_GROUPED, score
 from training.scoring.snr import estimate_snr_db
-from training.scoring.transcripts import Reference, read_all_references, read_hypotheses, read_samples
+from training.scoring.transcripts import Output, Reference, read_all_references, read_hypotheses, read_samples
 
 
 class System(NamedTuple):
@@ -121,9 +124,10 @@ def _run_all(
     systems: Sequence[System], references: list[Reference], options: argparse.Namespace
 ) -> tuple[list[tuple[str, str, RecogniserRun]], bool]:
     """(system, condition, what was recognised) of all that ran, and whether a recogniser failed."""
-    noise_files = noise_files_of(options.noise)
-    if systems:
-        check_conditions(options.conditions, noise_files)
+    noise_files = [entry.audio for entry in read_manifest(options.noise)] if options.noise else []
+    if systems:  # a misspelt condition is found before hours are spent on the others
+        for condition in options.conditions:
+            degrade(np.zeros(SAMPLE_RATE, np.float32), "", condition, noise_files)
     runs = []
     failed = False
     for name, *system in systems:
@@ -141,19 +145,16 @@ def _run_all(
 
 def _read_outputs(path: Path, references: list[Reference], condition: str) -> list[Output]:
     """The hypotheses of a file, by condition. Raises ValueError where none of them is for a reference."""
-    pairings = read_hypotheses(path, references, condition)
-    if not any(pairing.recognised for pairing in pairings.values()):
-        extra = [name for pairing in pairings.values() for name in pairing.extra]
-        found = (
-            f"none of its {len(extra)} hypotheses, such as {extra[0]}, is" if extra else "holds no hypotheses"
-        )
+    outputs = read_hypotheses(path, references, condition)
+    if not any(one.recognised for one in outputs):
+        extra = [name for one in outputs for name in one.extra]
+        if not extra:
+            raise ValueError(f"{path}: holds no hypotheses; give one for each reference")
         raise ValueError(
-            f"{path}: {found} for a reference, such as {references[0].id}; give matching ids or paths"
+            f"{path}: none of its {len(extra)} hypotheses, such as {extra[0]}, is for a reference, such as "
+            f"{references[0].id}; give matching ids or paths"
         )
-    return [
-        Output(path.stem, pairing.recognised, condition, pairing.extra, pairing.duplicates)
-        for condition, pairing in pairings.items()
-    ]
+    return outputs
 
 
 def _texts_lost(references: list[Reference], normalizer: str) -> dict[str, str]:

@@ -184,7 +184,11 @@ def test_hypotheses_of_another_folder_pair_by_their_sound(manifest, tmp_path, ca
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"), [("", "holds no hypotheses"), ('{"id": "x", "text": ""}', "none of its 1")]
+    ("content", "complaint"),
+    [
+        ("", "holds no hypotheses"),
+        ('{"id": "x", "text": ""}', "none of its 1"),
+    ],
 )
 def test_hypotheses_of_which_none_pairs_are_refused(manifest, tmp_path, capsys, content, complaint):
     (tmp_path / "h.jsonl").write_text(content)

@@ -6,9 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.audio import SAMPLE_RATE
-from training.manifest import read_manifest
-
 CLEAN = "clean"  # the condition that changes nothing
 
 
@@ -33,14 +30,3 @@ def degrade(
     from training.augmentation import apply_condition
 
     return apply_condition(samples, condition, zlib.crc32(f"{seed} {utterance}".encode()), noise_files)
-
-
-def noise_files_of(manifest: Path | None) -> list[Path]:
-    """The recordings that a manifest of noise names; none without one."""
-    return [entry.audio for entry in read_manifest(manifest)] if manifest else []
-
-
-def check_conditions(conditions: Sequence[str], noise_files: list[Path]) -> None:
-    """Finds a misspelt condition before hours are spent on the others. Raises ValueError."""
-    for condition in conditions:
-        degrade(np.zeros(SAMPLE_RATE, np.float32), "", condition, noise_files)

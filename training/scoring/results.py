@@ -16,7 +16,7 @@ from training.scoring.intervals import SEED, rate_interval, resample, sums_by_un
 from training.scoring.measures import COUNT_COLUMNS, count_table, rates, word_counts
 from training.scoring.normalizers import DESCRIPTIONS, normalizer
 from training.scoring.significance import bootstrap_difference, matched_pairs
-from training.scoring.transcripts import Recognised, Reference, TimedWord
+from training.scoring.transcripts import Output, Recognised, Reference, TimedWord
 
 EVERYTHING = "all"  # name of the set of all sets
 ALWAYS_GROUPED = ("speaker", "duration")
@@ -26,17 +26,6 @@ _GROUP_RESAMPLES = 2_000  # there may be hundreds of groups
 _NOTHING = Recognised("")
 _COMMONEST = 50  # confusions listed
 _NORMALIZER_SAMPLE = 2_000  # utterances on which normalisers are compared: the English one takes a while
-
-
-@dataclass(frozen=True)
-class Output:
-    """The hypotheses of one system under one condition, by id of the reference."""
-
-    system: str
-    recognised: Mapping[str, Recognised]
-    condition: str = "clean"
-    extra: Sequence[str] = ()
-    duplicates: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ import math
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,18 +78,20 @@ class Recognised:
 
 
 @dataclass(frozen=True)
-class Pairing:
-    """The hypotheses of one system, by id of the reference.
+class Output:
+    """The hypotheses of one system under one condition.
 
     Attributes:
-      recognised: of the references that have one.
+      recognised: by id of the reference, of those that have a hypothesis.
       extra: what the system gave that no reference asks for.
       duplicates: ids given more than once; the first counts.
     """
 
-    recognised: dict[str, Recognised]
-    extra: tuple[str, ...] = ()
-    duplicates: tuple[str, ...] = ()
+    system: str
+    recognised: Mapping[str, Recognised]
+    condition: str = CLEAN
+    extra: Sequence[str] = ()
+    duplicates: Sequence[str] = ()
 
 
 def read_references(path: Path | str) -> list[Reference]:
@@ -153,10 +155,8 @@ def read_samples(reference: Reference) -> np.ndarray:
     return load_audio(reference.audio, reference.start_seconds, duration_seconds)
 
 
-def read_hypotheses(
-    path: Path | str, references: list[Reference], condition: str = CLEAN
-) -> dict[str, Pairing]:
-    """Pairs a system's .jsonl, .trn or .ctm with references, never by line; by condition.
+def read_hypotheses(path: Path | str, references: list[Reference], condition: str = CLEAN) -> list[Output]:
+    """Pairs a system's .jsonl, .trn or .ctm with references, never by line; one output for each condition.
 
     A JSON line has "id" or "audio_filepath" (with "offset" where that is not 0, and "duration" where several
     references begin there), the text as "pred_text", "hypothesis" or "text", "words" where it has times, and
@@ -175,12 +175,12 @@ def read_hypotheses(
     """
     path = Path(path)
     if path.suffix.lower() == ".ctm":
-        return {condition: _pair_ctm(path, references)}
+        return [_pair_ctm(path, references, condition)]
     if path.suffix.lower() == ".trn":
         rows = {condition: [(_Key((id,)), Recognised(text)) for id, text in _read_trn(path)]}
     else:
         rows = _read_rows(path, condition)
-    return {condition: _pair(pairs, references, path.parent) for condition, pairs in rows.items()}
+    return [_pair(path, pairs, references, condition) for condition, pairs in rows.items()]
 
 
 class _Key(NamedTuple):
@@ -192,8 +192,9 @@ class _Key(NamedTuple):
     duration_seconds: float | None = None
 
 
-def _pair(rows: list[tuple[_Key, Recognised]], references: list[Reference], folder: Path) -> Pairing:
-    """`folder` is where relative paths of sound begin."""
+def _pair(
+    path: Path, rows: list[tuple[_Key, Recognised]], references: list[Reference], condition: str
+) -> Output:
     ids = _ends(reference.id for reference in references)
     starts: dict[tuple[str, float], list[Reference]] = defaultdict(list)
     for one in references:
@@ -202,7 +203,7 @@ def _pair(rows: list[tuple[_Key, Recognised]], references: list[Reference], fold
     recognised: dict[str, Recognised] = {}
     extra, duplicates = [], []
     for key, hypothesis in rows:
-        same = starts[os.path.realpath(folder / key.audio), key.offset_seconds] if key.audio else []
+        same = starts[os.path.realpath(path.parent / key.audio), key.offset_seconds] if key.audio else []
         if len(same) > 1:
             same = [one for one in same if one.duration_seconds == key.duration_seconds]
         id = same[0].id if same else next((ids[name] for name in key.names if name in ids), None)
@@ -212,7 +213,7 @@ def _pair(rows: list[tuple[_Key, Recognised]], references: list[Reference], fold
             duplicates.append(key.names[0])
         else:
             recognised[id] = hypothesis
-    return Pairing(recognised, tuple(extra), tuple(duplicates))
+    return Output(path.stem, recognised, condition, extra, duplicates)
 
 
 def _ends(names: Iterable[str]) -> dict[str, str]:
@@ -342,7 +343,7 @@ def _confidence(value: Any) -> float | None:
     return float(value)
 
 
-def _pair_ctm(path: Path, references: list[Reference]) -> Pairing:
+def _pair_ctm(path: Path, references: list[Reference], condition: str) -> Output:
     """Lines "recording channel begin duration word [confidence]"."""
     recordings = _ends(reference.recording for reference in references)
     inside = defaultdict(list)
@@ -373,4 +374,4 @@ def _pair_ctm(path: Path, references: list[Reference]) -> Pairing:
     for id, spoken in words.items():
         spoken.sort(key=lambda word: (word.start, word.end))
         recognised[id] = Recognised(" ".join(word.text for word in spoken), tuple(spoken))
-    return Pairing(recognised, tuple(extra))
+    return Output(path.stem, recognised, condition, extra)

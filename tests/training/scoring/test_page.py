@@ -6,8 +6,8 @@ import soundfile
 
 from asr.audio import SAMPLE_RATE
 from training.scoring.report import write_report
-from training.scoring.results import Output, score
-from training.scoring.transcripts import Recognised, Reference
+from training.scoring.results import score
+from training.scoring.transcripts import Output, Recognised, Reference
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from training.scoring.report import write_report
-from training.scoring.results import Output, band, score
-from training.scoring.transcripts import Recognised, Reference, TimedWord
+from training.scoring.results import band, score
+from training.scoring.transcripts import Output, Recognised, Reference, TimedWord
 
 
 def reference(id: str, text: str, speaker: str = "", **others) -> Reference:

@@ -62,7 +62,7 @@ def files(tmp_path) -> tuple[Path, Path, Path]:
 
 def aligned(reference: Path, hypothesis: Path) -> Alignments:
     references = read_references(reference)
-    recognised = read_hypotheses(hypothesis, references)["clean"].recognised
+    recognised = read_hypotheses(hypothesis, references)[0].recognised
     return align([one.text for one in references], [recognised[one.id].text for one in references])
 
 
@@ -131,7 +131,7 @@ def test_segment_times(tmp_path):
     ]
     hypothesis.write_text("".join(f"talk A {start} 0.25 {word} 0.9\n" for start, word in words))
     references = read_references(reference)
-    pairing = read_hypotheses(hypothesis, references)["clean"]
+    pairing = read_hypotheses(hypothesis, references)[0]
     assert [one.ignored for one in references] == [False, True, False]
     kept = [one for one in references if not one.ignored]
     ours = align([one.text for one in kept], [pairing.recognised[one.id].text for one in kept]).words.sum(

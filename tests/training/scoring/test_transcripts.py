@@ -68,14 +68,14 @@ def test_hypotheses_are_paired_by_id_not_by_line(tmp_path):
         {"audio_filepath": "long.wav", "offset": 5, "pred_text": "drei", "text": "three"},
         {"id": "2/2-0001", "text": "again"},
     )
-    pairing = read_hypotheses(path, REFERENCES)["clean"]
-    assert {id: recognised.text for id, recognised in pairing.recognised.items()} == {
+    output = read_hypotheses(path, REFERENCES)[0]
+    assert {id: recognised.text for id, recognised in output.recognised.items()} == {
         "audio/1/1-0001": "eins",
         "audio/2/2-0001": "zwei",
         "audio/long@5": "drei",
     }
-    assert pairing.extra == ("nobody",)
-    assert pairing.duplicates == ("2/2-0001",)
+    assert output.extra == ["nobody"]
+    assert output.duplicates == ["2/2-0001"]
 
 
 def test_stretches_that_begin_together_pair_by_their_duration(tmp_path):
@@ -83,15 +83,13 @@ def test_stretches_that_begin_together_pair_by_their_duration(tmp_path):
     rows = [row, row | {"duration": 1}, row | {"audio_filepath": "a.mp3"}]
     references = read_references(write(tmp_path / "r.jsonl", *rows))
     texts = [row | {"text": str(number)} for number, row in enumerate(rows)]
-    recognised = read_hypotheses(write(tmp_path / "h.jsonl", *reversed(texts)), references)[
-        "clean"
-    ].recognised
+    recognised = read_hypotheses(write(tmp_path / "h.jsonl", *reversed(texts)), references)[0].recognised
     assert [recognised[one.id].text for one in references] == ["0", "1", "2"]
     segments = read_references(write(tmp_path / "r.stm", "t A anna 1 2 hold", "t A bert 1 3 on"))
     assert [one.id for one in segments] == ["t-A@1+1", "t-A@1+2"]
 
 
-def test_lines_of_several_conditions_make_a_pairing_each(tmp_path):
+def test_lines_of_several_conditions_are_an_output_each(tmp_path):
     path = write(
         tmp_path / "h.jsonl",
         '{"id": "1-0001", "text": "eins", "condition": "clean"}',
@@ -99,23 +97,23 @@ def test_lines_of_several_conditions_make_a_pairing_each(tmp_path):
         '{"id": "2-0001", "text": "zwei"}',
     )
     noisy, other = Recognised("keins"), Recognised("zwei")
-    pairings = read_hypotheses(path, REFERENCES, "reverb")
-    assert [(name, pairing.recognised) for name, pairing in pairings.items()] == [
+    outputs = read_hypotheses(path, REFERENCES, "reverb")
+    assert [(one.condition, one.recognised) for one in outputs] == [
         ("clean", {"audio/1/1-0001": Recognised("eins")}),
         ("noise:10", {"audio/1/1-0001": noisy}),
         ("reverb", {"audio/2/2-0001": other}),
     ]
 
 
-def test_an_empty_file_heard_nothing(tmp_path):
-    assert read_hypotheses(write(tmp_path / "h.jsonl"), REFERENCES)["clean"].recognised == {}
+def test_an_empty_file_has_no_hypothesis(tmp_path):
+    assert read_hypotheses(write(tmp_path / "h.jsonl"), REFERENCES)[0].recognised == {}
 
 
 def test_an_ambiguous_end_of_an_id_pairs_with_nothing(tmp_path):
     references = [Reference("dev", "a/same", "x"), Reference("dev", "b/same", "y")]
-    pairing = read_hypotheses(write(tmp_path / "h.trn", "x (same)", "y (b/same)"), references)["clean"]
-    assert pairing.recognised == {"b/same": Recognised("y")}
-    assert pairing.extra == ("same",)
+    output = read_hypotheses(write(tmp_path / "h.trn", "x (same)", "y (b/same)"), references)[0]
+    assert output.recognised == {"b/same": Recognised("y")}
+    assert output.extra == ["same"]
 
 
 def test_words_of_a_ctm_go_where_their_middle_lies(tmp_path):
@@ -128,12 +126,12 @@ def test_words_of_a_ctm_go_where_their_middle_lies(tmp_path):
         "1-0001 A 0.2 0.5 eins NA",
         "none A 0 1 x",
     )
-    pairing = read_hypotheses(path, REFERENCES)["clean"]
-    assert pairing.recognised["audio/1/1-0001"] == Recognised("eins", (TimedWord("eins", 0.2, 0.7),))
-    [first, second] = pairing.recognised["audio/long@5"].words
+    output = read_hypotheses(path, REFERENCES)[0]
+    assert output.recognised["audio/1/1-0001"] == Recognised("eins", (TimedWord("eins", 0.2, 0.7),))
+    [first, second] = output.recognised["audio/long@5"].words
     assert (first.text, second.text, second.confidence) == ("da", "drei", 0.9)
     assert second.start == pytest.approx(0.5)
-    assert pairing.extra == ("long A 4.8 early", "none A 0 x")
+    assert output.extra == ["long A 4.8 early", "none A 0 x"]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +182,7 @@ def test_every_utterance_of_a_trn_is_read(tmp_path_factory, texts):
     references = read_references(path)
     assert {one.id: one.text for one in references} == {id: text.strip() for id, text in texts.items()}
     recognised = {one.id: Recognised(one.text) for one in references}
-    assert read_hypotheses(path, references)["clean"].recognised == recognised
+    assert read_hypotheses(path, references)[0].recognised == recognised
 
 
 def test_samples_of_a_part_of_a_file(tmp_path):
