@@ -37,7 +37,6 @@ def _run_lstms(layers, inputs):
     return [ops.transpose(hidden[:, i], (1, 0, 2)) for i in range(len(layers))]
 
 
-@keras.saving.register_keras_serializable("hark")
 class RecurrentEncoder(keras.layers.Layer):
     """Stacked recurrent layers, optionally bidirectional.
 
@@ -109,7 +108,3 @@ class RecurrentEncoder(keras.layers.Layer):
                 outputs[1] = reverse_valid(outputs[1], lengths)
             x = mask_padding(ops.concatenate(outputs, axis=-1), lengths)
         return x, lengths
-
-    def compute_output_shape(self, x_shape, lengths_shape=None):
-        (batch, steps, _), _ = self.stacking.compute_output_shape(x_shape)
-        return (batch, steps, self.width * (1 + self.bidirectional)), (batch,)
