@@ -65,7 +65,7 @@ def read_arpa(path: Path | str) -> NgramModel:
 
 def write_arpa(model: NgramModel, path: Path | str) -> None:
     """Writes a model as ARPA text, compressed if the name ends in .gz or .xz."""
-    words = [model.word(id) for id in range(model.vocabulary_size)]
+    words = model.vocabulary()
     with replacing(path) as partial, open_file(partial, "wt") as file:
         file.write("\\data\\\n")
         for order, size in enumerate(model.counts, start=1):

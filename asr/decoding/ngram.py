@@ -258,6 +258,11 @@ class NgramModel:
             starts.append(int(self.tables.begin[starts[-1]]))
         return [end - start for start, end in pairwise(starts)]
 
+    def vocabulary(self) -> list[str]:
+        """All words, by id."""
+        text = self.tables.text.tobytes()
+        return [text[first:last].decode() for first, last in pairwise(self.tables.text_begin.tolist())]
+
     def word(self, id: int) -> str:
         """The word of an id."""
         first, last = self.tables.text_begin[id : id + 2]
