@@ -165,7 +165,6 @@ class BeamDecoder:
             hot_next=self.automaton.next,
             hot_credit=self.automaton.credit,
             hot_reward=self.automaton.reward,
-            hot_most_credit=float(self.automaton.credit.max()),
         )
 
     def _unknown_cost(self, letters: str, finished: bool) -> float:

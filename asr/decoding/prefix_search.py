@@ -70,7 +70,6 @@ class Language(NamedTuple):
     hot_next: np.ndarray
     hot_credit: np.ndarray
     hot_reward: np.ndarray
-    hot_most_credit: float  # the highest one
 
 
 @compiled
@@ -90,9 +89,6 @@ def search(log_probs, unit_text, language, beam, score_margin, least_unit_log_pr
     kept[0].unit = -np.inf
     entries = 1
     likely = np.empty(size, np.int64)
-    ends_word = np.zeros(size, np.bool_)
-    for unit in range(1, size):
-        ends_word[unit] = unit_text[0][unit_text[1][unit]] == BOUNDARY
     active_child = np.empty((beam, size), np.int64)
 
     for step in range(steps):
@@ -124,7 +120,6 @@ def search(log_probs, unit_text, language, beam, score_margin, least_unit_log_pr
             prefix = kept[i]
             node = prefix.node
             text_score = nodes[node].text_score
-            most_gain = _most_gain(nodes, node, language)
             for j in range(likely_count):
                 unit = likely[j]
                 arrival = (prefix.blank if nodes[node].unit == unit else prefix.acoustic) + row[unit]
@@ -133,8 +128,6 @@ def search(log_probs, unit_text, language, beam, score_margin, least_unit_log_pr
                 place = active_child[i, unit]
                 if place >= 0:
                     candidates[place].unit = log_add(candidates[place].unit, arrival)
-                    continue
-                if arrival + text_score + most_gain < floor and not ends_word[unit]:
                     continue
                 child = np.int64(nodes[node].child)
                 while child >= 0 and nodes[child].unit != unit:
@@ -169,17 +162,6 @@ def _find_active_children(nodes, prefixes, active_child):
             parent = nodes[nodes[node].parent].entry
             if parent >= 0:
                 active_child[parent, nodes[node].unit] = i
-
-
-@compiled
-def _most_gain(nodes, node, language):
-    """By how much, at most, the score of a prefix rises with a unit that ends no word."""
-    here = nodes[node]
-    gain = language.hot_most_credit - language.hot_credit[here.hot]
-    if language.has_words:
-        # More letters begin fewer words and score less, unless an unknown word scores more.
-        gain += max(0.0, _unknown_score(here.letters + 1, language) - here.unfinished)
-    return gain
 
 
 @compiled
