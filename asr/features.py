@@ -22,10 +22,9 @@ MIN_DEVIATION = 0.01  # a soft floor of a band's standard deviation, so that con
 class LogMel(keras.layers.Layer):
     """Log-mel spectrogram of 16 kHz samples, always computed in float32.
 
-    The short-time Fourier transform is a strided convolution with a windowed DFT basis, so the layer runs on
-    every backend and exports to ONNX. An utterance of n samples has n // 160 frames; frame t is centred on
-    sample 160 t. Samples are reflected before the start and zero after the end, as in Whisper, and
-    `scale="whisper"` gives Whisper's features (https://github.com/openai/whisper, audio.py).
+    The short-time Fourier transform is a strided convolution with a windowed DFT basis; it exports to ONNX.
+    An utterance of n samples has n // 160 frames; frame t is centred on sample 160 t. Samples are reflected
+    before the start and zero after the end, as in Whisper (https://github.com/openai/whisper, audio.py).
 
     Args:
       mels: number of mel bands (Slaney's scale and norm).
@@ -84,10 +83,9 @@ def _standardized(x, lengths):
 @functools.cache
 def _dft_basis() -> np.ndarray:
     """Hann-windowed cosines and sines, [N_FFT, 1, 2 × bins], computed in float64."""
-    bins = N_FFT // 2 + 1
     n = np.arange(N_FFT)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * n / N_FFT)
-    phase = 2 * np.pi * ((n[:, None] * np.arange(bins)) % N_FFT) / N_FFT
+    phase = 2 * np.pi * ((n[:, None] * np.arange(N_FFT // 2 + 1)) % N_FFT) / N_FFT
     basis = window[:, None] * np.concatenate([np.cos(phase), np.sin(phase)], axis=1)
     return basis[:, None, :].astype("float32")
 

@@ -42,7 +42,7 @@ class CTCModel(keras.Model):
         return FRAME_SECONDS * self.subsampling
 
     def build(self, input_shape=None):
-        """Nothing: as in `Composite`, the parts build themselves when they are first called."""
+        pass  # as in `Composite`
 
     def build_for(self, width: int | None = None) -> "CTCModel":
         """Creates the weights, for samples or for features of a `width`. Returns the model itself."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -214,9 +214,9 @@ class NgramModel:
         """This model as `save` writes it."""
         if self.tables.book_stride:
             return self
-        levels = self.levels()[1:]
-        log_probs = [_codes(level.log_probs) for level in levels]
-        backoffs = [_codes(level.backoffs) for level in levels[:-1]]
+        levels = islice(self.levels(), 1, None)
+        codes = [(_codes(level.log_probs), _codes(level.backoffs)) for level in levels]
+        log_probs, backoffs = [pair[0] for pair in codes], [pair[1] for pair in codes[:-1]]
         tables = self.tables._replace(
             words=self.tables.words.astype(np.uint16 if self.vocabulary_size <= 1 << 16 else np.uint32),
             log_prob_codes=_joined([codes for codes, _ in log_probs], np.uint8),
@@ -227,11 +227,11 @@ class NgramModel:
         )
         return NgramModel(_read_only(tables))
 
-    def levels(self) -> list[NgramLevel]:
+    def levels(self) -> Iterator[NgramLevel]:
         """The n-grams of order 1, 2, ..., as `from_levels` takes them; the highest back-offs are 0."""
         tables, vocabulary = self.tables, self.vocabulary_size
         words, zeros = np.arange(vocabulary), np.zeros(vocabulary, np.int64)
-        levels = [NgramLevel(zeros, words, tables.unigram_log_probs, tables.unigram_backoffs)]
+        yield NgramLevel(zeros, words, tables.unigram_log_probs, tables.unigram_backoffs)
         above = 0  # number of the first n-gram of the order before
         for book, (parents, size) in enumerate(pairwise(self.counts)):
             children = np.diff(tables.begin[above : above + parents + 1])
@@ -242,8 +242,7 @@ class NgramModel:
                 backoffs = tables.backoff_book[offset + tables.backoff_codes[here].astype(np.int64)]
             log_probs = tables.log_prob_book[offset + tables.log_prob_codes[here].astype(np.int64)]
             prefixes = np.repeat(np.arange(parents), children)
-            levels.append(NgramLevel(prefixes, tables.words[here], log_probs, backoffs))
-        return levels
+            yield NgramLevel(prefixes, tables.words[here], log_probs, backoffs)
 
     @property
     def vocabulary_size(self) -> int:
@@ -302,7 +301,7 @@ def is_compact(path: Path | str) -> bool:
 
 def _beginning(path: Path) -> bytes:
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             return file.read(len(_MAGIC))
     except OSError as error:
         raise LanguageModelError(f"{path}: {reason(error)}") from error

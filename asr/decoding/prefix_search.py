@@ -264,14 +264,8 @@ def _unfinished_score(nodes, node, language):
     probability = language.cumulative_probability[here.last] - language.cumulative_probability[here.first]
     if probability > 0:
         return language.alpha * math.log(probability)
-    return _unknown_score(here.letters, language)
-
-
-@compiled
-def _unknown_score(letters, language):
-    """Score of an unfinished word of so many letters that begins no known word."""
     unknown = language.tables.unigram_log_probs[language.tables.unknown_id]
-    return language.alpha * unknown - language.unknown_penalty * letters
+    return language.alpha * unknown - language.unknown_penalty * here.letters
 
 
 @compiled

@@ -26,8 +26,7 @@ def sinusoids(steps, width: int):
 class SelfAttention(Composite):
     """Multi-head self-attention with padding masked (Vaswani et al. 2017).
 
-    The key projection has no bias, as in Whisper; the softmax would cancel it.
-    Raises ValueError unless `heads` divides `width`.
+    The key projection has no bias, as in Whisper; the softmax would cancel it. `heads` must divide `width`.
 
     Call with x [batch, steps, width] and lengths [batch]; returns [batch, steps, width].
     """
@@ -51,10 +50,8 @@ class SelfAttention(Composite):
         def split(y):  # [batch, steps, width] → [batch, steps, heads, width / heads]
             return ops.reshape(y, (batch, steps, self.heads, self.width // self.heads))
 
-        mask = valid_steps(steps, lengths)[:, None, None, :]
-        y = ops.dot_product_attention(
-            split(self.query(x)), split(self.key(x)), split(self.value(x)), mask=mask
-        )
+        query, key, value = split(self.query(x)), split(self.key(x)), split(self.value(x))
+        y = ops.dot_product_attention(query, key, value, mask=valid_steps(steps, lengths)[:, None, None, :])
         return self.out(ops.reshape(y, (batch, steps, self.width)))
 
 
@@ -122,10 +119,8 @@ class TransformerEncoder(Composite):
         policy = self.dtype_policy
         if stem:
             self.convolutions = ConvSubsampling(width, subsampling, dtype=policy, name="stem")
-        self.blocks = [
-            TransformerBlock(width, heads, hidden or 4 * width, dropout, dtype=policy, name=f"block_{i}")
-            for i in range(layers)
-        ]
+        sizes = (width, heads, hidden or 4 * width, dropout)
+        self.blocks = [TransformerBlock(*sizes, dtype=policy, name=f"block_{i}") for i in range(layers)]
         if final_norm:
             self.norm = layer_norm("norm", policy)
 

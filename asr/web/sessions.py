@@ -31,7 +31,7 @@ class Session:
 
 
 class Sessions:
-    """The open pages by Gradio's session hash. Uploads are stored by content hash, so pages may share one."""
+    """The open pages by Gradio's session hash. Uploads are stored by content hash, so several pages may use one."""
 
     def __init__(self):
         self._sessions: dict[str, Session] = {}

@@ -9,7 +9,6 @@ import gradio as gr
 
 from asr.audio import SAMPLE_RATE, AudioError, load_audio
 from asr.recognizer import Recognizer
-from asr.transcript import Transcript
 from asr.web.markup import html
 from asr.web.picture import picture_html
 from asr.web.recognize import Recognition
@@ -142,7 +141,12 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
         for index, segment in enumerate(transcript.segments):
             paragraphs += html.segment(segment, index)
         return {
-            sound: gr.update(subtitles=_captions(transcript)),
+            sound: gr.update(
+                subtitles=[
+                    {"text": caption, "timestamp": [start / 1000, end / 1000]}
+                    for start, end, caption in transcript.cues()
+                ]
+            ),
             status: summary + warnings + html.legend(transcript.words),
             text: gr.update(value=paragraphs + html.saving(files), files=files),
         }
@@ -181,8 +185,7 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
             raise gr.Error("no recording: pass an audio file as sound", print_exception=False)
         try:
             recognition = Recognition(recognizers[model], sound, decoder, hotwords)
-            for _ in recognition:
-                pass
+            list(recognition)
         except ValueError as error:
             raise gr.Error(_without_folder(error, sound), print_exception=False) from None
         return recognition.transcript.to_dict()
@@ -210,13 +213,6 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
         api_name="transcribe",
         **one_at_a_time,
     )
-
-
-def _captions(transcript: Transcript) -> list[dict[str, Any]]:
-    return [
-        {"text": caption, "timestamp": [start / 1000, end / 1000]}
-        for start, end, caption in transcript.cues()
-    ]
 
 
 def _picture_of(session: Session | None, index: int) -> str:

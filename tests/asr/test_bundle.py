@@ -149,7 +149,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(folder, model, name, m
     assert len(list(folder.iterdir())) == 3
 
 
-def test_units_that_are_none(folder):
+def test_units_without_a_blank(folder):
     content = {"language": "en", "alphabet": "b", "symbols": ["a", "b"], "bpe": None}
     (folder / "tokenizer.json").write_text(json.dumps(content))
     assert "tokenizer.json: unit 0 must be the CTC blank" in refusal(lambda: Bundle.load(folder))
