@@ -83,14 +83,14 @@ def _serve(recognizers: Mapping[str, Recognizer], host: str, port: int) -> None:
     except ModuleNotFoundError as error:
         _fail(f"the page needs {error.name}, which is not installed: pip install '.[page]' in Hark's folder")
 
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    # Blocked before there are other threads: a signal that one of those took would not wake this one.
+    stop = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stop)
     page = build_page(recognizers)
     page.launch(server_name=host, server_port=port, prevent_thread_lock=True, quiet=True, **serving_options())
     print(f"Hark is listening on http://{host}:{port}", flush=True)
     threading.Thread(target=_warm_up, args=[recognizers], daemon=True).start()
-    stop.wait()
+    signal.sigwait(stop)
     page.close(verbose=False)
 
 

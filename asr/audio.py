@@ -24,7 +24,7 @@ from asr.channels import mixed
 from asr.containers import MAX_CHANNELS, read_chunks, stated_seconds
 from asr.tracks import AudioError, Chunks, Warn, scaled
 
-SAMPLE_RATE = 16_000  # Hz; what every model hears
+SAMPLE_RATE = 16_000  # Hz, of every model
 
 MIN_RATE, MAX_RATE = 4_000, 768_000  # Hz; beyond these a header is damaged or no sound is meant
 MAX_AMPLITUDE = 100.0  # full scale is 1; far beyond are integers that were cast to float without scaling

@@ -1,4 +1,4 @@
-"""The road of a sound, walked: recording → utterances → log-probs → hypotheses → transcript."""
+"""The pipeline: recording → utterances → log-probs → hypotheses → transcript."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ STOP_SECONDS = 1.0  # that a reader gets to stop in
 
 Decoder = Callable[[np.ndarray], list[Word]]
 # From an utterance's log-probs [steps, units] to its words, in seconds from its start, and its other texts.
-Hear = Callable[[np.ndarray], tuple[list[Word], tuple[str, ...]]]
+Recognize = Callable[[np.ndarray], tuple[list[Word], tuple[str, ...]]]
 Progress = Callable[[float, float | None], None]
 Utterances = Iterator[tuple["_Recording", "Utterance | None"]]  # None at the end of each recording
 
@@ -142,8 +142,8 @@ class Recognizer:
         So a broken recording costs nobody the others. Sources are read a few utterances ahead; `progress` is
         that of the source whose result comes next. Raises ValueError as `transcribe` does.
         """
-        hear = self._hear(decoder, hotwords, n_best)
-        return self._transcripts(_utterances(sources, channel, track), hear, progress)
+        recognize = self._recognize_with(decoder, hotwords, n_best)
+        return self._transcripts(_utterances(sources, channel, track), recognize, progress)
 
     def segments(
         self,
@@ -162,8 +162,8 @@ class Recognizer:
         Of a pipe, segments come while it is still written to. Stopping the iteration cancels the work.
         Arguments and errors are those of `transcribe`; `warn` is called with each warning when all is read.
         """
-        hear = self._hear(decoder, hotwords, n_best)
-        return self._segments(_utterances([source], channel, track), hear, progress, warn)
+        recognize = self._recognize_with(decoder, hotwords, n_best)
+        return self._segments(_utterances([source], channel, track), recognize, progress, warn)
 
     def align(self, source: Source, text: str, *, progress: Progress | None = None) -> Transcript:
         """When each word of a known text was said.
@@ -178,42 +178,42 @@ class Recognizer:
         unit_ids = self.tokenizer.encode(self.tokenizer.normalize(text))
         if not unit_ids:
             raise ValueError("the text has no words: give what is said in the recording")
-        heard: list[tuple[float, np.ndarray]] = []
-        for recording, utterance, log_probs in self._heard(_utterances([source]), progress):
+        computed: list[tuple[float, np.ndarray]] = []
+        for recording, utterance, log_probs in self._computed(_utterances([source]), progress):
             if utterance is not None:
-                heard.append((utterance.start, log_probs))
+                computed.append((utterance.start, log_probs))
             elif recording.error is not None:
                 raise recording.error
-        if not heard:
+        if not computed:
             raise ValueError("no speech was found in the recording")
-        return self._transcript(self._aligned(heard, text, unit_ids), recording)
+        return self._transcript(self._aligned(computed, text, unit_ids), recording)
 
     def decoder(self, name: str | None = None, hotwords: Sequence[str] = ()) -> Decoder:
         """The function from one utterance's log-probs [steps, units] to its words, in seconds from its start.
 
         Arguments and errors are those of `transcribe`.
         """
-        hear = self._hear(name, hotwords, n_best=1)
-        return lambda log_probs: hear(log_probs)[0]
+        recognize = self._recognize_with(name, hotwords, n_best=1)
+        return lambda log_probs: recognize(log_probs)[0]
 
-    def _hear(self, name: str | None, hotwords: Sequence[str], n_best: int) -> Hear:
+    def _recognize_with(self, name: str | None, hotwords: Sequence[str], n_best: int) -> Recognize:
         name = name or ("beam" if hotwords or n_best > 1 or self.bundle.has_language_model else "greedy")
         decode = self._decode(name, hotwords, n_best)
 
-        def hear(log_probs: np.ndarray) -> tuple[list[Word], tuple[str, ...]]:
+        def recognize(log_probs: np.ndarray) -> tuple[list[Word], tuple[str, ...]]:
             best, *others = decode(log_probs)
             words = self._words(best, log_probs, self.bundle.step_seconds, name)
             return words, tuple(other.text for other in others)
 
-        return hear
+        return recognize
 
     def _transcripts(
-        self, utterances: Utterances, hear: Hear, progress: Progress | None
+        self, utterances: Utterances, recognize: Recognize, progress: Progress | None
     ) -> Iterator[Transcript | AudioError]:
         segments: list[Segment] = []
-        for recording, utterance, log_probs in self._heard(utterances, progress):
+        for recording, utterance, log_probs in self._computed(utterances, progress):
             if utterance is not None:
-                segments += _segments_of(*hear(log_probs), utterance)
+                segments += _segments_of(*recognize(log_probs), utterance)
             else:
                 yield recording.error or self._transcript(segments, recording)
                 segments = []
@@ -221,13 +221,13 @@ class Recognizer:
     def _segments(
         self,
         utterances: Utterances,
-        hear: Hear,
+        recognize: Recognize,
         progress: Progress | None,
         warn: Callable[[str], None] | None,
     ) -> Iterator[Segment]:
-        for recording, utterance, log_probs in self._heard(utterances, progress):
+        for recording, utterance, log_probs in self._computed(utterances, progress):
             if utterance is not None:
-                yield from _segments_of(*hear(log_probs), utterance)
+                yield from _segments_of(*recognize(log_probs), utterance)
                 continue
             for warning in recording.warnings if warn else ():
                 warn(warning)
@@ -235,20 +235,20 @@ class Recognizer:
                 raise recording.error
 
     def _aligned(
-        self, heard: Sequence[tuple[float, np.ndarray]], text: str, unit_ids: list[int]
+        self, computed: Sequence[tuple[float, np.ndarray]], text: str, unit_ids: list[int]
     ) -> list[Segment]:
-        """The segments of a known text. `heard`: each utterance's start in seconds and log-probs."""
+        """The segments of a known text. `computed`: each utterance's start in seconds and log-probs."""
         from asr.decoding.alignment import forced_align
 
         # Nobody knows which words are in which utterance, so all are aligned in one go, on steps.
-        log_probs = np.concatenate([log_probs for _, log_probs in heard])
+        log_probs = np.concatenate([log_probs for _, log_probs in computed])
         step_words = iter(self._words(forced_align(log_probs, unit_ids), log_probs, 1, "greedy"))
 
         step_seconds = self.bundle.step_seconds
         step_starts = np.concatenate(
-            [start + step_seconds * np.arange(len(log_probs)) for start, log_probs in heard]
+            [start + step_seconds * np.arange(len(log_probs)) for start, log_probs in computed]
         )
-        step_utterances = np.repeat(np.arange(len(heard)), [len(log_probs) for _, log_probs in heard])
+        step_utterances = np.repeat(np.arange(len(computed)), [len(log_probs) for _, log_probs in computed])
         found: list[tuple[int, Word]] = []
         for written, count in _written_words(text, self.tokenizer):
             parts = list(islice(step_words, count))
@@ -258,7 +258,7 @@ class Recognizer:
             found.append((step_utterances[first], Word(written, start, end, confidence)))
         return [_segment([word for _, word in group]) for _, group in groupby(found, key=itemgetter(0))]
 
-    def _heard(
+    def _computed(
         self, utterances: Utterances, progress: Progress | None
     ) -> Iterator[tuple[_Recording, Utterance | None, np.ndarray | None]]:
         """Each utterance with its recording and log-probs [steps, units]; None at the end of a recording."""

@@ -107,6 +107,8 @@ class ExactResume(keras.callbacks.Callback):
         if self.resume:  # not before `fit`, which sets the running means to zero here
             load_state(self.path, state_of(self.model))
             self.resume = False
+            if not self.first_batch:  # the saved running means are those of the epoch before
+                self.model.reset_metrics()
 
     def on_train_batch_end(self, batch, logs=None):
         done = self.first_batch + batch + 1

@@ -29,7 +29,7 @@ from training.scoring.recognisers import run
 from training.scoring.report import write_report
 from training.scoring.results import ALWAYS_GROUPED, Output, score
 from training.scoring.snr import estimate_snr_db
-from training.scoring.systems import hear
+from training.scoring.systems import recognise
 from training.scoring.transcripts import (
     Pairing,
     Reference,
@@ -68,7 +68,7 @@ def main(options: argparse.Namespace) -> int:
     for path in options.hypotheses:
         for condition, pairing in _pairings(path, references, options.conditions[0]).items():
             gathered.outputs.append(
-                Output(path.stem, pairing.heard, condition, pairing.extra, pairing.duplicates)
+                Output(path.stem, pairing.recognised, condition, pairing.extra, pairing.duplicates)
             )
     _check_outputs(gathered.outputs)
     for reason in gathered.not_scored.values():
@@ -91,7 +91,7 @@ def main(options: argparse.Namespace) -> int:
 def _pairings(path: Path, references: list[Reference], condition: str) -> dict[str, Pairing]:
     """The hypotheses of a file by condition. Raises ValueError where none of them is for a reference."""
     pairings = read_hypotheses(path, references, condition)
-    if any(pairing.heard for pairing in pairings.values()):
+    if any(pairing.recognised for pairing in pairings.values()):
         return pairings
     extra = [name for pairing in pairings.values() for name in pairing.extra]
     found = f"none of its {len(extra)} hypotheses, such as {extra[0]}, is" if extra else "holds no hypotheses"
@@ -130,20 +130,20 @@ def _hear_models(gathered: Gathered, references: list[Reference], options: argpa
             system = f"{recognizer.bundle.name} {decoder}" if decoder else recognizer.bundle.name
             for condition in options.conditions:
                 title = f"{system}, {condition}"
-                hearing = hear(
+                found = recognise(
                     recognizer, references, decoder, condition, noise_files, options.seed, progress(title)
                 )
-                gathered.outputs.append(Output(system, hearing.heard, condition))
-                gathered.snr_db |= hearing.snr_db
-                gathered.not_scored |= hearing.unreadable
-                if condition == options.conditions[0] and hearing.heard:
-                    factor = hearing.compute_seconds / hearing.speech_seconds
+                gathered.outputs.append(Output(system, found.recognised, condition))
+                gathered.snr_db |= found.snr_db
+                gathered.not_scored |= found.unreadable
+                if condition == options.conditions[0] and found.recognised:
+                    factor = found.compute_seconds / found.speech_seconds
                     row = {
                         "system": system,
-                        "speech_seconds": hearing.speech_seconds,
+                        "speech_seconds": found.speech_seconds,
                         "real_time_factor": factor,
                     }
-                    readable = [one for one in references if one.id in hearing.heard]
+                    readable = [one for one in references if one.id in found.recognised]
                     gathered.speed.append(row | _own_process(model, decoder, readable, options))
 
 

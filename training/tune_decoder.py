@@ -3,9 +3,9 @@
     python -m training.tune_decoder dev-read.jsonl dev-other.jsonl --model english --lm lm
 
 The language models in the folder of --lm (`ngram.bin`, and `recurrent.safetensors` if there is one) are
-copied into the bundle first; without --lm those that are there are tuned. The sound is heard once; then the
-weights are moved one by one for as long as fewer words are wrong, the narrowest beam is taken that costs next
-to nothing, and the weights of the recurrent model are sought on the N-best texts.
+copied into the bundle first; without --lm those of the bundle are tuned. The log-probs are computed once.
+Then the weights are changed one by one as long as fewer words are wrong, the narrowest beam with about as few
+errors is chosen, and the weights of the recurrent model are tuned on the N-best texts.
 """
 
 if __name__ == "__main__":  # first, so that --help need not wait for the imports
@@ -66,7 +66,7 @@ BEAMS = (16, 32, 64, 128)
 NEGLIGIBLE = 0.01
 
 
-class Heard(NamedTuple):
+class DevUtterance(NamedTuple):
     """An utterance of a manifest: what was said, and log-probs [steps, units] of each part between pauses."""
 
     text: str
@@ -85,23 +85,23 @@ def readable(tokenizer: Tokenizer, entries: Iterable[Entry]) -> Iterator[tuple[E
             log.warning("left out: %s", error)
 
 
-def hear(engine: Engine, tokenizer: Tokenizer, entries: Iterable[Entry]) -> list[Heard]:
+def dev_utterances(engine: Engine, tokenizer: Tokenizer, entries: Iterable[Entry]) -> list[DevUtterance]:
     """Log-probs of the `readable` entries, as the recogniser would decode them."""
-    heard = []
+    utterances = []
     for entry, samples in readable(tokenizer, entries):
         parts = [engine.log_probs(utterance.samples) for utterance in cut_utterances([samples])]
-        heard.append(Heard(tokenizer.normalize(entry.text), parts))
-    return heard
+        utterances.append(DevUtterance(tokenizer.normalize(entry.text), parts))
+    return utterances
 
 
-def transcribe(decode: Callable[[np.ndarray], str], heard: Iterable[Heard]) -> list[str]:
+def transcribe(decode: Callable[[np.ndarray], str], utterances: Iterable[DevUtterance]) -> list[str]:
     """The text of each utterance by a function from log-probs to text."""
-    return [" ".join(text for part in one.log_probs if (text := decode(part))) for one in heard]
+    return [" ".join(text for part in one.log_probs if (text := decode(part))) for one in utterances]
 
 
-def word_errors(heard: Sequence[Heard], texts: Sequence[str]) -> int:
+def word_errors(utterances: Sequence[DevUtterance], texts: Sequence[str]) -> int:
     """Substitutions, deletions and insertions of all utterances."""
-    counts = align([one.text for one in heard], texts).words.sum(axis=0)
+    counts = align([one.text for one in utterances], texts).words.sum(axis=0)
     return int(counts.sum() - counts[HITS])
 
 
@@ -143,18 +143,18 @@ def narrowest(errors_of: Callable[[int], int]) -> int:
     return next(beam for beam in BEAMS if errors[beam] <= (1 + NEGLIGIBLE) * min(errors.values()))
 
 
-def tune_bundle(bundle: Bundle, sets: Mapping[str, Sequence[Heard]]) -> dict[str, Any]:
+def tune_bundle(bundle: Bundle, sets: Mapping[str, Sequence[DevUtterance]]) -> dict[str, Any]:
     """Tunes the language models that lie in a bundle; writes and returns the settings.
 
     Args:
-      sets: what the bundle's model heard, by name; the weights serve all sets together.
+      sets: utterances with log-probs of the bundle's model, by name; all sets are tuned on together.
     """
     model = NgramModel.load(bundle.directory / LANGUAGE_MODEL_NAME)
-    everything = [one for heard in sets.values() for one in heard]
+    everything = [one for utterances in sets.values() for one in utterances]
 
-    def texts(heard: Sequence[Heard], **settings: float) -> list[str]:
+    def texts(utterances: Sequence[DevUtterance], **settings: float) -> list[str]:
         decoder = BeamDecoder(bundle.tokenizer, model, **settings)
-        return transcribe(lambda log_probs: decoder.decode(log_probs)[0].text, heard)
+        return transcribe(lambda log_probs: decoder.decode(log_probs)[0].text, utterances)
 
     def errors_of(weights: dict[str, float]) -> int:
         errors = word_errors(everything, texts(everything, beam=BEAM, **weights))
@@ -177,23 +177,25 @@ def tune_bundle(bundle: Bundle, sets: Mapping[str, Sequence[Heard]]) -> dict[str
     }
     settings["wer_percent"] = {
         name: {
-            decoder: round(100 * word_errors(heard, transcribe(decode, heard)) / words, 2) if words else None
+            decoder: round(100 * word_errors(utterances, transcribe(decode, utterances)) / words, 2)
+            if words
+            else None
             for decoder, decode in decoders.items()
         }
-        for name, heard in sets.items()
-        for words in [words_of(heard)]
+        for name, utterances in sets.items()
+        for words in [words_of(utterances)]
     }
     _write_settings(bundle, settings)
     return settings
 
 
 def tune_rescoring(
-    decoder: BeamDecoder, recurrent: RecurrentModel, heard: Sequence[Heard]
+    decoder: BeamDecoder, recurrent: RecurrentModel, utterances: Sequence[DevUtterance]
 ) -> dict[str, float]:
     """The weights for a Rescorer, sought on the texts that the decoder finds."""
     rescorer = Rescorer(recurrent, decoder.language_model, decoder.alpha, alpha=decoder.alpha, share=0.5)
     parts = []
-    for log_probs in (part for one in heard for part in one.log_probs):
+    for log_probs in (part for one in utterances for part in one.log_probs):
         found = decoder.decode(log_probs, rescorer.texts)
         texts = [hypothesis.text for hypothesis in found]
         scores = [hypothesis.score for hypothesis in found]
@@ -204,16 +206,16 @@ def tune_rescoring(
             texts[int(np.argmax(scores + np.array([rescorer.gain(*pair, **weights) for pair in pairs])))]
             for texts, scores, pairs in parts
         )
-        errors = word_errors(heard, transcribe(lambda log_probs: next(best), heard))
+        errors = word_errors(utterances, transcribe(lambda log_probs: next(best), utterances))
         print(f"rescoring {weights}: {errors} words wrong", file=sys.stderr)
         return errors
 
     return tune(errors_of, RESCORING)
 
 
-def words_of(heard: Iterable[Heard]) -> int:
+def words_of(utterances: Iterable[DevUtterance]) -> int:
     """Words that were said."""
-    return sum(len(one.text.split()) for one in heard)
+    return sum(len(one.text.split()) for one in utterances)
 
 
 def _write_settings(bundle: Bundle, settings: dict[str, Any]) -> None:
@@ -265,7 +267,8 @@ def main(options: argparse.Namespace) -> int:
     names = distinct_names(options.manifests)
     manifests = {name: read_manifest(path) for name, path in zip(names, options.manifests, strict=True)}
     sets = {
-        name: hear(engine, bundle.tokenizer, progress(name)(entries)) for name, entries in manifests.items()
+        name: dev_utterances(engine, bundle.tokenizer, progress(name)(entries))
+        for name, entries in manifests.items()
     }
     if not any(map(words_of, sets.values())):
         raise ValueError("there are no words to tune on: give speech whose texts have some")

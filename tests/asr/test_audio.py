@@ -261,6 +261,16 @@ def test_refusals_name_the_file(tmp_path):
             duration_seconds(source)
 
 
+@pytest.mark.parametrize("rate", [SAMPLE_RATE, 48_000])
+def test_a_stretch_of_an_array_is_the_same_sound(rate):
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 2 * rate).astype("float32")
+    stretch = load_audio((samples, rate), offset_seconds=0.75, duration_seconds=0.5)
+    expected = load_audio((samples[3 * rate // 4 : 5 * rate // 4], rate))
+    assert len(stretch) == SAMPLE_RATE // 2
+    inside = slice(200, -200)  # resampling looks some samples ahead
+    np.testing.assert_allclose(stretch[inside], expected[inside], atol=1e-3)
+
+
 def test_a_stretch_outside_is_refused():
     for name in ("wav", "mp3"):
         with pytest.raises(AudioError, match="ends before 60"):

@@ -87,6 +87,18 @@ def test_padding_changes_nothing(scale):
         assert not np.any(together[i, frames[i] :])
 
 
+def test_sound_behind_the_last_frame_does_not_count():
+    """The frame after the last one still looks into the utterance, and may not make it quieter."""
+    samples = 1e-4 * voice(0.5)[: 40 * HOP_SAMPLES - 1]  # 39 frames; the last window ends at sample 6,280
+    samples[39 * HOP_SAMPLES + 60 :] = 0.5 * np.sin(np.arange(99) / 2)
+    layer = LogMel()
+    alone, _ = features_of(layer, [samples])
+    padded, frames = features_of(layer, [samples], padding=1000)
+    assert alone.shape[1] == frames[0] == 39
+    np.testing.assert_allclose(padded[0, :39], alone[0], atol=TOLERANCE)
+    assert alone.max() < 0.5  # the loud end is in none of them
+
+
 def test_less_than_a_frame_and_silence():
     features, frames = features_of(LogMel(), [np.zeros(1, "float32")])
     assert features.shape == (1, 0, 80)

@@ -146,6 +146,12 @@ def test_align_places_words_that_greedy_mishears(recognizer, speak):
     assert words[1].confidence < 0.1 < words[0].confidence
 
 
+@pytest.mark.parametrize("said", ["twenty ome men", "twemty one men"])
+def test_an_aligned_word_is_as_sure_as_its_least_sure_part(recognizer, speak, said):
+    words = recognizer.align((speak(said, 1.0), RATE), "Twenty-one men").words
+    assert words[0].confidence < 0.1 < words[1].confidence
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [("", "no words"), ("1984 – !", "no words"), ("word " * 200, "at least 999 steps")],

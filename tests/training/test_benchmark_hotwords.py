@@ -21,7 +21,7 @@ def test_rarest_words_are_the_unknown_then_the_improbable():
 
 def test_found_and_elsewhere():
     said = ["ann saw quillan today", "quillan came", ""]
-    heard = ["and saw quillan to day", "killing came", "hm"]
-    counts = count_words(said, heard, ["quillan"])
+    utterances = ["and saw quillan to day", "killing came", "hm"]
+    counts = count_words(said, utterances, ["quillan"])
     # of each utterance: found, said, errors elsewhere, words elsewhere
     assert counts.tolist() == [[1, 1, 3, 3], [0, 1, 0, 1], [0, 0, 1, 0]]

@@ -59,6 +59,15 @@ def test_batches_are_a_function_of_seed_epoch_and_number():
     assert [numbers(other[i]) for i in range(len(other))] != [numbers(b) for b in expected]
 
 
+def test_every_utterance_of_every_epoch_has_its_own_randomness():
+    batches = make_batches(LENGTHS)
+    drawn = []
+    for _ in range(2):
+        drawn += [row[0, 1] for i in range(len(batches)) for row in batches[i][0]["inputs"]]
+        batches.on_epoch_end()
+    assert len(set(drawn)) == 2 * len(LENGTHS)
+
+
 def test_without_seed_the_order_is_fixed():
     batches = make_batches(LENGTHS, seed=None)
     first = [batches[i] for i in range(len(batches))]

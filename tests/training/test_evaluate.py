@@ -69,10 +69,10 @@ def test_several_files_of_other_recognisers(manifest, tmp_path, capsys):
 
 
 def test_two_runs_differ_in_the_date_only(manifest, tmp_path):
-    heard = hypotheses(tmp_path / "h.jsonl", u0="hold in", u1="its me")
+    recognised = hypotheses(tmp_path / "h.jsonl", u0="hold in", u1="its me")
     texts = []
     for _ in range(2):
-        assert run(manifest, "--hypotheses", heard, "--output", tmp_path / "report") == 0
+        assert run(manifest, "--hypotheses", recognised, "--output", tmp_path / "report") == 0
         results = json.loads((tmp_path / "report/results.json").read_text("utf-8"))
         date = results["measured"].pop("date")
         page = (tmp_path / "report/report.html").read_text("utf-8")
@@ -104,8 +104,8 @@ def test_what_a_report_keeps_is_scored_alike_again(manifest, tmp_path):
 
 def test_missing_audio_of_a_hypothesis_file_is_scored_all_the_same(manifest, tmp_path, capsys):
     (tmp_path / "audio/u1.wav").unlink()
-    heard = hypotheses(tmp_path / "h.jsonl", u0="hold on", u1="it's me", u2="who's there")
-    assert run(manifest, "--hypotheses", heard, "--by", "snr", "--output", tmp_path / "report") == 0
+    recognised = hypotheses(tmp_path / "h.jsonl", u0="hold on", u1="it's me", u2="who's there")
+    assert run(manifest, "--hypotheses", recognised, "--by", "snr", "--output", tmp_path / "report") == 0
     captured = capsys.readouterr()
     assert "[0 / 6," in captured.out
     assert "u1.wav" in captured.err
@@ -134,8 +134,8 @@ def test_a_wrong_call_is_one_line(manifest, tmp_path, monkeypatch, capsys, argum
 
 
 def test_the_same_id_in_two_manifests_is_refused(manifest, tmp_path, capsys):
-    heard = hypotheses(tmp_path / "h.jsonl", u0="x")
-    assert run(manifest, manifest, "--hypotheses", heard) == 2
+    recognised = hypotheses(tmp_path / "h.jsonl", u0="x")
+    assert run(manifest, manifest, "--hypotheses", recognised) == 2
     assert "given 2 times" in capsys.readouterr().err
 
 
@@ -145,13 +145,13 @@ def test_namesakes_are_sets_of_their_own(manifest, tmp_path, capsys):
         (tmp_path / name).mkdir()
         entry = Entry("u", tmp_path / name / "u.wav", texts[name], 1.0)
         write_manifest(tmp_path / name / "dev.jsonl", [entry])
-    heard = hypotheses(tmp_path / "h.jsonl", **{"a/dev/u": "hold on", "b/dev/u": "it me"})
-    assert run(tmp_path / "a/dev.jsonl", tmp_path / "b/dev.jsonl", "--hypotheses", heard) == 0
+    recognised = hypotheses(tmp_path / "h.jsonl", **{"a/dev/u": "hold on", "b/dev/u": "it me"})
+    assert run(tmp_path / "a/dev.jsonl", tmp_path / "b/dev.jsonl", "--hypotheses", recognised) == 0
     said = capsys.readouterr().out
     assert re.search(r"a/dev +h +clean +0\.00 .*\[0 / 2,", said)
     assert re.search(r"b/dev +h +clean +50\.00 .*\[1 / 2,", said)
     (tmp_path / "dev2.jsonl").write_text(manifest.read_text())
-    assert run(manifest, tmp_path / "dev2.jsonl", "--hypotheses", heard) == 2
+    assert run(manifest, tmp_path / "dev2.jsonl", "--hypotheses", recognised) == 2
     assert "u0.wav is 2 times in the references" in capsys.readouterr().err
 
 
@@ -159,16 +159,16 @@ def test_references_that_lose_all_their_letters_are_named_and_not_scored(manifes
     rows = [json.loads(line) for line in manifest.read_text().splitlines()]
     rows[0]["text"], rows[1]["text"] = "привет", "room 101"
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    heard = hypotheses(tmp_path / "h.jsonl", u0="x", u1="room", u2="who's there")
-    assert run(manifest, "--hypotheses", heard) == 1
+    recognised = hypotheses(tmp_path / "h.jsonl", u0="x", u1="room", u2="who's there")
+    assert run(manifest, "--hypotheses", recognised) == 1
     captured = capsys.readouterr()
     assert "2 of 3 utterances scored" in captured.out
     assert "not scored: audio/u0: nothing is left of 'привет'" in captured.err
     assert "1 references, such as 1 0 of audio/u1" in captured.err
-    assert run(manifest, "--hypotheses", heard, "--normalizer", "english") == 0
+    assert run(manifest, "--hypotheses", recognised, "--normalizer", "english") == 0
     capsys.readouterr()
     manifest.write_text(json.dumps(rows[0]) + "\n")
-    assert run(manifest, "--hypotheses", heard) == 2
+    assert run(manifest, "--hypotheses", recognised) == 2
     assert "no utterance is left to score" in capsys.readouterr().err
 
 
@@ -196,8 +196,8 @@ def test_hypotheses_of_which_none_pairs_are_refused(manifest, tmp_path, capsys, 
 
 
 def test_a_folder_that_cannot_be_written_is_found_first(manifest, tmp_path, capsys):
-    heard = hypotheses(tmp_path / "h.jsonl", u0="x")
-    assert run(manifest, "--hypotheses", heard, "--output", heard) == 2
+    recognised = hypotheses(tmp_path / "h.jsonl", u0="x")
+    assert run(manifest, "--hypotheses", recognised, "--output", recognised) == 2
     said = capsys.readouterr()
     assert "h.jsonl" in said.err
     assert said.err.count("\n") == 1
@@ -218,10 +218,10 @@ def test_stm_and_ctm(tmp_path, capsys):
 
 
 def test_scoring_a_file_loads_no_tensorflow(manifest, tmp_path):
-    heard = hypotheses(tmp_path / "h.jsonl", u0="hold on")
+    recognised = hypotheses(tmp_path / "h.jsonl", u0="hold on")
     code = (
         "import sys; from training.commands import main; "
-        f"main(['evaluate', {str(manifest)!r}, '--hypotheses', {str(heard)!r}]); "
+        f"main(['evaluate', {str(manifest)!r}, '--hypotheses', {str(recognised)!r}]); "
         "assert not {'tensorflow', 'keras', 'gradio'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True)

@@ -23,6 +23,12 @@ def test_int16_and_back(values):
     np.testing.assert_allclose(to_float(to_int16(samples)), samples, atol=0.51 / INT16_SCALE)
 
 
+def test_what_exceeds_full_scale_is_clipped():
+    """As resampling makes of loud recordings."""
+    samples = np.array([-3, -1.2, -1, 1, 1.01, 2.5], "float32")
+    np.testing.assert_array_equal(to_float(to_int16(samples)), [-1, -1, -1, 1, 1, 1])
+
+
 @pytest.fixture
 def sound(tmp_path) -> np.ndarray:
     """One second in a.wav."""

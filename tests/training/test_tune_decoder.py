@@ -17,7 +17,7 @@ from training.commands import main
 from training.manifest import Entry, write_manifest
 from training.ngram_estimation import estimate
 from training.tune_decoder import (
-    Heard,
+    DevUtterance,
     install,
     narrowest,
     readable,
@@ -50,7 +50,7 @@ def test_a_wider_beam_must_pay():
     assert narrowest({16: 1200, 32: 1004, 64: 1000, 128: 998}.__getitem__) == 32
 
 
-def heard(text, generator):
+def utterances(text, generator):
     """Log-probs of a text with a letter in three blurred: some other is as likely."""
     ids = UNITS.encode(text)
     rows = []
@@ -62,7 +62,7 @@ def heard(text, generator):
         row[generator.integers(1, UNITS.size) if generator.random() < 1 / 3 else id] += 0.52
         rows.append(row)
     log_probs = np.log(np.array(rows) / np.sum(rows, axis=1, keepdims=True)).astype(np.float32)
-    return Heard(text, [log_probs[: len(rows) // 2], log_probs[len(rows) // 2 :]])
+    return DevUtterance(text, [log_probs[: len(rows) // 2], log_probs[len(rows) // 2 :]])
 
 
 def test_a_bundle_gets_settings_that_beat_greedy(tmp_path, capsys):
@@ -72,7 +72,7 @@ def test_a_bundle_gets_settings_that_beat_greedy(tmp_path, capsys):
     model = estimate([TEXTS * 3], tmp_path / "counts", order=2).model
     model.save(tmp_path / "lm" / "ngram.bin")
     bundle = Bundle(tmp_path, {"step_seconds": 0.04}, UNITS)
-    sets = {"near": [heard(text, generator) for text in TEXTS], "far": [heard(TEXTS[0], generator)]}
+    sets = {"near": [utterances(text, generator) for text in TEXTS], "far": [utterances(TEXTS[0], generator)]}
 
     settings = tune_bundle(bundle, sets)
     assert json.loads((tmp_path / "lm" / "config.json").read_text()) == settings
@@ -107,7 +107,7 @@ def test_a_recurrent_model_is_tuned_too_and_leaves_with_its_folder(tmp_path):
     install(folder, bundle)
     row = np.full(UNITS.size, 0.001)
     row[UNITS.encode("ab")] = 0.5, 0.4
-    spoken = [Heard("b", [np.log(row[np.newaxis] / row.sum()).astype(np.float32)])]
+    spoken = [DevUtterance("b", [np.log(row[np.newaxis] / row.sum()).astype(np.float32)])]
 
     settings = tune_bundle(bundle, {"near": spoken})
     assert settings["wer_percent"]["near"] == {"greedy": 100.0, "beam": 0.0}

@@ -1,4 +1,4 @@
-"""What hot words are worth: recall of rare words, and word error rate elsewhere, without and with them.
+"""What hot words gain: recall of rare words, and word error rate elsewhere, without and with them.
 
     python -m training.benchmark hotwords dev-read.jsonl dev-narrow.jsonl --model english
 
@@ -24,7 +24,7 @@ from training.manifest import distinct_names, read_manifest
 from training.scoring.alignment import align, side_by_side
 from training.scoring.console import progress
 from training.scoring.intervals import percentile_interval, resample, resampling_units, sum_by_unit
-from training.tune_decoder import Heard, hear, transcribe
+from training.tune_decoder import DevUtterance, dev_utterances, transcribe
 
 FEWEST_LETTERS = 4  # shorter ones are seldom names
 
@@ -43,8 +43,11 @@ def _compare(manifests: Sequence[Path], bundle: Bundle, count: int) -> None:
     names = distinct_names(manifests)
     sets = {name: read_manifest(path) for name, path in zip(names, manifests, strict=True)}
     engine = Engine.load(bundle)
-    heard = {name: hear(engine, bundle.tokenizer, progress(name)(entries)) for name, entries in sets.items()}
-    everything = [one for ones in heard.values() for one in ones]
+    utterances = {
+        name: dev_utterances(engine, bundle.tokenizer, progress(name)(entries))
+        for name, entries in sets.items()
+    }
+    everything = [one for ones in utterances.values() for one in ones]
     without = BeamDecoder.from_bundle(bundle)
     words = rarest_words([one.text for one in everything], without.language_model, count)
     with_words = BeamDecoder.from_bundle(bundle, words)
@@ -54,12 +57,12 @@ def _compare(manifests: Sequence[Path], bundle: Bundle, count: int) -> None:
     print(f"{'WER % elsewhere without':>24} {'with':>6} {'points more':>22}")
     counts = {
         name: [_counts(decoder, ones, words) for decoder in (without, with_words)]
-        for name, ones in heard.items()
+        for name, ones in utterances.items()
     }
     speakers = {name: [entry.speaker or "" for entry in entries] for name, entries in sets.items()}
-    for name in heard:
+    for name in utterances:
         _print_row(name, *counts[name], speakers[name])
-    if len(heard) > 1:
+    if len(utterances) > 1:
         together = (np.concatenate([pair[i] for pair in counts.values()]) for i in range(2))
         _print_row("all", *together, list(itertools.chain(*speakers.values())))
 
@@ -89,9 +92,9 @@ def count_words(references: Sequence[str], hypotheses: Sequence[str], words: Seq
     return counts
 
 
-def _counts(decoder: BeamDecoder, heard: Sequence[Heard], words: Sequence[str]) -> np.ndarray:
-    texts = transcribe(lambda log_probs: decoder.decode(log_probs)[0].text, heard)
-    return count_words([one.text for one in heard], texts, words)
+def _counts(decoder: BeamDecoder, utterances: Sequence[DevUtterance], words: Sequence[str]) -> np.ndarray:
+    texts = transcribe(lambda log_probs: decoder.decode(log_probs)[0].text, utterances)
+    return count_words([one.text for one in utterances], texts, words)
 
 
 def _print_row(name: str, without: np.ndarray, with_words: np.ndarray, speakers: Sequence[str]) -> None:

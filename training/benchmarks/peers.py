@@ -21,7 +21,7 @@ from training.scoring.degradation import check_conditions, noise_files_of
 from training.scoring.recognisers import RecogniserError, run
 from training.scoring.report import write_report
 from training.scoring.results import Output, score
-from training.scoring.transcripts import Heard, read_all_references
+from training.scoring.transcripts import Recognised, read_all_references
 
 # What each peer is in Python, and how it is installed.
 PACKAGES = {
@@ -56,8 +56,8 @@ def main(options: argparse.Namespace) -> int:
                 print(f"peers: {error}", file=sys.stderr)
                 failed = True
                 break
-            heard = {id: Heard(text) for id, text in done.texts.items()}
-            outputs.append(Output(system, heard, condition))
+            recognised = {id: Recognised(text) for id, text in done.texts.items()}
+            outputs.append(Output(system, recognised, condition))
             unreadable |= done.unreadable
             if condition == options.conditions[0]:
                 speed.append(

@@ -78,6 +78,6 @@ def side_by_side(
     """The aligned words as (kind, reference word, hypothesis word); None where a side has no word."""
     for operation in operations:
         said = reference[operation.reference_start : operation.reference_end]
-        heard = hypothesis[operation.hypothesis_start : operation.hypothesis_end]
-        for pair in zip_longest(said, heard):
+        recognised = hypothesis[operation.hypothesis_start : operation.hypothesis_end]
+        for pair in zip_longest(said, recognised):
             yield operation.kind, *pair

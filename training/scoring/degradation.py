@@ -19,7 +19,7 @@ def degrade(
 
     Args:
       samples: as they were read.
-      utterance: id, on which the noise and the room depend, wherever it stands in a manifest.
+      utterance: id, on which the noise and the room depend, whatever its place in the manifest.
       condition: CLEAN, or what `training.augmentation.apply_condition` knows.
       noise_files: noise for the conditions that add it.
       seed: of all degradation.

@@ -39,9 +39,9 @@ def rates(counts: np.ndarray) -> dict[str, np.ndarray]:
     hits, insertions = words[..., HITS], words[..., INSERTIONS]
     errors = words[..., SUBSTITUTIONS:].sum(axis=-1)
     said = words[..., : DELETIONS + 1].sum(axis=-1)
-    heard = hits + words[..., SUBSTITUTIONS] + insertions
-    # With nothing heard every word is lost, though hits / heard is 0 / 0.
-    kept = _ratio(hits, said) * np.where(heard == 0, 0.0, _ratio(hits, heard))
+    recognised = hits + words[..., SUBSTITUTIONS] + insertions
+    # Without a hypothesis every word is lost, though hits / recognised is 0 / 0.
+    kept = _ratio(hits, said) * np.where(recognised == 0, 0.0, _ratio(hits, recognised))
     return {
         "wer": _ratio(errors, said),
         "cer": _ratio(

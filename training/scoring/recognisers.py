@@ -72,7 +72,7 @@ def _vosk(model: str, threads: int, _: str) -> Transcribe:
 
 
 def _pocketsphinx(model: str, threads: int, _: str) -> Transcribe:
-    """`model` is a folder laid out as the package's own en-us, which an empty name stands for."""
+    """`model` is a folder laid out as the package's own en-us, which is used for an empty name."""
     from pocketsphinx import Decoder, get_model_path
 
     folder = Path(model or get_model_path("en-us"))
@@ -111,13 +111,13 @@ class RecogniserError(ValueError):
 
 
 @dataclass(frozen=True)
-class Run:
+class RecogniserRun:
     """What a recogniser of its own process did.
 
     Attributes:
-      texts: what it heard, by id.
+      texts: what it recognised, by id.
       unreadable: why, by id of the references whose sound cannot be read.
-      speech_seconds, compute_seconds: length of the speech, and time that hearing it took, reading not
+      speech_seconds, compute_seconds: length of the speech, and the time for recognising it, reading not
         counted.
       cold_start_seconds: from starting the process to the text of the first utterance.
       peak_memory_mb: most memory that the process had at once.
@@ -141,7 +141,7 @@ def run(
     condition: str = CLEAN,
     noise_files: Sequence[Path] = (),
     seed: int = 0,
-) -> Run:
+) -> RecogniserRun:
     """Transcribes references one by one in a process of its own.
 
     Args:
@@ -197,7 +197,7 @@ def run(
             complaints.seek(0)
             last = [line for line in complaints if line.strip()][-1:] or ["nothing"]
             raise RecogniserError(f"{kind} {model} stopped; its last words: {last[0].strip()}") from None
-    return Run(texts, unreadable, speech_seconds, compute_seconds, cold_start_seconds, peak_mb)
+    return RecogniserRun(texts, unreadable, speech_seconds, compute_seconds, cold_start_seconds, peak_mb)
 
 
 def _request(reference: Reference) -> dict[str, Any]:

@@ -27,8 +27,8 @@ def write_report(
 ) -> None:
     """Writes the report into `folder`, which is made where it is missing.
 
-    In `hypotheses` lies what each system heard, as `read_hypotheses` takes it: a recogniser need not run
-    again to stand beside the next one.
+    The folder `hypotheses` has the texts of each system in the form that `read_hypotheses` reads, so that a
+    recogniser need not run again to be compared with the next one.
 
     Args:
       folder: where to.
@@ -101,15 +101,15 @@ def worst_first(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def hypothesis_rows(scores: Scores) -> dict[str, list[dict[str, Any]]]:
-    """By system, one row an utterance and condition: what was heard, before any normalisation."""
+    """By system, one row an utterance and condition: what was recognised, before any normalisation."""
     rows: dict[str, list[dict[str, Any]]] = {}
     for one in scores.outputs:
-        for id, heard in one.output.heard.items():
-            row = {"id": id, "condition": one.output.condition, "text": heard.text}
-            if heard.words:
+        for id, recognised in one.output.recognised.items():
+            row = {"id": id, "condition": one.output.condition, "text": recognised.text}
+            if recognised.words:
                 row["words"] = [
                     {"word": word.text, "start": word.start, "end": word.end, "confidence": word.confidence}
-                    for word in heard.words
+                    for word in recognised.words
                 ]
             rows.setdefault(one.output.system, []).append(plain(row))
     return rows
@@ -131,7 +131,7 @@ def utterance_rows(scores: Scores) -> list[dict[str, Any]]:
             "systems": {
                 one.output.system: {
                     "hypothesis": one.texts[row],
-                    "missing": reference.id not in one.output.heard,
+                    "missing": reference.id not in one.output.recognised,
                     "hits_substitutions_deletions_insertions": one.alignments.words[row].tolist(),
                 }
                 for one in outputs
@@ -213,8 +213,8 @@ def _page_rows(scores: Scores, folder: Path) -> list[list[Any]]:
         for one in outputs:
             operations = one.alignments.operations[row]
             aligned = side_by_side(operations, words, one.texts[row].split())
-            tokens = [[_KINDS[kind], said or "", heard or ""] for kind, said, heard in aligned]
-            missing = int(reference.id not in one.output.heard)
+            tokens = [[_KINDS[kind], said or "", recognised or ""] for kind, said, recognised in aligned]
+            missing = int(reference.id not in one.output.recognised)
             systems.append([_merge(tokens), int(one.alignments.words[row, SUBSTITUTIONS:].sum()), missing])
         about = [reference.id, reference.set, reference.speaker, reference.duration_seconds]
         rows.append([*about, source, len(words), systems])
@@ -224,11 +224,11 @@ def _page_rows(scores: Scores, folder: Path) -> list[list[Any]]:
 def _merge(tokens: list[list[str]]) -> list[list[str]]:
     """Joins neighbouring right words, which makes the page a third as large."""
     merged: list[list[str]] = []
-    for kind, said, heard in tokens:
+    for kind, said, recognised in tokens:
         if kind == "=" and merged and merged[-1][0] == "=":
             merged[-1][1] += f" {said}"
         else:
-            merged.append([kind, said] if kind == "=" else [kind, said, heard])
+            merged.append([kind, said] if kind == "=" else [kind, said, recognised])
     return merged
 
 

@@ -1,4 +1,4 @@
-"""From references and what systems heard to every number of a report, as plain data for results.json."""
+"""From references and hypotheses to every number of a report, as plain data for results.json."""
 
 import itertools
 import math
@@ -16,7 +16,7 @@ from training.scoring.intervals import SEED, rate_interval, resample, resampling
 from training.scoring.measures import COUNT_COLUMNS, Counts, count_table, rates
 from training.scoring.normalizers import DESCRIPTIONS, normalizer
 from training.scoring.significance import bootstrap_difference, matched_pairs
-from training.scoring.transcripts import Heard, Reference
+from training.scoring.transcripts import Recognised, Reference
 from training.scoring.words import judged_confidences, normalized_words, time_errors
 
 EVERYTHING = "all"  # name of the set of all sets
@@ -30,10 +30,10 @@ _NORMALIZER_SAMPLE = 2_000  # utterances on which normalisers are compared: the 
 
 @dataclass(frozen=True)
 class Output:
-    """What one system heard under one condition; `heard` is by id of the reference."""
+    """The hypotheses of one system under one condition, by id of the reference."""
 
     system: str
-    heard: Mapping[str, Heard]
+    recognised: Mapping[str, Recognised]
     condition: str = "clean"
     extra: Sequence[str] = ()
     duplicates: Sequence[str] = ()
@@ -132,9 +132,11 @@ def band(value: float, limits: Sequence[float], unit: str) -> str:
 
 
 def _align(output: Output, references: list[Reference], texts: list[str], normalize: Callable) -> Scored:
-    heard = [normalize(output.heard[one.id].text) if one.id in output.heard else "" for one in references]
-    alignments = align(texts, heard)
-    return Scored(output, heard, alignments, count_table(alignments))
+    recognised = [
+        normalize(output.recognised[one.id].text) if one.id in output.recognised else "" for one in references
+    ]
+    alignments = align(texts, recognised)
+    return Scored(output, recognised, alignments, count_table(alignments))
 
 
 def _what_was_scored(
@@ -156,7 +158,7 @@ def _pairing(output: Output, references: list[Reference]) -> dict[str, Any]:
     return {
         "system": output.system,
         "condition": output.condition,
-        "missing": [one.id for one in references if one.id not in output.heard],
+        "missing": [one.id for one in references if one.id not in output.recognised],
         "extra": list(output.extra),
         "duplicates": list(output.duplicates),
     }
@@ -305,17 +307,17 @@ def _natural(name: str) -> tuple:
 
 
 def _confusions(texts: list[str], scored: Scored) -> dict[str, list[list[Any]]]:
-    """The commonest substitutions, deletions and insertions, most first: [said, heard, times]."""
+    """The commonest substitutions, deletions and insertions, most first: [said, recognised, times]."""
     found: dict[str, Counter] = {"substitute": Counter(), "delete": Counter(), "insert": Counter()}
-    for text, heard, operations in zip(texts, scored.texts, scored.alignments.operations, strict=True):
+    for text, recognised, operations in zip(texts, scored.texts, scored.alignments.operations, strict=True):
         wrong = [operation for operation in operations if operation.kind != "equal"]
         if wrong:
-            for kind, word, instead in side_by_side(wrong, text.split(), heard.split()):
+            for kind, word, instead in side_by_side(wrong, text.split(), recognised.split()):
                 found[kind][word or "", instead or ""] += 1
     return {
         kind: [
-            [said, heard, times]
-            for (said, heard), times in sorted(counter.items(), key=lambda item: (-item[1], item[0]))
+            [said, recognised, times]
+            for (said, recognised), times in sorted(counter.items(), key=lambda item: (-item[1], item[0]))
         ][:_COMMONEST]
         for kind, counter in found.items()
     }
@@ -326,10 +328,10 @@ def _calibration(scored: list[Scored], references: list[Reference], normalize: C
     for one in scored:
         judged, left_out = [], 0
         for row, reference in enumerate(references):
-            heard = one.output.heard.get(reference.id)
-            if heard is None or not heard.words:
+            recognised = one.output.recognised.get(reference.id)
+            if recognised is None or not recognised.words:
                 continue
-            words = normalized_words(heard.words, one.texts[row], normalize)
+            words = normalized_words(recognised.words, one.texts[row], normalize)
             if words is None:
                 left_out += 1
             else:
@@ -353,8 +355,8 @@ def _word_times(
     for one in scored:
         errors = [np.zeros((0, 2))]
         for row, true in said.items():
-            heard = one.output.heard.get(references[row].id)
-            words = normalized_words(heard.words, one.texts[row], normalize) if heard else None
+            recognised = one.output.recognised.get(references[row].id)
+            words = normalized_words(recognised.words, one.texts[row], normalize) if recognised else None
             if words:
                 errors.append(time_errors(one.alignments.operations[row], true, words))
         milliseconds = 1000 * np.abs(np.concatenate(errors))

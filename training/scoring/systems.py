@@ -1,4 +1,4 @@
-"""Lets a bundle hear references, under conditions."""
+"""Recognises references with a bundle, under conditions."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -12,31 +12,31 @@ from asr.recognizer import Recognizer
 from asr.transcript import Word
 from training.scoring.degradation import CLEAN, degrade
 from training.scoring.snr import estimate_snr_db
-from training.scoring.transcripts import Heard, Reference, TimedWord, read_samples
+from training.scoring.transcripts import Recognised, Reference, TimedWord, read_samples
 
-WINDOW_SECONDS = 30.0  # what a model hears at once; longer utterances are cut at pauses, as in transcription
+WINDOW_SECONDS = 30.0  # what a model reads at once; longer utterances are cut at pauses, as in transcription
 
 
 @dataclass
-class Hearing:
-    """What a model heard.
+class Evaluation:
+    """What a model recognised, and how fast.
 
     Attributes:
-      heard: by id of the reference.
+      recognised: by id of the reference.
       unreadable: why, by id of the references whose sound cannot be read.
       snr_db: estimated from the sound as it was read, by id.
-      speech_seconds: length of all that was heard.
+      speech_seconds: length of all that was recognised.
       compute_seconds: time the model and the decoder took for it; reading and degrading not counted.
     """
 
-    heard: dict[str, Heard] = field(default_factory=dict)
+    recognised: dict[str, Recognised] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
     snr_db: dict[str, float] = field(default_factory=dict)
     speech_seconds: float = 0.0
     compute_seconds: float = 0.0
 
 
-def hear(
+def recognise(
     recognizer: Recognizer,
     references: Sequence[Reference],
     decoder: str | None = None,
@@ -44,8 +44,8 @@ def hear(
     noise_files: Sequence[Path] = (),
     seed: int = 0,
     progress: Callable[[Iterable], Iterable] = iter,
-) -> Hearing:
-    """Hears every reference whose sound can be read.
+) -> Evaluation:
+    """Recognises every reference whose sound can be read.
 
     An utterance up to WINDOW_SECONDS goes whole through the model: nothing is cut and nothing dropped as
     silence, so that the model answers for every second. A longer one is transcribed as a user's recording
@@ -59,22 +59,22 @@ def hear(
       progress: wraps the references; shows how far it is.
     """
     transcribe = utterance_transcriber(recognizer, decoder)
-    hearing = Hearing()
+    found = Evaluation()
     for one in progress(references):
         try:
             samples = read_samples(one)
         except AudioError as error:
-            hearing.unreadable[one.id] = str(error)
+            found.unreadable[one.id] = str(error)
             continue
-        hearing.snr_db[one.id] = estimate_snr_db(samples)
+        found.snr_db[one.id] = estimate_snr_db(samples)
         samples = degrade(samples, one.id, condition, noise_files, seed)
         began = time.perf_counter()
         words = transcribe(samples)
-        hearing.compute_seconds += time.perf_counter() - began
-        hearing.speech_seconds += len(samples) / SAMPLE_RATE
+        found.compute_seconds += time.perf_counter() - began
+        found.speech_seconds += len(samples) / SAMPLE_RATE
         timed = tuple(TimedWord(word.text, word.start, word.end, word.confidence) for word in words)
-        hearing.heard[one.id] = Heard(" ".join(word.text for word in words), timed)
-    return hearing
+        found.recognised[one.id] = Recognised(" ".join(word.text for word in words), timed)
+    return found
 
 
 def utterance_transcriber(
@@ -83,7 +83,7 @@ def utterance_transcriber(
     """A function from an utterance, float32 [samples], to its words; reads a language model once.
 
     Each goes through the model alone, as a user's would: an 8-bit graph scales activations by all of a batch,
-    so that neighbours would change what is heard.
+    so that neighbours would change what is recognised.
     """
     decode = recognizer.decoder(decoder)
 

@@ -70,8 +70,8 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What a system heard in one utterance; words only where it tells their times."""
+class Recognised:
+    """What a system recognised in one utterance; words only where it tells their times."""
 
     text: str
     words: tuple[TimedWord, ...] = ()
@@ -82,12 +82,12 @@ class Pairing:
     """The hypotheses of one system, by id of the reference.
 
     Attributes:
-      heard: of the references that have one.
+      recognised: of the references that have one.
       extra: what the system gave that no reference asks for.
       duplicates: ids given more than once; the first counts.
     """
 
-    heard: dict[str, Heard]
+    recognised: dict[str, Recognised]
     extra: tuple[str, ...] = ()
     duplicates: tuple[str, ...] = ()
 
@@ -177,7 +177,7 @@ def read_hypotheses(
     if path.suffix.lower() == ".ctm":
         return {condition: _pair_ctm(path, references)}
     if path.suffix.lower() == ".trn":
-        rows = {condition: [(_Key((id,)), Heard(text)) for _, id, text in _read_trn(path)]}
+        rows = {condition: [(_Key((id,)), Recognised(text)) for _, id, text in _read_trn(path)]}
     else:
         rows = _read_rows(path, condition)
     find = _finder(path.parent, references)
@@ -193,18 +193,18 @@ class _Key(NamedTuple):
     duration_seconds: float | None = None
 
 
-def _pair(rows: list[tuple[_Key, Heard]], find: Callable[[_Key], str | None]) -> Pairing:
-    heard: dict[str, Heard] = {}
+def _pair(rows: list[tuple[_Key, Recognised]], find: Callable[[_Key], str | None]) -> Pairing:
+    recognised: dict[str, Recognised] = {}
     extra, duplicates = [], []
     for key, hypothesis in rows:
         known = find(key)
         if known is None:
             extra.append(key.names[0])
-        elif known in heard:
+        elif known in recognised:
             duplicates.append(key.names[0])
         else:
-            heard[known] = hypothesis
-    return Pairing(heard, tuple(extra), tuple(duplicates))
+            recognised[known] = hypothesis
+    return Pairing(recognised, tuple(extra), tuple(duplicates))
 
 
 def _finder(folder: Path, references: list[Reference]) -> Callable[[_Key], str | None]:
@@ -300,16 +300,16 @@ def _refuse_alternatives(place: str, text: str) -> None:
         raise ManifestError(f"{place}: has alternatives {{ / }}, which are not scored; keep one of them")
 
 
-def _read_rows(path: Path, condition: str) -> dict[str, list[tuple[_Key, Heard]]]:
+def _read_rows(path: Path, condition: str) -> dict[str, list[tuple[_Key, Recognised]]]:
     """(utterance, hypothesis) by condition; of an empty file none, by `condition`."""
-    rows: dict[str, list[tuple[_Key, Heard]]] = {}
+    rows: dict[str, list[tuple[_Key, Recognised]]] = {}
     for number, row in read_rows(path):
         place = f"{path}:{number}"
         text = next((row[name] for name in TEXT_FIELDS if isinstance(row.get(name), str)), None)
         if text is None:
             raise ManifestError(f'{place}: no "text"; give what was recognised, "" for nothing')
-        heard = Heard(text, tuple(_timed_words(place, row.get("words"))))
-        rows.setdefault(str(row.get("condition", condition)), []).append((_key(place, row), heard))
+        recognised = Recognised(text, tuple(_timed_words(place, row.get("words"))))
+        rows.setdefault(str(row.get("condition", condition)), []).append((_key(place, row), recognised))
     return rows or {condition: []}
 
 
@@ -383,11 +383,11 @@ def _pair_ctm(path: Path, references: list[Reference]) -> Pairing:
         else:
             at = reference.start_seconds
             words[reference.id].append(TimedWord(word, start - at, end - at, confidence))
-    heard = {}
+    recognised = {}
     for id, spoken in words.items():
         spoken.sort(key=lambda word: (word.start, word.end))
-        heard[id] = Heard(" ".join(word.text for word in spoken), tuple(spoken))
-    return Pairing(heard, tuple(extra))
+        recognised[id] = Recognised(" ".join(word.text for word in spoken), tuple(spoken))
+    return Pairing(recognised, tuple(extra))
 
 
 def _contains(reference: Reference, seconds: float) -> bool:

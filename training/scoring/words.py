@@ -1,4 +1,4 @@
-"""What the times and the confidence of single words are worth."""
+"""How accurate the times and the confidence of single words are."""
 
 from collections.abc import Callable, Sequence
 
@@ -25,19 +25,19 @@ def normalized_words(
 
 
 def judged_confidences(
-    operations: Sequence[Operation], heard: Sequence[TimedWord]
+    operations: Sequence[Operation], recognised: Sequence[TimedWord]
 ) -> list[tuple[float, bool]]:
-    """(confidence, whether the word is right) of every word heard that has a confidence."""
+    """(confidence, whether the word is right) of every word recognised that has a confidence."""
     return [
         (word.confidence, operation.kind == "equal")
         for operation in operations
-        for word in heard[operation.hypothesis_start : operation.hypothesis_end]
+        for word in recognised[operation.hypothesis_start : operation.hypothesis_end]
         if word.confidence is not None
     ]
 
 
 def time_errors(
-    operations: Sequence[Operation], said: Sequence[TimedWord], heard: Sequence[TimedWord]
+    operations: Sequence[Operation], said: Sequence[TimedWord], recognised: Sequence[TimedWord]
 ) -> np.ndarray:
     """[right words, 2]: seconds by which start and end of each come too late (negative: too early)."""
     errors = [
@@ -46,7 +46,7 @@ def time_errors(
         if operation.kind == "equal"
         for true, late in zip(
             said[operation.reference_start : operation.reference_end],
-            heard[operation.hypothesis_start : operation.hypothesis_end],
+            recognised[operation.hypothesis_start : operation.hypothesis_end],
             strict=True,
         )
     ]

@@ -8,6 +8,7 @@ from keras import ops
 from asr.encoders import ENCODERS, build_encoder
 from asr.encoders.recurrent import reverse_valid
 from asr.encoders.subsampling import ConvSubsampling, StackFrames, halved
+from asr.encoders.transformer import sinusoids
 
 FEATURES = 6
 LENGTHS = np.int32([13, 1, 6])
@@ -160,6 +161,25 @@ def test_subsampling_keeps_an_odd_last_frame(layer, factor):
         assert list(ops.convert_to_numpy(steps)) == expected
         assert y.shape[1] == expected[0]
         assert halved(frames, factor.bit_length() - 1) == expected[0]
+
+
+def test_positions_are_whispers():
+    """Wavelengths from 2π to 20,000π steps in a geometric progression; sines, then cosines."""
+    positions = ops.convert_to_numpy(sinusoids(50, 8))
+    angles = np.arange(50)[:, None] / 10_000.0 ** (np.arange(4) / 3)
+    np.testing.assert_allclose(positions, np.hstack([np.sin(angles), np.cos(angles)]), atol=1e-5)
+
+
+def test_a_conformer_block_adds_its_parts():
+    """Equation 1 of Gulati et al. 2020: half a step of each feed-forward, then the norm."""
+    [encoder] = build([{"type": "conformer", "width": 8, "layers": 1, "heads": 2, "kernel": 5}])
+    block, lengths = encoder.blocks[0], np.int32([13, 6])
+    x = np.random.default_rng(0).standard_normal((2, 13, 8)).astype("float32")
+    expected = x + block.first(x) / 2
+    expected = expected + block.attention(block.attention_norm(expected), lengths)
+    expected = expected + block.convolution(expected, lengths)
+    expected = block.norm(expected + block.second(expected) / 2)
+    np.testing.assert_allclose(block(x, lengths), expected, atol=1e-5)
 
 
 def test_stacking_concatenates_frames_in_order():

@@ -36,9 +36,9 @@ def test_characters_include_spaces():
 
 
 def test_words_side_by_side():
-    said, heard = "the cat sat right down", "a cat right down low"
-    [operations] = align([said], [heard]).operations
-    assert list(side_by_side(operations, said.split(), heard.split())) == [
+    said, recognised = "the cat sat right down", "a cat right down low"
+    [operations] = align([said], [recognised]).operations
+    assert list(side_by_side(operations, said.split(), recognised.split())) == [
         ("substitute", "the", "a"),
         ("equal", "cat", "cat"),
         ("delete", "sat", None),
@@ -75,8 +75,8 @@ def test_an_alignment_spells_both_texts(pairs):
     ):
         rows = list(side_by_side(operations, reference.split(), hypothesis.split()))
         assert [said for _, said, _ in rows if said is not None] == reference.split()
-        assert [heard for _, _, heard in rows if heard is not None] == hypothesis.split()
-        assert all((kind == "equal") == (said == heard) for kind, said, heard in rows)
+        assert [recognised for _, _, recognised in rows if recognised is not None] == hypothesis.split()
+        assert all((kind == "equal") == (said == recognised) for kind, said, recognised in rows)
 
 
 def test_rates_of_nothing_are_undefined_but_counted():
@@ -100,8 +100,8 @@ def test_rates_by_hand():
 def test_ten_thousand_words_in_one_utterance():
     rng = np.random.default_rng(0)
     words = [f"w{number}" for number in rng.integers(2_000, size=10_000)]
-    heard = [word for number, word in enumerate(words) if number % 10]  # every tenth is dropped
+    recognised = [word for number, word in enumerate(words) if number % 10]  # every tenth is dropped
     began = time.perf_counter()
-    alignments = align([" ".join(words)], [" ".join(heard)])
+    alignments = align([" ".join(words)], [" ".join(recognised)])
     assert alignments.words.tolist() == [[9_000, 0, 1_000, 0]]
     assert time.perf_counter() - began < 30

@@ -56,6 +56,19 @@ def test_many_units_match_the_normal_approximation():
         assert low < rate < high
 
 
+@pytest.mark.parametrize(("units", "quantile"), [(2, 12.7062), (5, 2.77645), (30, 2.04523)])
+def test_few_units_make_intervals_longer(units, quantile):
+    """By the t-distribution's quantile and √(n / (n - 1)), since the bootstrap's deviation divides by n."""
+    half = quantile * np.sqrt(units / (units - 1)) * 0.1
+    interval = rate_interval(0.2, 0.2 * np.exp([-0.1, 0.1]), units)  # logarithms that deviate by 0.1
+    assert interval == pytest.approx((0.2 * np.exp(-half), 0.2 * np.exp(half)), rel=1e-4)
+    # Percentiles of normal values lie as many deviations out.
+    values = norm.ppf((np.arange(1_000_000) + 0.5) / 1_000_000)
+    if units > 2:  # else beyond all values
+        low, high = percentile_interval(values, units)
+        assert (low, high) == pytest.approx((-10 * half, 10 * half), rel=0.01)
+
+
 def test_no_interval_of_one_unit():
     assert np.isnan(percentile_interval(np.array([0.1, 0.1]), units=1)).all()
     assert np.isnan(rate_interval(0.1, np.array([0.1, 0.1]), units=1)).all()

@@ -7,7 +7,7 @@ import soundfile
 from asr.audio import SAMPLE_RATE
 from training.scoring.report import write_report
 from training.scoring.results import Output, score
-from training.scoring.transcripts import Heard, Reference
+from training.scoring.transcripts import Recognised, Reference
 
 
 @pytest.fixture
@@ -22,8 +22,8 @@ def page(chromium, tmp_path):
     references[0] = Reference(
         "dev", "u0", "<script>alert(1)</script>", "s0", duration_seconds=1.0, audio=sound
     )
-    right = {one.id: Heard(one.text) for one in references}
-    wrong = right | {"u0": Heard("nothing alike at all"), "u7": Heard("hold in number7 please")}
+    right = {one.id: Recognised(one.text) for one in references}
+    wrong = right | {"u0": Recognised("nothing alike at all"), "u7": Recognised("hold in number7 please")}
     scores = score(references, [Output("good", right), Output("bad", wrong)], "none")
     write_report(tmp_path / "report", scores, {"command": "test"}, {"date": "today", "speed": []})
     opened = chromium.new_page()
@@ -70,7 +70,7 @@ def test_sorting_by_heading(page):
 def test_errors_are_coloured_where_they_are(page):
     row = page.locator("#rows tr").nth(1)
     assert row.locator("del").all_inner_texts() == ["on"]
-    assert row.locator("ins.heard").all_inner_texts() == ["in"]
+    assert row.locator("ins.recognised").all_inner_texts() == ["in"]
     assert row.locator("ins.extra").all_inner_texts() == ["please"]
 
 

@@ -59,17 +59,17 @@ def test_every_recogniser_hears_the_same_degraded_sound(manifest):
     reference = read_references(manifest)[1]
     said = np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE).astype("float32")
     soundfile.write(reference.audio, said, SAMPLE_RATE, subtype="FLOAT")
-    heard = []
+    recognised = []
 
     def transcribe(samples):
-        heard.append(samples)
+        recognised.append(samples)
         return "hold on"
 
     request = {"id": reference.id, "set": "dev", "text": "", "audio": str(reference.audio), "words": ()}
     for degradation in ({}, {"degrade": ["reverb", [], 3]}):
         assert answer(request | degradation, transcribe)["text"] == "hold on"
-    np.testing.assert_array_equal(heard[0], said)
-    np.testing.assert_array_equal(heard[1], degrade(said, reference.id, "reverb", seed=3))
+    np.testing.assert_array_equal(recognised[0], said)
+    np.testing.assert_array_equal(recognised[1], degrade(said, reference.id, "reverb", seed=3))
 
 
 def test_an_unknown_condition_is_told_before_any_work(manifest, capsys):

@@ -6,15 +6,15 @@ import pytest
 
 from training.scoring.report import write_report
 from training.scoring.results import Output, band, score
-from training.scoring.transcripts import Heard, Reference, TimedWord
+from training.scoring.transcripts import Recognised, Reference, TimedWord
 
 
 def reference(id: str, text: str, speaker: str = "", **others) -> Reference:
     return Reference(others.pop("set", "dev"), id, text, speaker, **others)
 
 
-def heard(**texts: str) -> dict[str, Heard]:
-    return {id: Heard(text) for id, text in texts.items()}
+def recognised(**texts: str) -> dict[str, Recognised]:
+    return {id: Recognised(text) for id, text in texts.items()}
 
 
 def test_nothing_is_dropped_silently():
@@ -24,7 +24,7 @@ def test_nothing_is_dropped_silently():
         reference("c", ""),
         reference("d", "never scored"),
     ]
-    output = Output("x", heard(a="one two", c="made up"), extra=("z",), duplicates=("a",))
+    output = Output("x", recognised(a="one two", c="made up"), extra=("z",), duplicates=("a",))
     document = score(references, [output], "basic", not_scored={"d": "d.wav: no such file"}).document
     assert document["references"]["given"] == 4
     assert document["references"]["scored"] == 3
@@ -46,13 +46,13 @@ def test_nothing_is_dropped_silently():
 
 def test_rates_are_of_the_whole_not_means_of_utterances():
     references = [reference("a", "one"), reference("b", "one two three")]
-    document = score(references, [Output("x", heard(a="uno", b="one two three"))], "none").document
+    document = score(references, [Output("x", recognised(a="uno", b="one two three"))], "none").document
     assert document["scores"][0]["wer"]["value"] == 0.25
 
 
 def test_only_empty_references():
     document = score(
-        [reference("a", ""), reference("b", "")], [Output("x", heard(a="oh", b=""))], "none"
+        [reference("a", ""), reference("b", "")], [Output("x", recognised(a="oh", b=""))], "none"
     ).document
     assert document["scores"][0]["wer"]["value"] is None
     assert document["scores"][0]["counts"]["insertions"] == 1
@@ -66,7 +66,9 @@ def test_nothing_to_score():
 
 def test_the_normaliser_and_what_it_changes():
     references = [reference("a", "Colour: it's 21, O'Brien!")]
-    document = score(references, [Output("x", heard(a="color it is twenty one o'brien"))], "english").document
+    document = score(
+        references, [Output("x", recognised(a="color it is twenty one o'brien"))], "english"
+    ).document
     assert document["normalizer"]["name"] == "english"
     assert document["scores"][0]["wer"]["value"] == 0.0
     wers = {row["normalizer"]: row["wer"] for row in document["normalizers"]}
@@ -77,7 +79,7 @@ def test_the_normaliser_and_what_it_changes():
 
 def test_unicode_is_kept_by_none_and_folded_by_basic():
     references = [reference("a", "Café 東京")]
-    output = Output("x", heard(a="cafe 東京"))
+    output = Output("x", recognised(a="cafe 東京"))
     assert score(references, [output], "none").document["scores"][0]["counts"]["errors"] == 1
     assert score(references, [output], "basic").document["scores"][0]["counts"] == {
         "hits": 1,
@@ -102,9 +104,10 @@ def test_sets_groups_and_comparisons():
         )
         for row in range(24)
     ]
-    good = {one.id: Heard(one.text) for one in references}
+    good = {one.id: Recognised(one.text) for one in references}
     bad = {
-        one.id: Heard(" ".join(np.where(rng.random(6) < 0.5, "x", one.text.split()))) for one in references
+        one.id: Recognised(" ".join(np.where(rng.random(6) < 0.5, "x", one.text.split())))
+        for one in references
     }
     outputs = [Output("good", good), Output("bad", bad)]
     document = score(references, outputs, "none", ["gender"], {"u0": 3.0, "u1": 12.0}).document
@@ -138,7 +141,7 @@ def test_bands():
 
 def test_confusions_most_first():
     references = [reference(str(row), text) for row, text in enumerate(["a b c", "a b c", "d"])]
-    output = Output("x", {"0": Heard("a x c"), "1": Heard("a x c"), "2": Heard("d e")})
+    output = Output("x", {"0": Recognised("a x c"), "1": Recognised("a x c"), "2": Recognised("d e")})
     confusions = score(references, [output], "none").document["confusions"]["x"]
     assert confusions == {"substitute": [["b", "x", 2]], "delete": [], "insert": [["", "e", 1]]}
 
@@ -147,7 +150,7 @@ def test_times_and_confidence_of_words():
     said = (TimedWord("hold", 0.10, 0.30), TimedWord("on", 0.40, 0.50))
     words = (TimedWord("Hold", 0.12, 0.35, 0.9), TimedWord("in", 0.40, 0.50, 0.2))
     references = [reference("a", "hold on", words=said)]
-    document = score(references, [Output("x", {"a": Heard("Hold in", words)})], "basic").document
+    document = score(references, [Output("x", {"a": Recognised("Hold in", words)})], "basic").document
     assert document["word_times"]["x"]["words"] == 1
     assert document["word_times"]["x"]["median_start_ms"] == pytest.approx(20)
     assert document["word_times"]["x"]["median_end_ms"] == pytest.approx(50)
@@ -156,10 +159,23 @@ def test_times_and_confidence_of_words():
     assert document["calibration"]["x"]["auc"] == 1.0
 
 
+def test_words_too_early_are_as_wrong_as_words_too_late():
+    said = tuple(TimedWord(word, start, start + 0.5) for word, start in (("a", 1.0), ("b", 2.0), ("c", 3.0)))
+    words = (TimedWord("a", 0.96, 1.5), TimedWord("b", 2.02, 2.4), TimedWord("c", 2.97, 3.7))
+    references = [reference("1", "a b c", words=said)]
+    document = score(references, [Output("x", {"1": Recognised("a b c", words)})], "basic").document
+    assert document["word_times"]["x"]["median_start_ms"] == pytest.approx(30)  # of 40, 20 and 30
+    assert document["word_times"]["x"]["median_end_ms"] == pytest.approx(100)  # of 0, 100 and 200
+    assert document["word_times"]["x"]["median_ms"] == pytest.approx(35)
+
+
 def test_words_that_a_normaliser_joins_are_left_out_of_calibration():
     words = (TimedWord("twenty", 0, 1, 0.9), TimedWord("one", 1, 2, 0.9))
     outputs = [
-        Output("x", {"a": Heard("twenty one", words), "b": Heard("yes", (TimedWord("yes", 0, 1, 0.8),))})
+        Output(
+            "x",
+            {"a": Recognised("twenty one", words), "b": Recognised("yes", (TimedWord("yes", 0, 1, 0.8),))},
+        )
     ]
     references = [reference("a", "21"), reference("b", "yes")]
     calibration = score(references, outputs, "english").document["calibration"]["x"]
@@ -173,7 +189,7 @@ def small_scores():
     ]
     texts = {"a/<b>": "it's </script> bold", "c": "oh"}
     outputs = [
-        Output(system, {id: Heard(text) for id, text in texts.items()}, condition)
+        Output(system, {id: Recognised(text) for id, text in texts.items()}, condition)
         for system in ("one", "two")
         for condition in ("clean", "noise:20", "noise:5")
     ]

@@ -31,11 +31,11 @@ def write_trn(path: Path, texts: list[str]) -> Path:
 def misheard(rng: np.random.Generator, texts: list[str], rate: float) -> list[str]:
     """Every text with words changed, and either dropped or added.
 
-    New words are strangers and a text never has both, since sclite and jiwer choose differently among
-    alignments that cost jiwer the same: one has "a b" heard as "b x" for a deletion and an insertion, the
-    other for two substitutions.
+    Words are replaced by words that occur nowhere else, and a text never has both, since sclite and jiwer
+    choose differently among alignments that cost jiwer the same: one takes "a b" recognised as "b x" for a
+    deletion and an insertion, the other for two substitutions.
     """
-    heard = []
+    recognised = []
     for row, text in enumerate(texts):
         words = []
         for word in text.split():
@@ -46,8 +46,8 @@ def misheard(rng: np.random.Generator, texts: list[str], rate: float) -> list[st
                 words.append(f"not{word}")
             elif row % 2:
                 words += [word, f"new{rng.integers(100)}"]
-        heard.append(" ".join(words))
-    return heard
+        recognised.append(" ".join(words))
+    return recognised
 
 
 @pytest.fixture
@@ -62,8 +62,8 @@ def files(tmp_path) -> tuple[Path, Path, Path]:
 
 def aligned(reference: Path, hypothesis: Path) -> Alignments:
     references = read_references(reference)
-    heard = read_hypotheses(hypothesis, references)["clean"].heard
-    return align([one.text for one in references], [heard[one.id].text for one in references])
+    recognised = read_hypotheses(hypothesis, references)["clean"].recognised
+    return align([one.text for one in references], [recognised[one.id].text for one in references])
 
 
 def sclite(reference: Path, hypothesis: Path, *outputs: str) -> str:
@@ -134,7 +134,9 @@ def test_segment_times(tmp_path):
     pairing = read_hypotheses(hypothesis, references)["clean"]
     assert [one.ignored for one in references] == [False, True, False]
     kept = [one for one in references if not one.ignored]
-    ours = align([one.text for one in kept], [pairing.heard[one.id].text for one in kept]).words.sum(axis=0)
+    ours = align([one.text for one in kept], [pairing.recognised[one.id].text for one in kept]).words.sum(
+        axis=0
+    )
     found = re.findall(r"Scores: \(#C #S #D #I\) ([\d ]+)", sclite(reference, hypothesis, "pralign"))
     assert (
         np.array([line.split() for line in found], int).sum(axis=0).tolist() == ours.tolist() == [4, 1, 0, 1]

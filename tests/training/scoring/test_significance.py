@@ -104,8 +104,8 @@ def test_under_equal_systems_p_is_small_as_often_as_it_says():
         for _ in range(40):
             said = rng.choice(list("abcdefghij"), 12)
             references.append(" ".join(said))
-            for heard in (first, second):
-                heard.append(" ".join(np.where(rng.random(12) < 0.1, "x", said)))
+            for recognised in (first, second):
+                recognised.append(" ".join(np.where(rng.random(12) < 0.1, "x", said)))
         result = matched_pairs(align(references, first).operations, align(references, second).operations)
         small += result.p < 0.05
     assert 0.02 <= small / 300 <= 0.09

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from asr.audio import SAMPLE_RATE, AudioError
 from training.manifest import Entry, ManifestError, write_manifest
 from training.scoring.transcripts import (
-    Heard,
+    Recognised,
     Reference,
     TimedWord,
     read_hypotheses,
@@ -69,7 +69,7 @@ def test_hypotheses_are_paired_by_id_not_by_line(tmp_path):
         {"id": "2/2-0001", "text": "again"},
     )
     pairing = read_hypotheses(path, REFERENCES)["clean"]
-    assert {id: heard.text for id, heard in pairing.heard.items()} == {
+    assert {id: recognised.text for id, recognised in pairing.recognised.items()} == {
         "audio/1/1-0001": "eins",
         "audio/2/2-0001": "zwei",
         "audio/long@5": "drei",
@@ -83,8 +83,10 @@ def test_stretches_that_begin_together_pair_by_their_duration(tmp_path):
     rows = [row, row | {"duration": 1}, row | {"audio_filepath": "a.mp3"}]
     references = read_references(write(tmp_path / "r.jsonl", *rows))
     texts = [row | {"text": str(number)} for number, row in enumerate(rows)]
-    heard = read_hypotheses(write(tmp_path / "h.jsonl", *reversed(texts)), references)["clean"].heard
-    assert [heard[one.id].text for one in references] == ["0", "1", "2"]
+    recognised = read_hypotheses(write(tmp_path / "h.jsonl", *reversed(texts)), references)[
+        "clean"
+    ].recognised
+    assert [recognised[one.id].text for one in references] == ["0", "1", "2"]
     segments = read_references(write(tmp_path / "r.stm", "t A anna 1 2 hold", "t A bert 1 3 on"))
     assert [one.id for one in segments] == ["t-A@1+1", "t-A@1+2"]
 
@@ -96,23 +98,23 @@ def test_lines_of_several_conditions_make_a_pairing_each(tmp_path):
         '{"id": "1-0001", "text": "keins", "condition": "noise:10"}',
         '{"id": "2-0001", "text": "zwei"}',
     )
-    noisy, other = Heard("keins"), Heard("zwei")
+    noisy, other = Recognised("keins"), Recognised("zwei")
     pairings = read_hypotheses(path, REFERENCES, "reverb")
-    assert [(name, pairing.heard) for name, pairing in pairings.items()] == [
-        ("clean", {"audio/1/1-0001": Heard("eins")}),
+    assert [(name, pairing.recognised) for name, pairing in pairings.items()] == [
+        ("clean", {"audio/1/1-0001": Recognised("eins")}),
         ("noise:10", {"audio/1/1-0001": noisy}),
         ("reverb", {"audio/2/2-0001": other}),
     ]
 
 
 def test_an_empty_file_heard_nothing(tmp_path):
-    assert read_hypotheses(write(tmp_path / "h.jsonl"), REFERENCES)["clean"].heard == {}
+    assert read_hypotheses(write(tmp_path / "h.jsonl"), REFERENCES)["clean"].recognised == {}
 
 
 def test_an_ambiguous_end_of_an_id_pairs_with_nothing(tmp_path):
     references = [Reference("dev", "a/same", "x"), Reference("dev", "b/same", "y")]
     pairing = read_hypotheses(write(tmp_path / "h.trn", "x (same)", "y (b/same)"), references)["clean"]
-    assert pairing.heard == {"b/same": Heard("y")}
+    assert pairing.recognised == {"b/same": Recognised("y")}
     assert pairing.extra == ("same",)
 
 
@@ -127,8 +129,8 @@ def test_words_of_a_ctm_go_where_their_middle_lies(tmp_path):
         "none A 0 1 x",
     )
     pairing = read_hypotheses(path, REFERENCES)["clean"]
-    assert pairing.heard["audio/1/1-0001"] == Heard("eins", (TimedWord("eins", 0.2, 0.7),))
-    [first, second] = pairing.heard["audio/long@5"].words
+    assert pairing.recognised["audio/1/1-0001"] == Recognised("eins", (TimedWord("eins", 0.2, 0.7),))
+    [first, second] = pairing.recognised["audio/long@5"].words
     assert (first.text, second.text, second.confidence) == ("da", "drei", 0.9)
     assert second.start == pytest.approx(0.5)
     assert pairing.extra == ("long A 4.8 early", "none A 0 x")
@@ -181,8 +183,8 @@ def test_every_utterance_of_a_trn_is_read(tmp_path_factory, texts):
     path.write_text("".join(f"{text} ({id})\n" for id, text in texts.items()), "utf-8")
     references = read_references(path)
     assert {one.id: one.text for one in references} == {id: text.strip() for id, text in texts.items()}
-    heard = {one.id: Heard(one.text) for one in references}
-    assert read_hypotheses(path, references)["clean"].heard == heard
+    recognised = {one.id: Recognised(one.text) for one in references}
+    assert read_hypotheses(path, references)["clean"].recognised == recognised
 
 
 def test_samples_of_a_part_of_a_file(tmp_path):

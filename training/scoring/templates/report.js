@@ -1,5 +1,5 @@
 "use strict";
-// A row: [id, set, speaker, seconds, audio, words, [[tokens, errors, missing] of each system]]; tokens: [kind, said, heard].
+// A row: [id, set, speaker, seconds, audio, words, [[tokens, errors, missing] of each system]]; tokens: [kind, said, recognised].
 const rows = JSON.parse(document.getElementById("data").textContent).map((row, number) => {
   const [id, set, speaker, seconds, audio, words, systems] = row;
   const texts = systems.flatMap(([tokens]) => tokens.map((token) => token.slice(1).join(" ")));
@@ -46,14 +46,14 @@ function line([tokens, , missing], system, several) {
   const made = element("div", "line");
   if (several) made.append(element("span", `key s${system % 6}`));
   const words = element("span");
-  for (const [kind, said, heard] of tokens) {
+  for (const [kind, said, recognised] of tokens) {
     if (kind === "=") words.append(said + " ");
     if (kind === "s" || kind === "d") words.append(element("del", "", said), " ");
-    if (kind === "s") words.append(element("ins", "heard", heard), " ");
-    if (kind === "i") words.append(element("ins", "extra", heard), " ");
+    if (kind === "s") words.append(element("ins", "recognised", recognised), " ");
+    if (kind === "i") words.append(element("ins", "extra", recognised), " ");
   }
   if (missing) words.append(element("span", "quiet", "no hypothesis"));
-  else if (!tokens.length) words.append(element("span", "quiet", "nothing said, nothing heard"));
+  else if (!tokens.length) words.append(element("span", "quiet", "nothing said, nothing recognised"));
   made.append(words);
   return made;
 }
@@ -76,7 +76,7 @@ function drawn(row) {
     made.append(element("td", "n", Number.isFinite(share) ? (100 * share).toFixed(0) : "–"));
   });
   const words = element("td");
-  row.systems.forEach((heard, system) => words.append(line(heard, system, row.systems.length > 1)));
+  row.systems.forEach((recognised, system) => words.append(line(recognised, system, row.systems.length > 1)));
   made.append(words);
   return made;
 }

@@ -1,0 +1,129 @@
+"""training/initialization.py: what a run takes over from another model, and the tokenizer that it keeps."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from asr.bundle import BundleError, save_bundle, weights_path
+from asr.model import CTCModel
+from asr.tokenizer import Tokenizer
+from training.callbacks import CHECKPOINT
+from training.config import ConfigError, RunConfig
+from training.initialization import initialize, tokenizer_of
+
+ENCODERS = [
+    {"type": "recurrent", "width": 4, "layers": 1, "stack": 2},
+    {"type": "recurrent", "width": 4, "layers": 1, "stack": 2},
+]
+ENGLISH = Tokenizer.characters()
+TURNED = Tokenizer.characters(alphabet=ENGLISH.alphabet[::-1])  # as many units, in another order
+SHORT = Tokenizer.characters(alphabet="abc")
+
+
+def network(tokenizer: Tokenizer = ENGLISH, encoders: list = ENCODERS, seed: int = 0) -> CTCModel:
+    keras.utils.set_random_seed(seed)
+    return CTCModel(tokenizer.size, encoders, {"mels": 8}).build_for()
+
+
+def values(layer) -> list[np.ndarray]:
+    return [weight.numpy() for weight in layer.weights]
+
+
+def same(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
+    return len(one) == len(other) and all(map(np.array_equal, one, other))
+
+
+@pytest.fixture
+def source(tmp_path) -> tuple[Path, CTCModel]:
+    """A bundle, and the network that it was made of."""
+    model = network(seed=1)
+    for variable in model.weights:  # as float16 holds them
+        variable.assign(variable.numpy().astype("float16").astype("float32"))
+    return save_bundle(tmp_path / "source", model, ENGLISH), model
+
+
+def test_all_weights_are_taken_over(source, capsys):
+    folder, model = source
+    other = network(seed=2)
+    assert not same(values(other), values(model))
+    initialize(other, ENGLISH, folder)
+    assert same(values(other), values(model))
+    assert capsys.readouterr().err == ""
+
+
+def test_a_run_folder_stands_for_its_bundle(source, tmp_path):
+    _, model = source
+    save_bundle(tmp_path / "run" / "bundle", model, ENGLISH)
+    other = network(seed=2)
+    initialize(other, ENGLISH, tmp_path / "run")
+    assert same(values(other), values(model))
+
+
+@pytest.mark.parametrize("tokenizer", [TURNED, SHORT], ids=["as many units", "fewer units"])
+def test_the_head_is_taken_over_for_the_same_units_only(source, capsys, tokenizer):
+    folder, model = source
+    other = network(tokenizer, seed=2)
+    head = values(other.output_layer)
+    initialize(other, tokenizer, folder)
+    for ours, theirs in zip(other.encoders, model.encoders, strict=True):
+        assert same(values(ours), values(theirs))
+    assert same(values(other.output_layer), head)
+    assert "has no output/kernel for this model" in capsys.readouterr().err
+
+
+def test_parts_that_do_not_fit_start_from_chance_and_are_named(source, capsys):
+    folder, model = source
+    other = network(encoders=[ENCODERS[0], {**ENCODERS[1], "width": 5}], seed=2)
+    second = values(other.encoders[1])
+    initialize(other, ENGLISH, folder)
+    assert same(values(other.encoders[0]), values(model.encoders[0]))
+    assert same(values(other.encoders[1]), second)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(second) + 1  # and the output's kernel, which is wider
+    assert all("encoder_1/" in line or "output/kernel" in line for line in lines)
+
+
+def test_a_model_of_which_nothing_fits_is_refused(source):
+    folder, _ = source
+    other = network(SHORT, [{"type": "recurrent", "width": 5, "layers": 1, "stack": 4}])
+    with pytest.raises(ConfigError, match="holds no weight of this model: compare the encoders"):
+        initialize(other, SHORT, folder)
+
+
+def test_missing_sources_are_refused_in_one_line(source, tmp_path):
+    folder, _ = source
+    weights_path(folder).unlink()
+    for path, error in ((folder, ConfigError), (tmp_path / "none", BundleError)):
+        with pytest.raises(error) as found:
+            initialize(network(), ENGLISH, path)
+        assert str(path) in str(found.value) and "\n" not in str(found.value)
+    with pytest.raises(ConfigError, match=r"none\.safetensors"):
+        initialize(network(), ENGLISH, tmp_path / "none.safetensors")
+
+
+def config(**options) -> RunConfig:
+    return RunConfig(output="run", model={"encoders": ENCODERS}, data={"train": ["train.jsonl"]}, **options)
+
+
+@pytest.mark.parametrize(
+    "options", [{"language": "ru"}, {"language": "ru", "units": "bpe", "size": 20}], ids=["letters", "BPE"]
+)
+def test_a_resumed_run_keeps_its_tokenizer(tmp_path, options):
+    run = config(tokenizer=options)
+    first = tokenizer_of(run, tmp_path, ["аб вг", "аб аб вг"])
+    assert first == Tokenizer.load(tmp_path / "tokenizer.json")
+    assert set(first.alphabet) == set("'абвг")
+    # Nothing was trained yet: texts that have changed make another one.
+    second = tokenizer_of(run, tmp_path, ["аб вгд", "где где"])
+    assert set(second.alphabet) == set("'абвгде")
+    (tmp_path / CHECKPOINT).touch()
+    assert tokenizer_of(run, tmp_path, ["аб вг", "жз"]) == second
+    assert Tokenizer.load(tmp_path / "tokenizer.json") == second
+
+
+def test_without_options_the_tokenizer_is_that_of_the_source(tmp_path):
+    assert tokenizer_of(config(), tmp_path, ["any"]) == ENGLISH
+    source = save_bundle(tmp_path / "source", network(SHORT), SHORT)
+    assert tokenizer_of(config(initialize=source), tmp_path, ["any"]) == SHORT

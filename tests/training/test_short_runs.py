@@ -1,0 +1,101 @@
+"""training/train.py on five utterances: what is loaded, what is trained and at which rate, end to end."""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from asr.bundle import Bundle, save_bundle, weights_path
+from asr.model import CTCModel
+from tests.training.toy import TOKENIZER, write_manifest
+from training import train as training
+from training.callbacks import CHECKPOINT
+from training.config import RunConfig
+from training.optimizer import ScaledAdamW
+
+ENCODERS = [{"type": "recurrent", "cell": "gru", "width": 4, "layers": 1, "stack": 2} for _ in range(3)]
+TEXTS = ["hello", "good evening to you", "world", "so long", "what fine weather it is"]
+EPOCHS, RATE = 2, 0.01
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    keras.utils.set_random_seed(1)
+    network = CTCModel(TOKENIZER.size, ENCODERS, {"mels": 8}).build_for()
+    return save_bundle(tmp_path_factory.mktemp("source") / "bundle", network, TOKENIZER)
+
+
+@pytest.fixture(scope="module")
+def finished(source, tmp_path_factory) -> tuple[RunConfig, ScaledAdamW]:
+    """A run that freezes the first encoder and holds the second by its rate; and its optimizer."""
+    folder = tmp_path_factory.mktemp("run")
+    manifest = write_manifest(folder / "train.jsonl", [(text, text) for text in TEXTS])
+    config = RunConfig(
+        output=folder / "run",
+        model={"encoders": ENCODERS, "features": {"mels": 8}},
+        data={"train": [manifest], "dev": [manifest], "batch_seconds": 2.0},
+        optimizer={
+            "learning_rate": RATE,
+            "weight_decay": 0,
+            "warmup": 0.25,
+            "multipliers": {"encoder_1": 0.0},
+        },
+        epochs=EPOCHS,
+        initialize=source,
+        frozen_encoders=1,
+    )
+    optimizers = []
+
+    class Kept(ScaledAdamW):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            optimizers.append(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "ScaledAdamW", Kept)
+        training.train(config)
+    [optimizer] = optimizers
+    return config, optimizer
+
+
+def test_frozen_parts_stay_those_of_the_source_and_the_others_are_trained(finished, source):
+    config, _ = finished
+    before, after = load_file(weights_path(source)), load_file(weights_path(config.output / "bundle"))
+    assert before.keys() == after.keys()
+    for name in before:
+        is_held = name.startswith(("encoder_0/", "encoder_1/"))
+        assert np.array_equal(before[name], after[name]) == is_held, name
+    moved = np.abs(after["output/bias"].astype("float32") - before["output/bias"].astype("float32"))
+    assert 0 < moved.max() < 1.2 * RATE * len(TEXTS) * EPOCHS  # from where it started
+
+
+def test_the_rate_falls_to_zero_at_the_last_step_of_the_run(finished):
+    _, optimizer = finished
+    steps = int(optimizer.iterations)
+    assert steps >= 2 * EPOCHS
+    schedule = optimizer.get_config()["learning_rate"]["config"]
+    assert schedule == {"peak": RATE, "warmup_steps": int(0.25 * steps), "steps": steps}
+    assert float(optimizer.learning_rate) == 0
+
+
+def test_the_log_has_every_epoch(finished):
+    config, _ = finished
+    rows = [json.loads(line) for line in (config.output / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert all(np.isfinite(row["loss"]) and row["wer_train"] >= 0 for row in rows)
+
+
+def test_a_finished_run_can_be_resumed_for_its_bundle_and_keeps_its_tokenizer(finished):
+    config, _ = finished
+    path = weights_path(config.output / "bundle")
+    before = path.read_bytes()
+    assert (config.output / CHECKPOINT).exists()
+    path.unlink()
+    other = {"language": "en", "alphabet": TOKENIZER.alphabet[::-1]}
+    changed = RunConfig.model_validate({**config.model_dump(), "tokenizer": other})
+    training.train(changed, resume=True)
+    assert Bundle.load(config.output / "bundle").tokenizer == TOKENIZER
+    assert path.read_bytes() == before
