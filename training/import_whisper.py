@@ -10,12 +10,6 @@ if __name__ == "__main__":  # first, so that --help need not wait for the import
 
     run_as_module("import-whisper")
 
-
-if __name__ == "__main__":
-    from training.commands import run_as_module
-
-    run_as_module("import-whisper")
-
 import argparse
 import io
 import pickle

@@ -14,12 +14,6 @@ if __name__ == "__main__":  # first, so that --help need not wait for the import
 
     run_as_module("language-model")
 
-
-if __name__ == "__main__":
-    from training.commands import run_as_module
-
-    run_as_module("language-model")
-
 import argparse
 import logging
 import math
