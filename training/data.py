@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import keras
 import numpy as np
 
-BUCKET_SECONDS = 1.0  # utterances of equal length up to this go into one bucket
-# Targets are padded to a multiple. On JAX, which compiles once a shape, inputs are padded to the end of their
-# bucket as well: few batches would have the same shape otherwise.
+BUCKET_SECONDS = 1.0  # range of the lengths in a bucket
+# Targets are padded to a multiple. On JAX, which compiles once for each shape, inputs are padded to the end
+# of their bucket as well: few batches would have the same shape otherwise.
 PAD_TARGETS = 32
 
 
@@ -47,9 +47,12 @@ class Batches(keras.utils.PyDataset):
         self.seed = seed
         self.epoch = 0
         self.first_batch = 0
-        buckets = np.ceil(np.asarray(lengths) / rate / BUCKET_SECONDS).astype(int)
-        self.buckets = [np.flatnonzero(buckets == bucket) for bucket in np.unique(buckets)]
-        self.sizes = [max(1, int(batch_seconds // (max(b, 1) * BUCKET_SECONDS))) for b in np.unique(buckets)]
+        bucket_of = np.ceil(np.asarray(lengths) / rate / BUCKET_SECONDS).astype(int)
+        # Utterances and batch size of each bucket, from short to long.
+        self.buckets = [
+            (np.flatnonzero(bucket_of == b), max(1, int(batch_seconds // (max(b, 1) * BUCKET_SECONDS))))
+            for b in np.unique(bucket_of)
+        ]
         compiled = keras.backend.backend() == "jax"
         self.pad_inputs = max(1, round(rate * BUCKET_SECONDS)) if compiled else 2
         self.plan = self._plan()
@@ -58,7 +61,7 @@ class Batches(keras.utils.PyDataset):
         """The utterances of each batch of this epoch."""
         random = None if self.seed is None else np.random.default_rng([self.seed, self.epoch])
         batches = []
-        for bucket, size in zip(self.buckets, self.sizes, strict=True):
+        for bucket, size in self.buckets:
             order = bucket if random is None else random.permutation(bucket)
             batches += [order[i : i + size] for i in range(0, len(order), size)]
         if random is not None:
@@ -89,12 +92,7 @@ class Batches(keras.utils.PyDataset):
         self.start_at(self.epoch + 1, 0)
 
 
-def pad_batch(
-    inputs: Sequence[np.ndarray],
-    targets: Sequence[dict[str, np.ndarray]],
-    odd: bool = False,
-    multiple: int = 2,
-):
+def pad_batch(inputs: Sequence[np.ndarray], targets: Sequence[dict], odd: bool = False, multiple: int = 2):
     """({"inputs", "lengths"}, {NAME, NAME_lengths} of each target) with zeros at the ends.
 
     Inputs are padded to a multiple of `multiple`, targets of PAD_TARGETS; both to one more if `odd`.

@@ -1,7 +1,7 @@
 """Outputs of frozen encoders, computed once for all epochs."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -36,19 +36,13 @@ class EncodedSpeech:
     """Their outputs by utterance, in float16, computed once and kept in a folder.
 
     Args:
-      frozen: the encoders.
       batches: every utterance, in any order.
       folder: of the cache.
       content: says what the utterances are, in anything that JSON can write.
     """
 
     def __init__(
-        self,
-        frozen: FrozenEncoders,
-        batches: Batches,
-        folder: Path,
-        content,
-        progress: Callable[[Iterable], Iterable] = iter,
+        self, frozen: FrozenEncoders, batches: Batches, folder: Path, content, progress: Callable = iter
     ):
         def outputs():
             for index in progress(range(len(batches))):

@@ -3,8 +3,8 @@
 Chen & Goodman 1998, "An empirical study of smoothing techniques for language modeling", with pruning by
 count as in Heafield et al. 2013, "Scalable modified Kneser–Ney language model estimation" (KenLM's lmplz).
 
-All tables are files of a temporary folder, mapped into memory and processed in blocks; only the vocabulary and
-the pruned model stay in memory. The folder takes some 16 bytes per word of text and 40 per distinct n-gram.
+All tables are files of a temporary folder, mapped into memory and processed in blocks; only the vocabulary
+and the pruned model stay in memory. The folder takes 16 bytes per word of text and 40 per distinct n-gram.
 """
 
 from collections import defaultdict

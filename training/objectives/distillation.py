@@ -1,7 +1,7 @@
 """Learning from a larger model."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +63,7 @@ def teacher_probabilities(
     tokenizer: Tokenizer,
     parts: Sequence[Speech],
     folder: Path,
-    progress: Callable[[Iterable], Iterable],
+    progress: Callable,
 ) -> RaggedCache:
     """A teacher's probabilities of every utterance, float16 [steps, units], computed once.
 
@@ -78,10 +78,7 @@ def teacher_probabilities(
         )
     engine = Engine.load(teacher)
 
-    def probabilities():
-        utterances = [(part, i) for part in parts for i in range(len(part))]
-        for part, i in progress(utterances):
-            yield np.exp(engine.log_probs(part[i])).astype("float16")
-
+    utterances = [(part, i) for part in parts for i in range(len(part))]
+    probabilities = (np.exp(engine.log_probs(part[i])).astype("float16") for part, i in progress(utterances))
     content = [weights_digest(weights_path(teacher.directory)), *(part.key for part in parts)]
-    return RaggedCache.create(folder, content, probabilities())
+    return RaggedCache.create(folder, content, probabilities)
