@@ -1,7 +1,7 @@
-"""What happens to sound on its way: speed, noise, rooms, telephones, gain, MP3.
+"""Degraded sound: speed, noise, rooms, telephones, gain, MP3.
 
-The same functions change training utterances at random (`augment`) and degrade test utterances on purpose
-(`apply_condition`). All of them take and give float32 samples at 16 kHz.
+The same functions change training utterances at random (`augment`) and test utterances under a named
+condition (`apply_condition`). All of them take and return float32 samples at 16 kHz.
 """
 
 import io
@@ -14,6 +14,8 @@ import scipy.signal
 import soxr
 
 from asr.audio import SAMPLE_RATE, load_audio
+
+Random = np.random.Generator
 
 TELEPHONE_RATE = 8_000
 TELEPHONE_BAND_HZ = (300, 3_400)
@@ -49,9 +51,7 @@ def change_gain(samples: np.ndarray, gain_db: float) -> np.ndarray:
     return np.clip(samples * 10 ** (gain_db / 20), -1, 1).astype("float32")
 
 
-def add_noise(
-    samples: np.ndarray, noise: np.ndarray, snr_db: float, random: np.random.Generator
-) -> np.ndarray:
+def add_noise(samples: np.ndarray, noise: np.ndarray, snr_db: float, random: Random) -> np.ndarray:
     """Mixes in a random stretch of `noise`, repeated where too short, at this ratio of mean powers."""
     start = int(random.integers(len(noise)))
     noise = np.resize(np.roll(noise, -start), len(samples))
@@ -62,7 +62,7 @@ def add_noise(
 
 
 def add_reverberation(
-    samples: np.ndarray, seconds: float, reverberant_db: float, random: np.random.Generator
+    samples: np.ndarray, seconds: float, reverberant_db: float, random: Random
 ) -> np.ndarray:
     """Adds a room: noise that decays by 60 dB in `seconds` (Polack's model of late reverberation).
 
@@ -87,22 +87,24 @@ def telephone(samples: np.ndarray) -> np.ndarray:
     companded = np.round(companded * 127) / 127
     narrow = np.sign(companded) * np.expm1(np.abs(companded) * np.log1p(MU)) / MU
     wide = soxr.resample(narrow.astype("float32"), TELEPHONE_RATE, SAMPLE_RATE)
-    return np.resize(np.pad(wide, (0, max(0, len(samples) - len(wide)))), len(samples))
+    return _with_length(wide, len(samples))
 
 
 def through_mp3(samples: np.ndarray, kilobits: float) -> np.ndarray:
     """Encodes to MP3 at a constant bit rate and decodes again; the encoder's delay is taken out."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp3") as container:
-        stream = container.add_stream(
-            "libmp3lame", rate=SAMPLE_RATE, layout="mono", bit_rate=int(kilobits * 1000)
-        )
+        options = {"layout": "mono", "bit_rate": int(kilobits * 1000)}
+        stream = container.add_stream("libmp3lame", rate=SAMPLE_RATE, **options)
         frame = av.AudioFrame.from_ndarray(samples[None].astype("float32"), format="fltp", layout="mono")
         frame.sample_rate = SAMPLE_RATE
         for packet in (*stream.encode(frame), *stream.encode(None)):
             container.mux(packet)
-    decoded = load_audio(buffer.getvalue())
-    return np.resize(np.pad(decoded, (0, max(0, len(samples) - len(decoded)))), len(samples))
+    return _with_length(load_audio(buffer.getvalue()), len(samples))
+
+
+def _with_length(samples: np.ndarray, length: int) -> np.ndarray:
+    return np.pad(samples, (0, max(0, length - len(samples))))[:length]
 
 
 def apply_condition(
@@ -114,26 +116,18 @@ def apply_condition(
     """
     name, value = parse_condition(condition)
     random = np.random.default_rng(seed)
-    match name:
-        case "clean":
-            return samples
-        case "noise":
-            if not noise_files:
-                raise ValueError(f"{condition}: no recordings of noise; name their manifest")
-            noise = load_audio(noise_files[int(random.integers(len(noise_files)))])
-            return add_noise(samples, noise, value, random)
-        case "reverb":
-            return add_reverberation(
-                samples, CONDITION_REVERBERATION_SECONDS, CONDITION_REVERBERANT_DB, random
-            )
-        case "telephone":
-            return telephone(samples)
-        case "gain":
-            return change_gain(samples, value)
-        case "speed":
-            return change_speed(samples, value)
-        case _:
-            return through_mp3(samples, value)
+    if name == "clean":
+        return samples
+    if name == "noise":
+        if not noise_files:
+            raise ValueError(f"{condition}: no recordings of noise; name their manifest")
+        noise = load_audio(noise_files[int(random.integers(len(noise_files)))])
+        return add_noise(samples, noise, value, random)
+    if name == "reverb":
+        return add_reverberation(samples, CONDITION_REVERBERATION_SECONDS, CONDITION_REVERBERANT_DB, random)
+    if name == "telephone":
+        return telephone(samples)
+    return {"gain": change_gain, "speed": change_speed, "mp3": through_mp3}[name](samples, value)
 
 
 def parse_condition(condition: str) -> tuple[str, float]:
@@ -152,16 +146,11 @@ def parse_condition(condition: str) -> tuple[str, float]:
 
 
 def augment(
-    samples: np.ndarray,
-    random: np.random.Generator,
-    probabilities: dict[str, float],
-    noises: Sequence[np.ndarray],
+    samples: np.ndarray, random: Random, probabilities: dict[str, float], noises: Sequence[np.ndarray]
 ) -> np.ndarray:
     """A training utterance changed at random.
 
     Args:
-      samples: float32 [n].
-      random: source of all randomness.
       probabilities: of each of "speed", "reverb", "noise", "telephone", "gain".
       noises: recordings to mix in, float32; may be empty where the probability of noise is 0.
     """

@@ -72,7 +72,7 @@ def dev_set(
     config: RunConfig, network: CTCModel, tokenizer: Tokenizer, manifest: Path, cache: Path
 ) -> DevSet:
     """Every utterance of a dev manifest, through the frozen encoders where there are any."""
-    name = dict(zip(config.data.dev, distinct_names(config.data.dev), strict=True))[manifest]
+    name, *_ = distinct_names([manifest, *(other for other in config.data.dev if other != manifest)])
     folder = name.replace("/", "+")
     speech = read_speech(read_manifest(manifest), tokenizer, cache / f"dev-{folder}", progress=bar(name))
     if not len(speech):

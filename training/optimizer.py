@@ -17,6 +17,7 @@ class ScaledAdamW(keras.optimizers.AdamW):
         super().update_step(gradient, variable, learning_rate * scale)
 
 
+@keras.saving.register_keras_serializable("hark")
 class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
     """A linear warm-up to `peak` over `warmup_steps`, then a linear decay to zero at `steps`."""
 
@@ -30,3 +31,6 @@ class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
         up = step / max(1, self.warmup_steps)
         down = (self.steps - step) / max(1, self.steps - self.warmup_steps)
         return self.peak * keras.ops.clip(keras.ops.minimum(up, down), 0.0, 1.0)
+
+    def get_config(self):
+        return {"peak": self.peak, "warmup_steps": self.warmup_steps, "steps": self.steps}
