@@ -26,19 +26,11 @@ GAIN_RANGE_DB = (-24.0, 6.0)
 REVERBERATION_RANGE_SECONDS = (0.2, 0.7)  # time in which the room's sound falls by 60 dB
 REVERBERANT_RANGE_DB = (-6.0, 3.0)  # room against direct sound
 
-# What `reverb` of a test condition means: a lively living room.
+# Of the test condition `reverb`: a lively living room, as loud as the direct sound.
 CONDITION_REVERBERATION_SECONDS = 0.5
 CONDITION_REVERBERANT_DB = 0.0
 
-CONDITIONS = {
-    "clean": "nothing changed",
-    "noise:DB": "a noise recording mixed in at this signal-to-noise ratio",
-    "reverb": f"a room with {CONDITION_REVERBERATION_SECONDS} s reverberation, as loud as the direct sound",
-    "telephone": "300–3400 Hz at 8 kHz with 8-bit mu-law",
-    "gain:DB": "louder or softer",
-    "speed:FACTOR": "faster or slower, with the pitch",
-    "mp3:KBITS": "through MP3 at this bit rate",
-}
+CONDITIONS = ("clean", "noise:DB", "reverb", "telephone", "gain:DB", "speed:FACTOR", "mp3:KBITS")
 
 
 def change_speed(samples: np.ndarray, factor: float) -> np.ndarray:
@@ -133,9 +125,9 @@ def apply_condition(
 def parse_condition(condition: str) -> tuple[str, float]:
     """("noise", 10.0) from "noise:10"; the value is 0 where the condition has none. Raises ValueError."""
     name, _, text = condition.partition(":")
-    known = {key.partition(":")[0]: key for key in CONDITIONS}
+    takes_value = {known.partition(":")[0]: ":" in known for known in CONDITIONS}
     try:
-        if name not in known or bool(text) != (":" in known[name]):
+        if takes_value.get(name) is not bool(text):
             raise ValueError
         value = float(text or 0)
         if name in ("speed", "mp3") and not 0 < value < 1000:

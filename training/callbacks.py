@@ -67,7 +67,7 @@ def plan_of(batches: Batches) -> str:
 
 
 def state_of(model: keras.Model) -> list:
-    """Everything that training changes: weights, random states, optimizer, metrics."""
+    """All that training changes: weights, random states, optimizer, metrics."""
     return [*model.variables, *model.optimizer.variables, *(v for m in model.metrics for v in m.variables)]
 
 
@@ -81,18 +81,14 @@ class ExactResume(keras.callbacks.Callback):
     Args:
       path: the checkpoint.
       steps: batches between two of them.
-      batches: what is trained on, at the place that `go_on` found; told which epoch begins, since Keras may
-        end one twice.
+      batches: at the place that `go_on` found; told which epoch begins, since Keras may end one twice.
     """
 
     def __init__(self, path: Path, steps: int, batches: Batches):
         super().__init__()
-        self.path = path
-        self.batches = batches
-        self.steps = steps
+        self.path, self.steps, self.batches = path, steps, batches
         self.resume = path.exists()
-        self.first_batch = batches.first_batch
-        self.epoch = batches.epoch
+        self.epoch, self.first_batch = batches.epoch, batches.first_batch
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
@@ -161,8 +157,7 @@ class WordErrorRate(keras.callbacks.Callback):
 
     def __init__(self, sets: Sequence[DevSet], tokenizer: Tokenizer):
         super().__init__()
-        self.sets = sets
-        self.tokenizer = tokenizer
+        self.sets, self.tokenizer = sets, tokenizer
 
     def on_epoch_end(self, epoch, logs=None):
         for dev in self.sets:

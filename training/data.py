@@ -42,11 +42,8 @@ class Batches(keras.utils.PyDataset):
         targets: Callable[[int, np.ndarray], dict[str, np.ndarray]] = lambda utterance, inputs: {},
     ):
         super().__init__(workers=workers, max_queue_size=8)
-        self.read = read
-        self.targets = targets
-        self.seed = seed
-        self.epoch = 0
-        self.first_batch = 0
+        self.read, self.targets, self.seed = read, targets, seed
+        self.epoch = self.first_batch = 0
         bucket_of = np.ceil(np.asarray(lengths) / rate / BUCKET_SECONDS).astype(int)
         # Utterances and batch size of each bucket, from short to long.
         self.buckets = [
@@ -84,8 +81,7 @@ class Batches(keras.utils.PyDataset):
 
     def start_at(self, epoch: int, batch: int) -> None:
         """Goes on with this batch of this epoch, after a resume."""
-        self.epoch = epoch
-        self.first_batch = batch
+        self.epoch, self.first_batch = epoch, batch
         self.plan = self._plan()
 
     def on_epoch_end(self):

@@ -17,8 +17,7 @@ class FrozenEncoders(keras.Model):
 
     def __init__(self, network: CTCModel, encoders: int):
         super().__init__()
-        self.network = network
-        self.encoders = encoders
+        self.network, self.encoders = network, encoders
 
     def call(self, inputs):
         x, lengths = self.network.read(inputs["inputs"], inputs["lengths"])

@@ -5,8 +5,7 @@
     python -m training.language_model convert other.arpa.gz --output lm
     python -m training.language_model perplexity lm/ngram.bin dev-read.jsonl
 
-Text has a sentence a line (.xz and .gz are unpacked, - is standard input) and is normalised as transcripts
-are: write numbers out before, they would be lost. Of a manifest (.jsonl) the texts are taken.
+Text has one sentence per line, or is a manifest, whose texts are taken; it is normalised as transcripts are.
 """
 
 if __name__ == "__main__":  # first, so that --help need not wait for the imports

@@ -1,7 +1,7 @@
 """Learning from a larger model."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +31,7 @@ class Distillation(Objective):
 
     def __init__(self, probabilities: Sequence[np.ndarray], lengths: Sequence[int], weight: float):
         super().__init__(weight)
-        self.probabilities = probabilities
-        self.lengths = lengths
+        self.probabilities, self.lengths = probabilities, lengths
 
     def targets(self, utterance, inputs):
         probabilities = self.probabilities[utterance]
@@ -58,12 +57,7 @@ def soft_losses(logits, probabilities):
 
 
 def teacher_probabilities(
-    source: Path,
-    network: CTCModel,
-    tokenizer: Tokenizer,
-    parts: Sequence[Speech],
-    folder: Path,
-    progress: Callable,
+    source: Path, network: CTCModel, tokenizer: Tokenizer, parts: Sequence[Speech], folder: Path, progress
 ) -> RaggedCache:
     """A teacher's probabilities of every utterance, float16 [steps, units], computed once.
 
