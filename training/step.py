@@ -34,8 +34,7 @@ class TrainingStep(keras.Model):
         frozen_encoders: int = 0,
     ):
         super().__init__(name="step")
-        self.network = network
-        self.objectives = objectives
+        self.network, self.objectives = network, objectives
         self.objective_metrics = [metric for objective in objectives for metric in objective.metrics]
         self.views = max(objective.views for objective in objectives)
         self.spec_augment = None if spec_augment is None else SpecAugment(**spec_augment)
