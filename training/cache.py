@@ -39,7 +39,7 @@ class RaggedCache:
         Args:
           content: says what the arrays are, in anything that JSON can write. A folder with arrays of another
             content is replaced.
-          arrays: read only if they have to be written; beside the folder, which is replaced when all are.
+          arrays: read only if they have to be written. The folder appears when all are written.
         """
         key, index = fingerprint(content), folder / "index.json"
         if index.exists() and json.loads(index.read_text())["key"] == key:

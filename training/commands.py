@@ -128,8 +128,8 @@ def add_training(commands) -> None:
     summary = "speak sentences with words that recordings lack"
     add = add_command(commands, "synthesize", summary, working("synthesize"), more="text").add_argument
     add("text", nargs="+", metavar="TEXT", help=TEXT)
-    add("--voice", required=True, metavar="ONNX", help="a voice of Piper; ONNX.json lies beside it")
-    add("--output", type=Path, required=True, metavar="DIR", help="of the sound; beside it DIR.jsonl")
+    add("--voice", required=True, metavar="ONNX", help="a voice of Piper, with its ONNX.json")
+    add("--output", type=Path, required=True, metavar="DIR", help="of the sound; the manifest is DIR.jsonl")
     add("--heard", nargs="*", default=[], metavar="MANIFEST", help="recordings whose words are not lacking")
     add("--hours", type=float, default=1.0, help="of speech (1)")
     add("--processes", type=positive, default=os.cpu_count(), help="(one for each core)")

@@ -57,7 +57,7 @@ class Data(_Section):
 
     train: list[Path]
     dev: list[Path] = []
-    # A manifest of sounds to mix in; their first `max_seconds` are also learnt as utterances without words.
+    # A manifest of sounds to mix in, and to learn (their first `max_seconds`) as utterances without words.
     noise: Path | None = None
     batch_seconds: Positive = 120.0  # of padded audio
     max_seconds: Positive = 24.0  # longer utterances are left out, and named

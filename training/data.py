@@ -80,7 +80,7 @@ class Batches(keras.utils.PyDataset):
         return pad_batch(inputs, targets, odd, self.pad_inputs)
 
     def start_at(self, epoch: int, batch: int) -> None:
-        """Goes on with this batch of this epoch, after a resume."""
+        """Continues with this batch of this epoch, after a resume."""
         self.epoch, self.first_batch = epoch, batch
         self.plan = self._plan()
 

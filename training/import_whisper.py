@@ -1,4 +1,4 @@
-"""Weights of Whisper's encoder, from whatever file they lie in: python -m training.import_whisper FILE OUTPUT
+"""The encoder's weights from a file of a Whisper model: python -m training.import_whisper FILE OUTPUT
 
 Reads OpenAI's .pt, Hugging Face's .safetensors and CTranslate2's model.bin, and writes safetensors with the
 names of our `TransformerEncoder`. Nothing in a file is executed: a .pt is a zip of plain arrays and a pickled

@@ -183,7 +183,7 @@ def _read_table(path: Path, file: Iterable[str], columns: Sequence[str]) -> _Row
             first, number = number + 1, reader.line_num
             if number > first:
                 raise ManifestError(
-                    f"{path}:{first}: a quoted field goes on in the next line; mend its quotes"
+                    f"{path}:{first}: a quoted field goes on in the next line; close its quotes"
                 )
             if not any(cell.strip() for cell in row):
                 continue

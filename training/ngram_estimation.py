@@ -250,9 +250,9 @@ def _probabilities(
     for block in _blocks(len(table.keys)):
         prefix, adjusted = table.keys[block] >> bits, table.adjusted[block]
         # All counts of a pruned n-gram go to backing off.
-        spared = np.where(table.counts[block] > threshold, discount[np.minimum(adjusted, 3)], adjusted)
+        saved = np.where(table.counts[block] > threshold, discount[np.minimum(adjusted, 3)], adjusted)
         np.add.at(below.total, prefix, adjusted)
-        np.add.at(below.backoff, prefix, spared)
+        np.add.at(below.backoff, prefix, saved)
     for block in _blocks(len(below.keys)):
         total = below.total[block]
         below.backoff[block] = np.where(total > 0, below.backoff[block] / np.maximum(total, 1), 1.0)

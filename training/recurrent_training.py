@@ -75,7 +75,7 @@ class NoiseContrastiveLM(keras.Model):
         return ops.sum(losses * counted) / ops.sum(counted)
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """The arguments of a RecurrentModel, beside its vocabulary."""
+        """The arguments of a RecurrentModel, except its vocabulary."""
         cell = self.recurrence.forwards[0].cell
         variables = {name: getattr(cell, name) for name in ("kernel", "recurrent_kernel", "bias")}
         variables |= {"embedding": self.embedding.embeddings, "word_bias": self.word_bias}
@@ -85,7 +85,7 @@ class NoiseContrastiveLM(keras.Model):
 def train(
     blocks: Iterable[list[str]], output: Path, words: int, width: int, epochs: int, seed: int = 0
 ) -> RecurrentModel:
-    """A model of the sentences; goes on from the checkpoint in `output` where there is one.
+    """A model of the sentences; resumes from the checkpoint in `output` where there is one.
 
     Args:
       blocks: normalised sentences.

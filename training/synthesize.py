@@ -53,7 +53,7 @@ def choose(lines: list[str], recorded: Counter, seconds: float) -> list[str]:
     """The sentences, about `seconds` long in all, that add the most of what is lacking, the best first.
 
     The gain of a sentence is the sum, over its words with fewer than ENOUGH recordings, of how often the word
-    is in the text by how often it is recorded (selected sentences included), divided by the sentence's length.
+    is in the text by how often it is recorded (selected sentences included), by the length of the sentence.
     Gains only fall, so a heap finds the next sentence without computing all of them again (Minoux 1978).
     """
     in_text = Counter(word for line in lines for word in line.split())

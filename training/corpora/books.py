@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         books = sorted(p for folder in options.folders for p in folder.rglob("*") if p.suffix in KINDS)
         if not books:
-            raise ValueError(f"{options.folders[0]}: no book ({', '.join(KINDS)}) lies in it")
+            raise ValueError(f"{options.folders[0]}: has no book ({', '.join(KINDS)})")
         like = {hash(line) for block in read_sentences([options.like]) for line in block if _is_telling(line)}
         print(write(books, like, options.output))
     except (ValueError, OSError) as error:
