@@ -751,8 +751,8 @@ MUTANTS = [
     Mutant(
         "results: word times without their sign's removal",
         "training/scoring/results.py",
-        "1000 * np.abs(np.concatenate(errors))",
-        "1000 * np.concatenate(errors)",
+        "1000 * np.abs(errors)",
+        "1000 * np.array(errors)",
         "training/scoring/test_results.py",
     ),
     Mutant(

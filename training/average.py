@@ -1,7 +1,7 @@
 """Average two models of one kind: python -m training.average FIRST SECOND --share 0.7 --output DIR
 
-Between a model and the same one trained on, some mixture often errs less than either (Wortsman et al. 2022,
-"Robust fine-tuning of zero-shot models"). Which share is best has to be measured on dev sets.
+A mixture of a model and the same model fine-tuned is often better than either (Wortsman et al. 2022, "Robust
+fine-tuning of zero-shot models"). Find the best weight on dev sets.
 """
 
 if __name__ == "__main__":  # first, so that --help need not wait for the imports
@@ -17,20 +17,18 @@ from safetensors.numpy import load_file
 from asr.bundle import Bundle, BundleError, weights_path, write_bundle
 
 
-def average(first: Bundle, second: Bundle, share: float, output: Path) -> Path:
-    """Writes the bundle (1 - share) · first + share · second, without graph and language model.
+def average(first: Bundle, second: Bundle, weight: float, output: Path) -> Path:
+    """Writes the bundle (1 - weight) · first + weight · second, without graph and language model.
 
     Raises BundleError where the two are no models of one kind.
     """
     if _kind(first) != _kind(second):
         raise BundleError(f"{first.directory} and {second.directory} are no models of one kind")
     ours, theirs = (load_file(weights_path(bundle.directory)) for bundle in (first, second))
-    mixed = {
-        name: ((1 - share) * ours[name].astype("float32") + share * theirs[name].astype("float32")).astype(
-            "float16"
-        )
-        for name in ours
-    }
+    mixed = {}
+    for name in ours:
+        one, other = ours[name].astype("float32"), theirs[name].astype("float32")
+        mixed[name] = ((1 - weight) * one + weight * other).astype("float16")
     # Confidence and error rates were measured on another model.
     config = {key: value for key, value in second.config.items() if key not in ("confidence", "wer")}
     return write_bundle(output, config, second.tokenizer, mixed)

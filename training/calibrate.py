@@ -1,9 +1,8 @@
 """Fit how far a model's word confidence can be trusted: python -m training.calibrate MANIFEST... --model DIR
 
-Hears the manifests with each decoder, looks which words are right, and writes the `confidence` of model.json:
-for each decoder the weights of what speaks for a word (`asr.decoding.words.word_evidence`) that make the
-likelihood of right and wrong words largest (logistic regression, after Platt 1999). Run it after
-training.tune_decoder.
+Recognises the manifests with each decoder, finds which words are right, and writes the `confidence` of
+model.json: for each decoder the weights of the evidence for a word (`asr.decoding.words.word_evidence`) with
+the highest likelihood (logistic regression, after Platt 1999). Run it after training.tune_decoder.
 """
 
 if __name__ == "__main__":  # first, so that --help need not wait for the imports
@@ -73,14 +72,13 @@ def judged_words(
 
 def _right(references: Sequence[str], texts: Sequence[str]) -> np.ndarray:
     """Whether each word of all texts is right."""
-    is_right = []
-    for text, operations in zip(texts, align(references, texts).operations, strict=True):
-        right = np.zeros(len(text.split()), dtype=bool)
-        for operation in operations:
-            if operation.kind == "equal":
-                right[operation.hypothesis_start : operation.hypothesis_end] = True
-        is_right.append(right)
-    return np.concatenate(is_right)
+    is_right = [
+        operation.kind == "equal"
+        for operations in align(references, texts).operations
+        for operation in operations
+        for _ in range(operation.hypothesis_start, operation.hypothesis_end)
+    ]
+    return np.array(is_right, bool)
 
 
 def report(evidence: np.ndarray, is_right: np.ndarray, fitted: Mapping[str, float]) -> str:

@@ -1,7 +1,9 @@
 """What a run or a measurement was made with: command, commit, versions, hardware."""
 
+import contextlib
 import os
 import platform
+import re
 import shlex
 import subprocess
 from collections.abc import Sequence
@@ -16,32 +18,25 @@ PACKAGES = (
 
 def environment(command: Sequence[str]) -> dict[str, str]:
     """Names and values that are the same whenever the command is repeated in the same place."""
+    versions = [f"Python {platform.python_version()}"]
+    for package in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            versions.append(f"{package} {version(package)}")
+    gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "command": shlex.join(command),
         "commit": _commit(),
-        "versions": ", ".join([f"Python {platform.python_version()}", *_versions()]),
-        "hardware": f"{_processor()}, {os.cpu_count()} cores, {_memory_gib():.0f} GiB; {platform.system()}",
+        "versions": ", ".join(versions),
+        "hardware": f"{_processor()}, {os.cpu_count()} cores, {gib:.0f} GiB; {platform.system()}",
     }
-
-
-def _versions() -> list[str]:
-    found = []
-    for package in PACKAGES:
-        try:
-            found.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _commit() -> str:
     """The checkout's commit, and whether tracked files differ from it."""
 
     def git(*words: str) -> str:
-        root = Path(__file__).parents[1]
-        return subprocess.run(
-            ["git", "-C", root, *words], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        command = ["git", "-C", Path(__file__).parents[1], *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         commit = git("rev-parse", "--short=12", "HEAD")
@@ -52,12 +47,5 @@ def _commit() -> str:
 
 def _processor() -> str:
     path = Path("/proc/cpuinfo")
-    if path.exists():
-        for line in path.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _memory_gib() -> float:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    name = re.search(r"^model name\s*:\s*(.*\S)", path.read_text() if path.exists() else "", re.MULTILINE)
+    return name[1] if name else platform.processor() or platform.machine()

@@ -14,90 +14,146 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from asr.audio import AudioError
-from asr.recognizer import Recognizer
+from asr.bundle import Bundle
 from asr.tokenizer import lost_characters, normalize
 from training.environment import environment
 from training.scoring.console import progress, summary
 from training.scoring.degradation import check_conditions, noise_files_of
-from training.scoring.recognisers import run
+from training.scoring.recognisers import RecogniserError, RecogniserRun, run
 from training.scoring.report import write_report
 from training.scoring.results import ALWAYS_GROUPED, Output, score
 from training.scoring.snr import estimate_snr_db
-from training.scoring.systems import recognise
-from training.scoring.transcripts import (
-    Pairing,
-    Reference,
-    read_all_references,
-    read_hypotheses,
-    read_samples,
-)
+from training.scoring.transcripts import Reference, read_all_references, read_hypotheses, read_samples
 
 
-@dataclass
-class Gathered:
-    """What was gathered before scoring: outputs, and by id the SNR and why an utterance is not scored."""
+class System(NamedTuple):
+    """A recogniser to run: its name in tables, and what `training.scoring.recognisers.run` needs."""
 
-    outputs: list[Output] = field(default_factory=list)
-    snr_db: dict[str, float] = field(default_factory=dict)
-    not_scored: dict[str, str] = field(default_factory=dict)
-    speed: list[dict[str, Any]] = field(default_factory=list)
+    name: str
+    kind: str
+    model: str
+    option: str = ""
 
 
 def main(options: argparse.Namespace) -> int:
-    """`hark evaluate`: reads, recognises, scores and reports.
+    """`hark evaluate`. Returns the exit code, as `evaluate` does."""
+    if not options.model and not options.hypotheses:
+        raise ValueError("nothing to evaluate; give --model or --hypotheses")
+    references = read_all_references(options.manifests)
+    systems = hark_systems(options.model, options.decoder or [""])
+    command = ["hark", "evaluate", *options.arguments]
+    return evaluate(references, systems, options, command, options.hypotheses, options.by)
 
-    Returns the exit code: 1 if some utterances could not be scored. Raises ValueError, one line that says
-    what to correct.
+
+def hark_systems(models: Sequence[str], decoders: Sequence[str]) -> list[System]:
+    """Every bundle with every decoder. Raises BundleError."""
+    return [
+        System(" ".join(filter(None, [Bundle.load(model).name, decoder])), "hark", model, decoder)
+        for model in models
+        for decoder in decoders
+    ]
+
+
+def evaluate(
+    references: list[Reference],
+    systems: Sequence[System],
+    options: argparse.Namespace,
+    command: Sequence[str],
+    hypotheses: Sequence[Path] = (),
+    by: Sequence[str] = (),
+) -> int:
+    """Runs recognisers, reads hypotheses, scores all, prints a summary and writes the report.
+
+    Args:
+      references: of all sets.
+      systems: recognisers to run.
+      options: conditions, noise, seed, normalizer, threads and output.
+      command: for the report.
+      hypotheses: files of other recognisers.
+      by: fields of the manifest to group by, or "snr".
+
+    Returns the exit code: 1 if a recogniser failed or some utterances could not be scored. Raises ValueError,
+    one line that says what to correct.
     """
     if options.output:
         options.output.mkdir(parents=True, exist_ok=True)  # else hours of work could be lost
-    references = read_all_references(options.manifests)
+    fields = [name for name in by if name not in ALWAYS_GROUPED and name != "snr"]
+    _check_fields(fields, references)
+    given = [one for path in hypotheses for one in _read_outputs(path, references, options.conditions[0])]
     ignored = {one.id: "its file marks it as not to be scored" for one in references if one.ignored}
-    gathered = Gathered(not_scored=_texts_lost(references, options.normalizer))
-    audible = [one for one in references if one.id not in ignored | gathered.not_scored]
-    if options.model:
-        _hear_models(gathered, audible, options)
-    elif "snr" in options.by:
-        _estimate_snr(gathered, audible)
-    for path in options.hypotheses:
-        for condition, pairing in _pairings(path, references, options.conditions[0]).items():
-            gathered.outputs.append(
-                Output(path.stem, pairing.recognised, condition, pairing.extra, pairing.duplicates)
-            )
-    _check_outputs(gathered.outputs)
-    for reason in gathered.not_scored.values():
-        print(f"evaluate: not scored: {reason}", file=sys.stderr)
-    by = [name for name in options.by if name not in ALWAYS_GROUPED and name != "snr"]
-    _check_fields(by, references)
-    scores = score(
-        references, gathered.outputs, options.normalizer, by, gathered.snr_db, ignored | gathered.not_scored
-    )
-    print(summary(scores.document, gathered.speed))
+    not_scored = _texts_lost(references, options.normalizer)
+    scorable = [one for one in references if one.id not in ignored | not_scored]
+    runs, failed = _run_all(systems, scorable, options)
+    outputs = [Output(name, done.recognised, condition) for name, condition, done in runs] + given
+    if not outputs:
+        raise ValueError("nothing to evaluate: no recogniser ran")
+    for (name, condition), times in Counter((one.system, one.condition) for one in outputs).items():
+        if times > 1:
+            raise ValueError(f"{times} systems are called {name} ({condition}); rename a file or a folder")
+    snr_db = {} if systems or "snr" not in by else _estimate_snr(scorable)
+    for _, _, done in runs:
+        not_scored |= done.unreadable
+        snr_db |= done.snr_db
+    for why in not_scored.values():
+        print(f"evaluate: not scored: {why}", file=sys.stderr)
+    scores = score(references, outputs, options.normalizer, fields, snr_db, ignored | not_scored)
+    speed = [
+        {"system": name} | done.speed()
+        for name, condition, done in runs
+        if condition == options.conditions[0] and done.recognised
+    ]
+    print(summary(scores.document, speed))
     if not scores.references:
         raise ValueError("no utterance is left to score")
     if options.output:
-        measured = {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "speed": gathered.speed}
-        write_report(options.output, scores, environment(["hark", "evaluate", *options.arguments]), measured)
+        measured = {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "speed": speed}
+        write_report(options.output, scores, environment(command), measured)
         print(f"evaluate: wrote {options.output / 'report.html'}", file=sys.stderr)
-    return 1 if gathered.not_scored else 0
+    return 1 if failed or not_scored else 0
 
 
-def _pairings(path: Path, references: list[Reference], condition: str) -> dict[str, Pairing]:
-    """The hypotheses of a file by condition. Raises ValueError where none of them is for a reference."""
+def _run_all(
+    systems: Sequence[System], references: list[Reference], options: argparse.Namespace
+) -> tuple[list[tuple[str, str, RecogniserRun]], bool]:
+    """(system, condition, what was recognised) of all that ran, and whether a recogniser failed."""
+    noise_files = noise_files_of(options.noise)
+    if systems:
+        check_conditions(options.conditions, noise_files)
+    runs = []
+    failed = False
+    for name, *system in systems:
+        for condition in options.conditions:
+            degradation = (condition, noise_files, options.seed)
+            title = progress(f"{name}, {condition}")
+            try:
+                runs.append((name, condition, run(*system, references, options.threads, title, *degradation)))
+            except RecogniserError as error:
+                print(f"evaluate: {error}", file=sys.stderr)
+                failed = True
+                break
+    return runs, failed
+
+
+def _read_outputs(path: Path, references: list[Reference], condition: str) -> list[Output]:
+    """The hypotheses of a file, by condition. Raises ValueError where none of them is for a reference."""
     pairings = read_hypotheses(path, references, condition)
-    if any(pairing.recognised for pairing in pairings.values()):
-        return pairings
-    extra = [name for pairing in pairings.values() for name in pairing.extra]
-    found = f"none of its {len(extra)} hypotheses, such as {extra[0]}, is" if extra else "holds no hypotheses"
-    raise ValueError(
-        f"{path}: {found} for a reference, such as {references[0].id}; give matching ids or paths"
-    )
+    if not any(pairing.recognised for pairing in pairings.values()):
+        extra = [name for pairing in pairings.values() for name in pairing.extra]
+        found = (
+            f"none of its {len(extra)} hypotheses, such as {extra[0]}, is" if extra else "holds no hypotheses"
+        )
+        raise ValueError(
+            f"{path}: {found} for a reference, such as {references[0].id}; give matching ids or paths"
+        )
+    return [
+        Output(path.stem, pairing.recognised, condition, pairing.extra, pairing.duplicates)
+        for condition, pairing in pairings.items()
+    ]
 
 
 def _texts_lost(references: list[Reference], normalizer: str) -> dict[str, str]:
@@ -107,71 +163,32 @@ def _texts_lost(references: list[Reference], normalizer: str) -> dict[str, str]:
     """
     if normalizer != "basic":  # the others lose no letters or digits
         return {}
-    lossy = {one.id: one for one in references if not one.ignored and lost_characters(one.text)}
-    empty = {id: one for id, one in lossy.items() if not normalize(one.text)}
-    if len(empty) < len(lossy):
-        one = next(one for id, one in lossy.items() if id not in empty)
+    empty: dict[str, str] = {}
+    lossy: list[str] = []
+    for one in references:
+        lost = [] if one.ignored else lost_characters(one.text)
+        if lost and normalize(one.text):
+            lossy.append(f"{' '.join(lost)} of {one.id}")
+        elif lost:
+            empty[one.id] = f"{one.id}: nothing is left of {one.text[:40]!r} in the normaliser basic"
+    if lossy:
         print(
-            f"evaluate: the normaliser basic drops letters, digits or signs of {len(lossy) - len(empty)} "
-            f"references, such as {' '.join(lost_characters(one.text))} of {one.id}",
+            f"evaluate: the normaliser basic drops letters, digits or signs of {len(lossy)} references, "
+            f"such as {lossy[0]}",
             file=sys.stderr,
         )
-    return {
-        id: f"{id}: nothing is left of {one.text[:40]!r} in the normaliser basic" for id, one in empty.items()
-    }
+    return empty
 
 
-def _hear_models(gathered: Gathered, references: list[Reference], options: argparse.Namespace) -> None:
-    noise_files = noise_files_of(options.noise)
-    check_conditions(options.conditions, noise_files)
-    for model in options.model:
-        recognizer = Recognizer.load(model, threads=options.threads)
-        for decoder in options.decoder or [None]:
-            system = f"{recognizer.bundle.name} {decoder}" if decoder else recognizer.bundle.name
-            for condition in options.conditions:
-                title = f"{system}, {condition}"
-                found = recognise(
-                    recognizer, references, decoder, condition, noise_files, options.seed, progress(title)
-                )
-                gathered.outputs.append(Output(system, found.recognised, condition))
-                gathered.snr_db |= found.snr_db
-                gathered.not_scored |= found.unreadable
-                if condition == options.conditions[0] and found.recognised:
-                    factor = found.compute_seconds / found.speech_seconds
-                    row = {
-                        "system": system,
-                        "speech_seconds": found.speech_seconds,
-                        "real_time_factor": factor,
-                    }
-                    readable = [one for one in references if one.id in found.recognised]
-                    gathered.speed.append(row | _own_process(model, decoder, readable, options))
-
-
-def _own_process(
-    model: str, decoder: str | None, references: list[Reference], options: argparse.Namespace
-) -> dict[str, float]:
-    """Cold start with the shortest utterance, and peak memory with the longest after it."""
-    by_length = sorted(references, key=lambda one: one.duration_seconds or 0.0)
-    alone = run("hark", model, [by_length[0], by_length[-1]], options.threads, decoder or "")
-    return {"cold_start_seconds": alone.cold_start_seconds, "peak_memory_mb": alone.peak_memory_mb}
-
-
-def _estimate_snr(gathered: Gathered, references: list[Reference]) -> None:
+def _estimate_snr(references: list[Reference]) -> dict[str, float]:
+    snr_db = {}
     for one in progress("estimating SNR")(references):
         try:
-            gathered.snr_db[one.id] = estimate_snr_db(read_samples(one))
+            snr_db[one.id] = estimate_snr_db(read_samples(one))
         except AudioError as error:
-            # Hypotheses are there all the same: the utterance is scored, in the group "unknown".
+            # There are hypotheses all the same: the utterance is scored, in the group "unknown".
             print(f"evaluate: no SNR: {error}", file=sys.stderr)
-
-
-def _check_outputs(outputs: list[Output]) -> None:
-    if not outputs:
-        raise ValueError("nothing to evaluate; give --model or --hypotheses")
-    names = Counter((one.system, one.condition) for one in outputs)
-    for (system, condition), times in names.items():
-        if times > 1:
-            raise ValueError(f"{times} systems are called {system} ({condition}); rename a file or a folder")
+    return snr_db
 
 
 def _check_fields(by: Sequence[str], references: list[Reference]) -> None:

@@ -14,6 +14,8 @@ if __name__ == "__main__":  # first, so that --help need not wait for the import
     run_as_module("tune-decoder")
 
 import argparse
+import functools
+import itertools
 import json
 import logging
 import math
@@ -62,15 +64,15 @@ RESCORING = {"alpha": Range(0.8, 0.2), "share": Range(0.5, 0.2, highest=1.0)}
 HALVINGS = 2  # of the steps
 BEAM = 64  # while the weights are moved
 BEAMS = (16, 32, 64, 128)
-# A wider beam has to save more than this share of the errors.
-NEGLIGIBLE = 0.01
+NEGLIGIBLE = 0.01  # fraction of the errors that is no reason for a wider beam
 
 
 class DevUtterance(NamedTuple):
-    """An utterance of a manifest: what was said, and log-probs [steps, units] of each part between pauses."""
+    """An utterance of a manifest: its text, and log-probs [steps, units] of each part between pauses."""
 
     text: str
     log_probs: list[np.ndarray]
+    speaker: str = ""
 
 
 def readable(tokenizer: Tokenizer, entries: Iterable[Entry]) -> Iterator[tuple[Entry, np.ndarray]]:
@@ -90,7 +92,7 @@ def dev_utterances(engine: Engine, tokenizer: Tokenizer, entries: Iterable[Entry
     utterances = []
     for entry, samples in readable(tokenizer, entries):
         parts = [engine.log_probs(utterance.samples) for utterance in cut_utterances([samples])]
-        utterances.append(DevUtterance(tokenizer.normalize(entry.text), parts))
+        utterances.append(DevUtterance(tokenizer.normalize(entry.text), parts, entry.speaker))
     return utterances
 
 
@@ -116,13 +118,10 @@ def tune(
       errors_of: the words that are wrong with some weights.
       ranges: of each weight, in the order in which they are moved.
     """
-    known: dict[tuple[float, ...], int] = {}
 
-    def errors(weights: dict[str, float]) -> int:
-        key = tuple(weights.values())
-        if key not in known:
-            known[key] = errors_of(weights)
-        return known[key]
+    @functools.cache
+    def errors(*values: float) -> int:
+        return errors_of(dict(zip(ranges, values, strict=True)))
 
     best = {name: range.start for name, range in ranges.items()}
     for halving in range(HALVINGS + 1):
@@ -132,81 +131,77 @@ def tune(
             for name, (_, first_step, lowest, highest) in ranges.items():
                 for step in (first_step / 2**halving, -first_step / 2**halving):
                     moved = best | {name: round(best[name] + step, 6)}
-                    if lowest <= moved[name] <= highest and errors(moved) < errors(best):
+                    in_range = lowest <= moved[name] <= highest
+                    if in_range and errors(*moved.values()) < errors(*best.values()):
                         best, improved = moved, True
     return best
 
 
 def narrowest(errors_of: Callable[[int], int]) -> int:
-    """The narrowest beam whose errors are next to those of the best one."""
+    """The narrowest beam that makes hardly more errors than the best one."""
     errors = {beam: errors_of(beam) for beam in BEAMS}
     return next(beam for beam in BEAMS if errors[beam] <= (1 + NEGLIGIBLE) * min(errors.values()))
 
 
 def tune_bundle(bundle: Bundle, sets: Mapping[str, Sequence[DevUtterance]]) -> dict[str, Any]:
-    """Tunes the language models that lie in a bundle; writes and returns the settings.
+    """Tunes a bundle's language models; writes and returns the settings.
 
     Args:
       sets: utterances with log-probs of the bundle's model, by name; all sets are tuned on together.
     """
     model = NgramModel.load(bundle.directory / LANGUAGE_MODEL_NAME)
-    everything = [one for utterances in sets.values() for one in utterances]
+    everything = list(itertools.chain(*sets.values()))
 
-    def texts(utterances: Sequence[DevUtterance], **settings: float) -> list[str]:
+    def errors_of(settings: dict[str, float]) -> int:
         decoder = BeamDecoder(bundle.tokenizer, model, **settings)
-        return transcribe(lambda log_probs: decoder.decode(log_probs)[0].text, utterances)
-
-    def errors_of(weights: dict[str, float]) -> int:
-        errors = word_errors(everything, texts(everything, beam=BEAM, **weights))
-        print(f"{weights}: {errors} words wrong", file=sys.stderr)
+        errors = word_errors(everything, transcribe(lambda part: decoder.decode(part)[0].text, everything))
+        print(f"{settings}: {errors} words wrong", file=sys.stderr)
         return errors
 
-    weights = tune(errors_of)
-    beam = narrowest(lambda beam: word_errors(everything, texts(everything, beam=beam, **weights)))
-    settings = {**weights, "beam": beam}
+    settings: dict[str, Any] = tune(lambda weights: errors_of(weights | {"beam": BEAM}))
+    settings["beam"] = narrowest(lambda beam: errors_of(settings | {"beam": beam}))
     if (bundle.directory / RECURRENT_MODEL_NAME).exists():
         recurrent = RecurrentModel.load(bundle.directory / RECURRENT_MODEL_NAME)
-        settings["rescoring"] = tune_rescoring(
-            BeamDecoder(bundle.tokenizer, model, **settings), recurrent, everything
-        )
-    _write_settings(bundle, settings)
+        decoder = BeamDecoder(bundle.tokenizer, model, **settings)
+        settings["rescoring"] = tune_rescoring(decoder, recurrent, everything)
+    path = bundle.directory / SETTINGS_NAME
+    write_whole(path, json.dumps(settings, indent=2) + "\n")
     tuned = BeamDecoder.from_bundle(bundle)  # read back: what is measured is what a user gets
     decoders = {
         "greedy": lambda log_probs: greedy_decode(log_probs, bundle.tokenizer).text,
         "beam": lambda log_probs: tuned.decode(log_probs)[0].text,
     }
     settings["wer_percent"] = {
-        name: {
-            decoder: round(100 * word_errors(utterances, transcribe(decode, utterances)) / words, 2)
-            if words
-            else None
-            for decoder, decode in decoders.items()
-        }
+        name: {decoder: _wer_percent(decode, utterances) for decoder, decode in decoders.items()}
         for name, utterances in sets.items()
-        for words in [words_of(utterances)]
     }
-    _write_settings(bundle, settings)
+    write_whole(path, json.dumps(settings, indent=2) + "\n")
     return settings
+
+
+def _wer_percent(decode: Callable[[np.ndarray], str], utterances: Sequence[DevUtterance]) -> float | None:
+    words = words_of(utterances)
+    return round(100 * word_errors(utterances, transcribe(decode, utterances)) / words, 2) if words else None
 
 
 def tune_rescoring(
     decoder: BeamDecoder, recurrent: RecurrentModel, utterances: Sequence[DevUtterance]
 ) -> dict[str, float]:
-    """The weights for a Rescorer, sought on the texts that the decoder finds."""
+    """The weights for a Rescorer that are best on the texts that the decoder finds."""
     rescorer = Rescorer(recurrent, decoder.language_model, decoder.alpha, alpha=decoder.alpha, share=0.5)
     parts = []
     for log_probs in (part for one in utterances for part in one.log_probs):
         found = decoder.decode(log_probs, rescorer.texts)
         texts = [hypothesis.text for hypothesis in found]
-        scores = [hypothesis.score for hypothesis in found]
-        parts.append((texts, scores, rescorer.log_probs(texts)))
+        parts.append((texts, [hypothesis.score for hypothesis in found], rescorer.log_probs(texts)))
 
     def errors_of(weights: dict[str, float]) -> int:
-        best = iter(
-            texts[int(np.argmax(scores + np.array([rescorer.gain(*pair, **weights) for pair in pairs])))]
-            for texts, scores, pairs in parts
-        )
-        errors = word_errors(utterances, transcribe(lambda log_probs: next(best), utterances))
+        best = []
+        for texts, scores, pairs in parts:
+            gains = [rescorer.gain(*pair, **weights) for pair in pairs]
+            best.append(texts[int(np.argmax(np.add(scores, gains)))])
+        in_order = iter(best)
+        errors = word_errors(utterances, transcribe(lambda log_probs: next(in_order), utterances))
         print(f"rescoring {weights}: {errors} words wrong", file=sys.stderr)
         return errors
 
@@ -214,16 +209,12 @@ def tune_rescoring(
 
 
 def words_of(utterances: Iterable[DevUtterance]) -> int:
-    """Words that were said."""
+    """Number of words in the texts."""
     return sum(len(one.text.split()) for one in utterances)
 
 
-def _write_settings(bundle: Bundle, settings: dict[str, Any]) -> None:
-    write_whole(bundle.directory / SETTINGS_NAME, json.dumps(settings, indent=2) + "\n")
-
-
 def install(folder: Path, bundle: Bundle) -> None:
-    """Puts the language models of a folder in the place of the bundle's. Raises LanguageModelError."""
+    """Replaces the bundle's language models by those of a folder. Raises LanguageModelError."""
     (bundle.directory / LANGUAGE_MODEL_NAME).parent.mkdir(exist_ok=True)
     _copy(folder / MODEL_NAME, bundle.directory / LANGUAGE_MODEL_NAME)
     recurrent = bundle.directory / RECURRENT_MODEL_NAME

@@ -229,7 +229,7 @@ def test_scoring_a_file_loads_no_tensorflow(manifest, tmp_path):
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory) -> Path:
-    """A tiny untrained model: what it hears is nonsense, how it is run is not."""
+    """A tiny untrained model: its texts are nonsense, how it is run is not."""
     keras = pytest.importorskip("keras")
     from asr.bundle import save_bundle
     from asr.model import CTCModel

@@ -12,7 +12,6 @@ import argparse
 import itertools
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -22,8 +21,8 @@ from asr.decoding.ngram import NgramModel
 from asr.engine import Engine
 from training.manifest import distinct_names, read_manifest
 from training.scoring.alignment import align, side_by_side
-from training.scoring.console import progress
-from training.scoring.intervals import percentile_interval, resample, resampling_units, sum_by_unit
+from training.scoring.console import progress, table
+from training.scoring.intervals import percentile_interval, resample, sums_by_unit
 from training.tune_decoder import DevUtterance, dev_utterances, transcribe
 
 FEWEST_LETTERS = 4  # shorter ones are seldom names
@@ -33,38 +32,29 @@ FOUND, SAID, ERRORS_ELSEWHERE, WORDS_ELSEWHERE = range(4)
 
 
 def main(options: argparse.Namespace) -> None:
-    """Prints one table."""
-    _compare(options.manifests, Bundle.load(options.model), options.words)
-
-
-def _compare(manifests: Sequence[Path], bundle: Bundle, count: int) -> None:
+    """`hark benchmark hotwords`: prints one table."""
+    bundle = Bundle.load(options.model)
     if not bundle.has_language_model:
         raise ValueError(f"{bundle.name} has no language model: run python -m training.tune_decoder")
-    names = distinct_names(manifests)
-    sets = {name: read_manifest(path) for name, path in zip(names, manifests, strict=True)}
     engine = Engine.load(bundle)
-    utterances = {
-        name: dev_utterances(engine, bundle.tokenizer, progress(name)(entries))
-        for name, entries in sets.items()
-    }
-    everything = [one for ones in utterances.values() for one in ones]
+    names = distinct_names(options.manifests)
+    entries = {name: read_manifest(path) for name, path in zip(names, options.manifests, strict=True)}
+    sets = {name: dev_utterances(engine, bundle.tokenizer, progress(name)(entries[name])) for name in names}
     without = BeamDecoder.from_bundle(bundle)
-    words = rarest_words([one.text for one in everything], without.language_model, count)
+    texts = [one.text for utterances in sets.values() for one in utterances]
+    words = rarest_words(texts, without.language_model, options.words)
     with_words = BeamDecoder.from_bundle(bundle, words)
-
-    print(f"{len(words)} hot words: {', '.join(words)}\n")
-    print(f"{'':14} {'said':>5} {'recall % without':>17} {'with':>6} {'points more':>22} ", end="")
-    print(f"{'WER % elsewhere without':>24} {'with':>6} {'points more':>22}")
-    counts = {
-        name: [_counts(decoder, ones, words) for decoder in (without, with_words)]
-        for name, ones in utterances.items()
-    }
-    speakers = {name: [entry.speaker or "" for entry in entries] for name, entries in sets.items()}
-    for name in utterances:
-        _print_row(name, *counts[name], speakers[name])
-    if len(utterances) > 1:
-        together = (np.concatenate([pair[i] for pair in counts.values()]) for i in range(2))
-        _print_row("all", *together, list(itertools.chain(*speakers.values())))
+    print(f"{len(words)} hot words: {', '.join(words)}")
+    measured = []
+    for name, utterances in sets.items():
+        counts = [_counts(decoder, utterances, words) for decoder in (without, with_words)]
+        measured.append((name, np.hstack(counts), [one.speaker for one in utterances]))
+    if len(measured) > 1:
+        _, counts, speakers = zip(*measured, strict=True)
+        measured.append(("all", np.concatenate(counts), list(itertools.chain(*speakers))))
+    head = ["", "said", "recall % without", "with", "points more"]
+    head += ["WER % elsewhere without", "with", "points more"]
+    print("\n".join(table(head, [_row(*one) for one in measured])))
 
 
 def rarest_words(texts: Sequence[str], model: NgramModel, count: int) -> list[str]:
@@ -97,9 +87,9 @@ def _counts(decoder: BeamDecoder, utterances: Sequence[DevUtterance], words: Seq
     return count_words([one.text for one in utterances], texts, words)
 
 
-def _print_row(name: str, without: np.ndarray, with_words: np.ndarray, speakers: Sequence[str]) -> None:
-    _, units = resampling_units(speakers)
-    sums = sum_by_unit(np.hstack([without, with_words]), units)
+def _row(name: str, counts: np.ndarray, speakers: Sequence[str]) -> list[str]:
+    """Of the table, from counts [utterances, 8] without and with hot words."""
+    _, sums = sums_by_unit(counts, speakers)
 
     def measures(totals: np.ndarray) -> np.ndarray:
         """[..., 6] in percent: recall without, with, points more; the same of WER elsewhere."""
@@ -108,13 +98,10 @@ def _print_row(name: str, without: np.ndarray, with_words: np.ndarray, speakers:
             rates = 100 * found / said, 100 * errors / words
         return np.concatenate([part for rate in rates for part in (rate, np.diff(rate))], axis=-1)
 
-    found = measures(sums.sum(axis=0))
-    resampled = measures(resample(sums))
-    rise, points = (_with_interval(found[i], resampled[:, i], len(sums)) for i in (2, 5))
-    print(f"{name:14} {sums.sum(axis=0)[SAID]:5} {found[0]:17.1f} {found[1]:6.1f} {rise:>22} ", end="")
-    print(f"{found[3]:24.2f} {found[4]:6.2f} {points:>22}")
-
-
-def _with_interval(value: float, resampled: np.ndarray, units: int) -> str:
-    low, high = percentile_interval(resampled, units)
-    return f"{value:+.2f} ({low:+.2f} to {high:+.2f})"
+    total = sums.sum(axis=0)
+    cells = [f"{value:.2f}" for value in measures(total)]
+    for column, resampled in enumerate(measures(resample(sums)).T):
+        if column % 3 == 2:
+            low, high = percentile_interval(resampled, len(sums))
+            cells[column] = f"{float(cells[column]):+.2f} ({low:+.2f} to {high:+.2f})"
+    return [name, str(total[SAID]), *cells]

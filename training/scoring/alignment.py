@@ -44,11 +44,10 @@ class Alignments:
 
 
 def align(references: Sequence[str], hypotheses: Sequence[str]) -> Alignments:
-    """Aligns texts whose words stand between single spaces; either may be empty.
+    """Aligns texts whose words are separated by single spaces; either may be empty.
 
     Every error costs 1, as in the definition of WER. NIST sclite aligns with 4 for a substitution and 3 for a
-    deletion or insertion: its total is now and then an error more, and where totals are equal it may count a
-    deletion and an insertion for two substitutions.
+    deletion or insertion: it may count an error more, or a deletion and an insertion for two substitutions.
     """
     operations: list[tuple[Operation, ...]] = []
     words = np.zeros((len(references), 4), np.int64)
@@ -56,20 +55,20 @@ def align(references: Sequence[str], hypotheses: Sequence[str]) -> Alignments:
     for start in range(0, len(references), _BLOCK):
         block = slice(start, start + _BLOCK)
         pair = list(references[block]), list(hypotheses[block])
-        for row, chunks in enumerate(jiwer.process_words(*pair).alignments, start):
-            operations.append(tuple(map(_operation, chunks)))
-            for operation in operations[-1]:
-                words[row, COLUMNS[operation.kind]] += operation.length
-        for row, chunks in enumerate(jiwer.process_characters(*pair).alignments, start):
-            for operation in map(_operation, chunks):
-                characters[row, COLUMNS[operation.kind]] += operation.length
+        operations += _operations(jiwer.process_words(*pair), words[block])
+        _operations(jiwer.process_characters(*pair), characters[block])
     return Alignments(operations, words, characters)
 
 
-def _operation(chunk: jiwer.AlignmentChunk) -> Operation:
-    return Operation(
-        chunk.type, chunk.ref_start_idx, chunk.ref_end_idx, chunk.hyp_start_idx, chunk.hyp_end_idx
-    )
+def _operations(
+    output: jiwer.WordOutput | jiwer.CharacterOutput, counts: np.ndarray
+) -> list[tuple[Operation, ...]]:
+    """Of each utterance; adds their lengths to counts [utterances, 4]."""
+    found = [tuple(Operation(*vars(chunk).values()) for chunk in chunks) for chunks in output.alignments]
+    for row, operations in zip(counts, found, strict=True):
+        for operation in operations:
+            row[COLUMNS[operation.kind]] += operation.length
+    return found
 
 
 def side_by_side(

@@ -10,9 +10,7 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Bin:
-    """Words whose confidence lies in [low, high): how many, their mean confidence, and the fraction that is
-    right.
-    """
+    """Words with confidence in [low, high): their number, mean confidence, and the fraction that is right."""
 
     low: float
     high: float
@@ -23,7 +21,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Confidence of words held against whether they are right.
+    """Confidence of words against whether they are right.
 
     Attributes:
       words: how many.
@@ -44,20 +42,14 @@ def calibration(confidence: np.ndarray, is_right: np.ndarray) -> Calibration:
     """From confidences [words] in [0, 1], and whether each word is right, [words] bool; at least one word."""
     rows = np.minimum((confidence * BINS).astype(int), BINS - 1)
     bins = []
-    for row in range(BINS):
+    for row in np.unique(rows).tolist():
         inside = rows == row
-        if inside.any():
-            means = float(confidence[inside].mean()), float(is_right[inside].mean())
-            bins.append(Bin(row / BINS, (row + 1) / BINS, int(inside.sum()), *means))
+        means = float(confidence[inside].mean()), float(is_right[inside].mean())
+        bins.append(Bin(row / BINS, (row + 1) / BINS, int(inside.sum()), *means))
     gaps = sum(bin.words * abs(bin.confidence - bin.accuracy) for bin in bins)
-    return Calibration(len(confidence), gaps / len(confidence), _auc(confidence, is_right), tuple(bins))
-
-
-def _auc(confidence: np.ndarray, is_right: np.ndarray) -> float:
-    """Area under the ROC curve, as the rank statistic of Mann & Whitney."""
+    # The area under the ROC curve, as the rank statistic of Mann & Whitney.
     right = int(is_right.sum())
-    wrong = len(is_right) - right
-    if not right or not wrong:
-        return float("nan")
-    ranks = rankdata(confidence)[is_right].sum()
-    return float((ranks - right * (right + 1) / 2) / (right * wrong))
+    pairs = right * (len(is_right) - right)
+    above = rankdata(confidence)[is_right].sum() - right * (right + 1) / 2
+    auc = float(above / pairs) if pairs else float("nan")
+    return Calibration(len(confidence), gaps / len(confidence), auc, tuple(bins))

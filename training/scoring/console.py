@@ -7,7 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from training.scoring.report import interval_text, p_text, percent, tally
+from training.scoring.measures import tally
+from training.scoring.report import interval_text, p_text, percent
 
 
 def progress(title: str) -> Callable[[Sequence], Iterable]:
@@ -34,7 +35,7 @@ def summary(results: dict[str, Any], speed: Sequence[dict[str, Any]]) -> str:
         faults = [f"{len(row[kind])} {what}" for kind, what in kinds.items() if row[kind]]
         if faults:
             lines.append(f"{row['system']}, {row['condition']}: {', '.join(faults)}")
-    lines += _table(
+    lines += table(
         ["set", "system", "condition", "WER %", "95 % interval", "", "CER %", "SER %"],
         [
             [
@@ -45,7 +46,7 @@ def summary(results: dict[str, Any], speed: Sequence[dict[str, Any]]) -> str:
             for row in results["scores"]
         ],
     )
-    lines += _table(
+    lines += table(
         ["set", "systems", "ΔWER", "95 % interval", "p bootstrap", "p MAPSSWE"],
         [
             [
@@ -56,7 +57,7 @@ def summary(results: dict[str, Any], speed: Sequence[dict[str, Any]]) -> str:
             if row["condition"] == detail
         ],
     )
-    lines += _table(
+    lines += table(
         ["normaliser", "system", "WER %", "errors / words"],
         [
             [row["normalizer"], row["system"], percent(row["wer"]), f"{row['errors']} / {row['words']}"]
@@ -64,14 +65,14 @@ def summary(results: dict[str, Any], speed: Sequence[dict[str, Any]]) -> str:
         ],
     )
     speeds = ("real_time_factor", "{:.4f}"), ("cold_start_seconds", "{:.2f}"), ("peak_memory_mb", "{:.0f}")
-    lines += _table(
+    lines += table(
         ["system", "real-time factor", "cold start, s", "peak memory, MB"],
         [[row["system"], *(form.format(row[name]) for name, form in speeds)] for row in speed],
     )
     return "\n".join(lines)
 
 
-def _table(head: list[str], rows: list[list[str]]) -> list[str]:
+def table(head: list[str], rows: list[list[str]]) -> list[str]:
     """Lines with aligned columns, after an empty one; none without rows."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = [

@@ -1,4 +1,4 @@
-"""Sound made worse on purpose, an utterance alike for every recogniser and in every run."""
+"""Degraded sound: the same for every recogniser and in every run."""
 
 import zlib
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def degrade(
     """
     if condition == CLEAN:
         return samples
-    # Loaded late, since it takes seconds that would count as the cold start of every recogniser measured.
+    # Loaded late, since the seconds it takes would count as a recogniser's cold start.
     from training.augmentation import apply_condition
 
     return apply_condition(samples, condition, zlib.crc32(f"{seed} {utterance}".encode()), noise_files)

@@ -18,25 +18,21 @@ _MOST_DRAWS = 200_000_000  # with many units fewer resamples do: keeps 100,000 u
 _BLOCK_DRAWS = 4_000_000  # bounds memory at some 100 MB
 
 
-def resampling_units(speakers: Sequence[str]) -> tuple[str, np.ndarray]:
-    """What is drawn: ("speaker" or "utterance", int64 [utterances] the unit that each utterance belongs to).
+def sums_by_unit(counts: np.ndarray, speakers: Sequence[str]) -> tuple[str, np.ndarray]:
+    """What is drawn ("speaker" or "utterance"), and the sums of counts [utterances, columns] for each of
+    these units, int64 [units, columns].
 
-    Speakers, where there are at least `FEWEST_SPEAKERS`, an utterance without one being its own; else
-    utterances.
+    Speakers are drawn where there are at least `FEWEST_SPEAKERS`, an utterance without one being its own;
+    else utterances.
     """
-    known = {speaker for speaker in speakers if speaker}
-    if len(known) < FEWEST_SPEAKERS:
-        return "utterance", np.arange(len(speakers))
-    names = [("speaker", speaker) if speaker else ("utterance", row) for row, speaker in enumerate(speakers)]
+    if len({speaker for speaker in speakers if speaker}) < FEWEST_SPEAKERS:
+        return "utterance", counts
+    names = [speaker or row for row, speaker in enumerate(speakers)]
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    return "speaker", np.array([numbers[name] for name in names])
-
-
-def sum_by_unit(counts: np.ndarray, units: np.ndarray) -> np.ndarray:
-    """[units, columns] sums of the rows of counts [utterances, columns] that belong to each unit."""
-    sums = np.zeros((units.max(initial=-1) + 1, counts.shape[1]), np.int64)
+    sums = np.zeros((len(numbers), counts.shape[1]), np.int64)
+    units = [numbers[name] for name in names]
     np.add.at(sums, units, counts)
-    return sums
+    return "speaker", sums
 
 
 def resample(sums: np.ndarray, seed: int = SEED, resamples: int = RESAMPLES) -> np.ndarray:

@@ -1,10 +1,10 @@
 """Error rates from counts of words, characters and sentences."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 
-from training.scoring.alignment import DELETIONS, HITS, INSERTIONS, SUBSTITUTIONS, Alignments
+from training.scoring.alignment import DELETIONS, SUBSTITUTIONS, Alignments
 
 # Columns of a table of counts: one row an utterance, a speaker, a resample or a whole set.
 WORDS = slice(0, 4)
@@ -35,11 +35,11 @@ def rates(counts: np.ndarray) -> dict[str, np.ndarray]:
     NaN where there is nothing to divide by: no rate is defined on empty references, whose insertions the
     counts show. MER and WIL after Morris, Maier & Green 2004, "From WER and RIL to MER and WIL".
     """
-    words, characters = counts[..., WORDS], counts[..., CHARACTERS]
-    hits, insertions = words[..., HITS], words[..., INSERTIONS]
-    errors = words[..., SUBSTITUTIONS:].sum(axis=-1)
-    said = words[..., : DELETIONS + 1].sum(axis=-1)
-    recognised = hits + words[..., SUBSTITUTIONS] + insertions
+    hits, substitutions, deletions, insertions = np.moveaxis(counts[..., WORDS], -1, 0)
+    errors = substitutions + deletions + insertions
+    said = hits + substitutions + deletions
+    recognised = hits + substitutions + insertions
+    characters = counts[..., CHARACTERS]
     # Without a hypothesis every word is lost, though hits / recognised is 0 / 0.
     kept = _ratio(hits, said) * np.where(recognised == 0, 0.0, _ratio(hits, recognised))
     return {
@@ -58,29 +58,19 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
         return np.where(denominator == 0, np.nan, np.divide(numerator, denominator))
 
 
-@dataclass(frozen=True)
-class Counts:
-    """Word counts as people print them."""
+def word_counts(counts: np.ndarray) -> dict[str, int]:
+    """By name, from one row of a table of counts."""
+    hits, substitutions, deletions, insertions = map(int, counts[WORDS])
+    return {
+        "hits": hits,
+        "substitutions": substitutions,
+        "deletions": deletions,
+        "insertions": insertions,
+        "errors": substitutions + deletions + insertions,
+        "words": hits + substitutions + deletions,
+    }
 
-    hits: int
-    substitutions: int
-    deletions: int
-    insertions: int
 
-    @classmethod
-    def of(cls, counts: np.ndarray) -> "Counts":
-        """From one row of a table of counts."""
-        return cls(*(int(count) for count in counts[WORDS]))
-
-    @property
-    def errors(self) -> int:
-        return self.substitutions + self.deletions + self.insertions
-
-    @property
-    def words(self) -> int:
-        """Words of the reference."""
-        return self.hits + self.substitutions + self.deletions
-
-    def __str__(self) -> str:
-        errors = f"{self.insertions} ins, {self.deletions} del, {self.substitutions} sub"
-        return f"[{self.errors} / {self.words}, {errors}]"
+def tally(counts: Mapping[str, int]) -> str:
+    """`word_counts` in short: [errors / words, ins, del, sub]."""
+    return "[{errors} / {words}, {insertions} ins, {deletions} del, {substitutions} sub]".format_map(counts)

@@ -1,4 +1,4 @@
-"""What is made of a text before its words are counted: a choice that moves WER by points."""
+"""Normalisers of texts before their words are counted: a choice that changes WER by points."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ DESCRIPTIONS = {
     "none": "texts as they are, split at white space",
     "basic": "lower-case letters a–z and apostrophes, accents folded; the rest, digits too, dropped",
     "letters": "the same for every alphabet: letters in lower case with their accents, and apostrophes",
-    "english": "Whisper's English normaliser: spellings, numbers, contractions and fillers made alike",
+    "english": "Whisper's English normaliser: spellings, numbers, contractions and fillers unified",
 }
 DEFAULT = "basic"
 

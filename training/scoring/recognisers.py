@@ -1,10 +1,9 @@
-"""Recognisers in a process of their own: the only way to measure cold start and peak memory.
+"""Recognisers, each in a process of its own: the only way to measure cold start and peak memory.
 
     python -m training.scoring.recognisers KIND MODEL THREADS OPTION
 
-reads one Reference a line as JSON on standard input, with "degrade" (the condition, noise files and seed of
-`training.scoring.degradation`) beside it where its sound is not to stay as it is, answers each with {"text",
-"compute_seconds", "speech_seconds"} and at the end says {"peak_memory_mb"}.
+reads one request a line as JSON on standard input (`_request`), answers each with what `answer` returns, and
+at the end writes {"peak_memory_mb"}.
 """
 
 import contextlib
@@ -16,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +23,37 @@ import numpy as np
 
 from asr.audio import SAMPLE_RATE, AudioError
 from training.scoring.degradation import CLEAN, degrade
-from training.scoring.transcripts import Reference, read_samples
+from training.scoring.snr import estimate_snr_db
+from training.scoring.transcripts import Recognised, Reference, TimedWord, read_samples
 
-Transcribe = Callable[[np.ndarray], str]
+WINDOW_SECONDS = 30.0  # longer utterances are cut at pauses, as a user's recording would be
+Transcribe = Callable[[np.ndarray], Recognised]
 _ROOT = Path(__file__).parents[2]
 
 
 def _hark(model: str, threads: int, decoder: str) -> Transcribe:
     from asr import Recognizer
-    from training.scoring.systems import utterance_transcriber
 
-    transcribe = utterance_transcriber(Recognizer.load(model, threads=threads), decoder or None)
-    return lambda samples: " ".join(word.text for word in transcribe(samples))
+    return transcriber(Recognizer.load(model, threads=threads), decoder)
+
+
+def transcriber(recognizer: "Recognizer", decoder: str = "") -> Transcribe:  # noqa: F821 (loaded late)
+    """A function from an utterance, float32 [samples], to its words.
+
+    An utterance up to WINDOW_SECONDS goes whole through the model: nothing is cut and nothing dropped as
+    silence. Each goes alone, as a user's would: an 8-bit graph scales activations by all of a batch.
+    """
+    decode = recognizer.decoder(decoder or None)
+
+    def transcribe(samples: np.ndarray) -> Recognised:
+        if len(samples) <= WINDOW_SECONDS * SAMPLE_RATE:
+            words = decode(recognizer.engine.log_probs(samples))
+        else:
+            words = recognizer.transcribe((samples, SAMPLE_RATE), decoder=decoder or None).words
+        timed = tuple(TimedWord(word.text, word.start, word.end, word.confidence) for word in words)
+        return Recognised(" ".join(word.text for word in words), timed)
+
+    return transcribe
 
 
 def _faster_whisper(model: str, threads: int, beam: str) -> Transcribe:
@@ -44,9 +62,9 @@ def _faster_whisper(model: str, threads: int, beam: str) -> Transcribe:
     whisper = WhisperModel(model, device="cpu", compute_type="int8", cpu_threads=threads)
     beam_size = int(beam or 5)  # 5 is its own default
 
-    def transcribe(samples: np.ndarray) -> str:
+    def transcribe(samples: np.ndarray) -> Recognised:
         segments, _ = whisper.transcribe(samples, language="en", beam_size=beam_size)
-        return " ".join(segment.text for segment in segments)
+        return Recognised(" ".join(segment.text for segment in segments))
 
     return transcribe
 
@@ -55,7 +73,7 @@ def _whisper_cpp(model: str, threads: int, _: str) -> Transcribe:
     from pywhispercpp.model import Model
 
     whisper = Model(model, n_threads=threads, language="en", print_progress=False, print_realtime=False)
-    return lambda samples: " ".join(segment.text for segment in whisper.transcribe(samples))
+    return lambda samples: Recognised(" ".join(segment.text for segment in whisper.transcribe(samples)))
 
 
 def _vosk(model: str, threads: int, _: str) -> Transcribe:
@@ -63,10 +81,10 @@ def _vosk(model: str, threads: int, _: str) -> Transcribe:
 
     kaldi = Model(model)
 
-    def transcribe(samples: np.ndarray) -> str:
+    def transcribe(samples: np.ndarray) -> Recognised:
         decoder = KaldiRecognizer(kaldi, SAMPLE_RATE)
         decoder.AcceptWaveform(_as_int16(samples))
-        return json.loads(decoder.FinalResult())["text"]
+        return Recognised(json.loads(decoder.FinalResult())["text"])
 
     return transcribe
 
@@ -83,12 +101,12 @@ def _pocketsphinx(model: str, threads: int, _: str) -> Transcribe:
         loglevel="FATAL",
     )
 
-    def transcribe(samples: np.ndarray) -> str:
+    def transcribe(samples: np.ndarray) -> Recognised:
         sphinx.start_utt()
         sphinx.process_raw(_as_int16(samples), full_utt=True)
         sphinx.end_utt()
         best = sphinx.hyp()
-        return best.hypstr if best else ""
+        return Recognised(best.hypstr if best else "")
 
     return transcribe
 
@@ -107,49 +125,60 @@ RECOGNISERS: dict[str, Callable[[str, int, str], Transcribe]] = {
 
 
 class RecogniserError(ValueError):
-    """One line: which recogniser failed, and what it said last."""
+    """One line: which recogniser failed, and the last line that it wrote."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class RecogniserRun:
-    """What a recogniser of its own process did.
+    """What a recogniser did.
 
     Attributes:
-      texts: what it recognised, by id.
+      recognised: by id.
       unreadable: why, by id of the references whose sound cannot be read.
-      speech_seconds, compute_seconds: length of the speech, and the time for recognising it, reading not
-        counted.
+      snr_db: estimated from the sound before it was degraded, by id.
+      speech_seconds, compute_seconds: length of the speech, and the time for recognising it; reading and
+        degrading not counted.
       cold_start_seconds: from starting the process to the text of the first utterance.
       peak_memory_mb: most memory that the process had at once.
     """
 
-    texts: dict[str, str]
-    unreadable: dict[str, str]
-    speech_seconds: float
-    compute_seconds: float
-    cold_start_seconds: float
-    peak_memory_mb: float
+    recognised: dict[str, Recognised] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    snr_db: dict[str, float] = field(default_factory=dict)
+    speech_seconds: float = 0.0
+    compute_seconds: float = 0.0
+    cold_start_seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+
+    def speed(self) -> dict[str, float]:
+        """For results.json; of a run that recognised something."""
+        return {
+            "speech_seconds": self.speech_seconds,
+            "real_time_factor": self.compute_seconds / (self.speech_seconds or 1),
+            "cold_start_seconds": self.cold_start_seconds,
+            "peak_memory_mb": self.peak_memory_mb,
+        }
 
 
 def run(
     kind: str,
     model: str,
+    option: str,
     references: Sequence[Reference],
     threads: int,
-    option: str = "",
     progress: Callable[[Iterable], Iterable] = iter,
     condition: str = CLEAN,
     noise_files: Sequence[Path] = (),
     seed: int = 0,
 ) -> RecogniserRun:
-    """Transcribes references one by one in a process of its own.
+    """Transcribes references one by one, the shortest first, in a process of its own.
 
     Args:
       kind: a key of RECOGNISERS.
       model: path or name of its model.
-      references: in the order in which they are transcribed.
-      threads: that it may use.
       option: decoder for hark, beam for faster-whisper; "" is the default.
+      references: those whose sound cannot be read are named in the result.
+      threads: that it may use.
       progress: wraps the references.
       condition, noise_files, seed: what happens to the sound, as in `training.scoring.degradation`.
 
@@ -158,51 +187,69 @@ def run(
     """
     threading = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     search = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
-    texts: dict[str, str] = {}
-    unreadable: dict[str, str] = {}
-    speech_seconds = compute_seconds = cold_start_seconds = 0.0
+    found = RecogniserRun()
     began = time.perf_counter()
     with (
-        tempfile.TemporaryFile("w+", errors="replace") as complaints,
+        tempfile.TemporaryFile("w+", errors="replace") as log,
         subprocess.Popen(
             [sys.executable, "-m", "training.scoring.recognisers", kind, model, str(threads), option],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=complaints,
+            stderr=log,
             text=True,
             env=os.environ | threading | {"PYTHONPATH": search},
         ) as process,
     ):
         try:
-            for one in progress(references):
-                request = _request(one)
-                if condition != CLEAN:
-                    request["degrade"] = [condition, [str(path) for path in noise_files], seed]
+            for one in progress(sorted(references, key=lambda one: one.duration_seconds or 0.0)):
+                request = _request(one, condition, noise_files, seed)
                 print(json.dumps(request), file=process.stdin, flush=True)
                 answer = json.loads(process.stdout.readline())
                 if "error" in answer:
-                    unreadable[one.id] = answer["error"]
+                    found.unreadable[one.id] = answer["error"]
                     continue
-                if not texts:
-                    cold_start_seconds = time.perf_counter() - began
-                texts[one.id] = answer["text"]
-                compute_seconds += answer["compute_seconds"]
-                speech_seconds += answer["speech_seconds"]
+                if not found.recognised:
+                    found.cold_start_seconds = time.perf_counter() - began
+                words = tuple(TimedWord(**word) for word in answer["words"])
+                found.recognised[one.id] = Recognised(answer["text"], words)
+                found.snr_db[one.id] = answer["snr_db"]
+                found.compute_seconds += answer["compute_seconds"]
+                found.speech_seconds += answer["speech_seconds"]
             process.stdin.close()
-            peak_mb = json.loads(process.stdout.readline())["peak_memory_mb"]
+            found.peak_memory_mb = json.loads(process.stdout.readline())["peak_memory_mb"]
         except (BrokenPipeError, json.JSONDecodeError):
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()
             process.wait()
-            complaints.seek(0)
-            last = [line for line in complaints if line.strip()][-1:] or ["nothing"]
-            raise RecogniserError(f"{kind} {model} stopped; its last words: {last[0].strip()}") from None
-    return RecogniserRun(texts, unreadable, speech_seconds, compute_seconds, cold_start_seconds, peak_mb)
+            log.seek(0)
+            last = [line for line in log if line.strip()][-1:] or ["nothing"]
+            message = f"{kind} {model} stopped; the last line it wrote: {last[0].strip()}"
+            raise RecogniserError(message) from None
+    return found
 
 
-def _request(reference: Reference) -> dict[str, Any]:
-    audio = None if reference.audio is None else str(reference.audio)
-    return asdict(reference) | {"audio": audio, "words": (), "fields": {}}
+def _request(reference: Reference, condition: str, noise_files: Sequence[Path], seed: int) -> dict[str, Any]:
+    where = {name: getattr(reference, name) for name in ("id", "start_seconds", "end_seconds")}
+    where["audio"] = reference.audio and str(reference.audio)
+    return {"reference": where, "degrade": [condition, list(map(str, noise_files)), seed]}
+
+
+def answer(request: dict[str, Any], transcribe: Transcribe) -> dict[str, Any]:
+    """What the process answers to a request."""
+    where = request["reference"]
+    reference = Reference(set="", text="", **where | {"audio": where["audio"] and Path(where["audio"])})
+    condition, noise_files, seed = request["degrade"]
+    try:
+        samples = read_samples(reference)
+        snr_db = estimate_snr_db(samples)
+        samples = degrade(samples, reference.id, condition, [Path(name) for name in noise_files], seed)
+    except AudioError as error:
+        return {"error": str(error)}
+    began = time.perf_counter()
+    recognised = transcribe(samples)
+    compute_seconds = time.perf_counter() - began
+    measured = {"compute_seconds": compute_seconds, "speech_seconds": len(samples) / SAMPLE_RATE}
+    return asdict(recognised) | measured | {"snr_db": snr_db}
 
 
 def peak_memory_mb() -> float:
@@ -221,27 +268,13 @@ def main(argv: Sequence[str]) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     kind, model, threads, option = argv
-    transcribe = RECOGNISERS[kind](model, int(threads), option)
-    for line in sys.stdin:
-        request = json.loads(line)
-        print(json.dumps(answer(request, transcribe)), file=answers, flush=True)
-    print(json.dumps({"peak_memory_mb": peak_memory_mb()}), file=answers, flush=True)
-
-
-def answer(request: dict[str, Any], transcribe: Transcribe) -> dict[str, Any]:
-    """What the process says to one line of its input."""
-    if request["audio"] is not None:
-        request["audio"] = Path(request["audio"])
-    condition, noise_files, seed = request.pop("degrade", [CLEAN, [], 0])
     try:
-        samples = read_samples(Reference(**request))
-        samples = degrade(samples, request["id"], condition, [Path(name) for name in noise_files], seed)
-    except AudioError as error:
-        return {"error": str(error)}
-    began = time.perf_counter()
-    text = transcribe(samples)
-    compute_seconds = time.perf_counter() - began
-    return {"text": text, "compute_seconds": compute_seconds, "speech_seconds": len(samples) / SAMPLE_RATE}
+        transcribe = RECOGNISERS[kind](model, int(threads), option)
+    except ModuleNotFoundError as error:
+        sys.exit(f"{kind} is not installed; pip install {error.name.replace('_', '-')}")
+    for line in sys.stdin:
+        print(json.dumps(answer(json.loads(line), transcribe)), file=answers, flush=True)
+    print(json.dumps({"peak_memory_mb": peak_memory_mb()}), file=answers, flush=True)
 
 
 if __name__ == "__main__":

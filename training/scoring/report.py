@@ -1,10 +1,11 @@
 """Writes the report folder: report.html, report.md, results.json, utterances.jsonl and hypotheses."""
 
 import base64
+import itertools
 import json
 import mimetypes
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from asr.files import write_whole
 from training.scoring import plots
-from training.scoring.alignment import SUBSTITUTIONS, side_by_side
-from training.scoring.measures import RATES, Counts
+from training.scoring.alignment import SUBSTITUTIONS, Operation, side_by_side
+from training.scoring.measures import RATES, tally
 from training.scoring.results import EVERYTHING, Scores, plain
 from training.scoring.transcripts import Reference
 
 _EMBEDDED_AUDIO_BYTES = 2_000_000  # sound inside the page, worst utterances first; the rest is linked
 _MOST_ROWS = 5_000  # utterances in the page, worst first; utterances.jsonl has all
-_KINDS = {"equal": "=", "substitute": "s", "delete": "d", "insert": "i"}
+_KINDS = {"substitute": "s", "delete": "d", "insert": "i"}
 
 
 def write_report(
@@ -39,14 +40,10 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     results = plain({"header": dict(header), **scores.document, "measured": dict(measured)})
     write_whole(folder / "results.json", json.dumps(results, ensure_ascii=False, indent=1) + "\n")
-    rows = utterance_rows(scores)
-    write_whole(
-        folder / "utterances.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    )
+    write_whole(folder / "utterances.jsonl", _json_lines(utterance_rows(scores)))
     (folder / "hypotheses").mkdir(exist_ok=True)
-    for system, lines in hypothesis_rows(scores).items():
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in lines)
-        write_whole(folder / "hypotheses" / f"{system}.jsonl", text)
+    for system, rows in hypothesis_rows(scores).items():
+        write_whole(folder / "hypotheses" / f"{system}.jsonl", _json_lines(rows))
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=lambda name: bool(name and ".html" in name),
@@ -66,6 +63,10 @@ def write_report(
         "rows": len(page_rows),
     }
     write_whole(folder / "report.html", templates.get_template("report.html.j2").render(view))
+
+
+def _json_lines(rows: Iterable[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def percent(value: float | None, digits: int = 2) -> str:
@@ -89,57 +90,47 @@ def p_text(p: float | None) -> str:
     return f"{p:.4f}" if p >= 0.0001 else "<0.0001"
 
 
-def tally(counts: Mapping[str, int]) -> str:
-    """[errors / words, ins, del, sub]."""
-    return str(Counts(*(counts[name] for name in ("hits", "substitutions", "deletions", "insertions"))))
-
-
 def worst_first(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Groups by falling WER, those without words last."""
-    wers = [-1.0 if row["wer"]["value"] is None else row["wer"]["value"] for row in groups]
-    return [groups[i] for i in sorted(range(len(groups)), key=lambda i: -wers[i])]
+    return sorted(groups, key=lambda row: 1.0 if row["wer"]["value"] is None else -row["wer"]["value"])
 
 
 def hypothesis_rows(scores: Scores) -> dict[str, list[dict[str, Any]]]:
     """By system, one row an utterance and condition: what was recognised, before any normalisation."""
     rows: dict[str, list[dict[str, Any]]] = {}
     for one in scores.outputs:
-        for id, recognised in one.output.recognised.items():
-            row = {"id": id, "condition": one.output.condition, "text": recognised.text}
+        for id, recognised in one.recognised.items():
+            row = {"id": id, "condition": one.condition, "text": recognised.text}
             if recognised.words:
                 row["words"] = [
                     {"word": word.text, "start": word.start, "end": word.end, "confidence": word.confidence}
                     for word in recognised.words
                 ]
-            rows.setdefault(one.output.system, []).append(plain(row))
+            rows.setdefault(one.system, []).append(plain(row))
     return rows
 
 
-def utterance_rows(scores: Scores) -> list[dict[str, Any]]:
+def utterance_rows(scores: Scores) -> Iterator[dict[str, Any]]:
     """One row an utterance and condition, for utterances.jsonl."""
-    by_condition: dict[str, list] = {}
-    for one in scores.outputs:
-        by_condition.setdefault(one.output.condition, []).append(one)
-    return [
-        {
-            "id": reference.id,
-            "set": reference.set,
-            "condition": condition,
-            "speaker": reference.speaker,
-            "duration": reference.duration_seconds,
-            "reference": scores.texts[row],
-            "systems": {
-                one.output.system: {
-                    "hypothesis": one.texts[row],
-                    "missing": reference.id not in one.output.recognised,
-                    "hits_substitutions_deletions_insertions": one.alignments.words[row].tolist(),
-                }
-                for one in outputs
-            },
-        }
-        for condition, outputs in by_condition.items()
-        for row, reference in enumerate(scores.references)
-    ]
+    for condition in dict.fromkeys(one.condition for one in scores.outputs):
+        outputs = [one for one in scores.outputs if one.condition == condition]
+        for row, reference in enumerate(scores.references):
+            yield {
+                "id": reference.id,
+                "set": reference.set,
+                "condition": condition,
+                "speaker": reference.speaker,
+                "duration": reference.duration_seconds,
+                "reference": scores.texts[row],
+                "systems": {
+                    one.system: {
+                        "hypothesis": one.texts[row],
+                        "missing": reference.id not in one.recognised,
+                        "hits_substitutions_deletions_insertions": one.alignments.words[row].tolist(),
+                    }
+                    for one in outputs
+                },
+            }
 
 
 def _tables(results: dict[str, Any]) -> dict[str, Any]:
@@ -164,35 +155,28 @@ def _point(x: float, wer: dict[str, Any]) -> plots.Point:
 
 
 def _plots(view: dict[str, Any]) -> dict[str, str]:
-    score, systems, detail = view["score"], view["systems"], view["detail"]
-    drawn = {}
+    score, sets, systems, detail = view["score"], view["sets"], view["systems"], view["detail"]
     rows = []
-    for name in view["sets"]:
+    for name in sets:
         found = [score[name, system, detail]["wer"] for system in systems if (name, system, detail) in score]
         rows.append((name, [_point(0, wer) for wer in found if wer["value"] is not None]))
-    drawn["wer"] = plots.interval_plot(rows, "WER %")
-    whole = EVERYTHING if EVERYTHING in view["sets"] else view["sets"][0]
+    drawn = {"wer": plots.interval_plot(rows, "WER %")}
+    whole = EVERYTHING if EVERYTHING in sets else sets[0]
     levels = {c: float(c.partition(":")[2]) for c in view["conditions"] if c.startswith("noise:")}
     if len(levels) > 1:
-        lines = {
-            system: [
-                _point(level, score[whole, system, condition]["wer"])
-                for condition, level in levels.items()
-                if (whole, system, condition) in score
-            ]
-            for system in systems
-        }
-        lines = {system: line for system, line in lines.items() if line}
-        drawn["noise"] = plots.line_plot(lines, "signal over noise, dB", "WER %")
+        lines: dict[str, list[plots.Point]] = {}
+        for system, (condition, level) in itertools.product(systems, levels.items()):
+            row = score.get((whole, system, condition))
+            if row and row["wer"]["value"] is not None:
+                lines.setdefault(system, []).append(_point(level, row["wer"]))
+        if lines:
+            drawn["noise"] = plots.line_plot(lines, "signal over noise, dB", "WER %")
     if calibration := view["results"]["calibration"]:
-        lines = {
-            system: [
-                (bin["confidence"], bin["accuracy"], bin["words"]) for bin in calibration[system]["bins"]
-            ]
-            for system in systems
-            if system in calibration
+        bins = {
+            system: [(bin["confidence"], bin["accuracy"], bin["words"]) for bin in row["bins"]]
+            for system, row in calibration.items()
         }
-        drawn["reliability"] = plots.reliability_plot(lines)
+        drawn["reliability"] = plots.reliability_plot(bins)
     return drawn
 
 
@@ -200,8 +184,8 @@ def _page_rows(scores: Scores, folder: Path) -> list[list[Any]]:
     """Rows of the page's table: id, set, speaker, seconds, audio, words, and each system's alignment, errors
     and whether its text is missing.
     """
-    detail = scores.outputs[0].output.condition
-    outputs = [one for one in scores.outputs if one.output.condition == detail]
+    detail = scores.outputs[0].condition
+    outputs = [one for one in scores.outputs if one.condition == detail]
     errors = sum(one.alignments.words[:, SUBSTITUTIONS:].sum(axis=1) for one in outputs)
     worst = sorted(range(len(scores.references)), key=lambda row: (-int(errors[row]), row))[:_MOST_ROWS]
     sources = _audio_sources([scores.references[row] for row in worst], folder)
@@ -209,27 +193,29 @@ def _page_rows(scores: Scores, folder: Path) -> list[list[Any]]:
     for row, source in zip(worst, sources, strict=True):
         reference = scores.references[row]
         words = scores.texts[row].split()
-        systems = []
-        for one in outputs:
-            operations = one.alignments.operations[row]
-            aligned = side_by_side(operations, words, one.texts[row].split())
-            tokens = [[_KINDS[kind], said or "", recognised or ""] for kind, said, recognised in aligned]
-            missing = int(reference.id not in one.output.recognised)
-            systems.append([_merge(tokens), int(one.alignments.words[row, SUBSTITUTIONS:].sum()), missing])
+        systems = [
+            [
+                _tokens(one.alignments.operations[row], words, one.texts[row].split()),
+                int(one.alignments.words[row, SUBSTITUTIONS:].sum()),
+                int(reference.id not in one.recognised),
+            ]
+            for one in outputs
+        ]
         about = [reference.id, reference.set, reference.speaker, reference.duration_seconds]
         rows.append([*about, source, len(words), systems])
     return rows
 
 
-def _merge(tokens: list[list[str]]) -> list[list[str]]:
-    """Joins neighbouring right words, which makes the page a third as large."""
-    merged: list[list[str]] = []
-    for kind, said, recognised in tokens:
-        if kind == "=" and merged and merged[-1][0] == "=":
-            merged[-1][1] += f" {said}"
-        else:
-            merged.append([kind, said] if kind == "=" else [kind, said, recognised])
-    return merged
+def _tokens(operations: Sequence[Operation], words: list[str], recognised: list[str]) -> list[list[str]]:
+    """[kind, said, recognised] of wrong words, and [kind, said] of each run of right ones."""
+    tokens = []
+    for operation in operations:
+        if operation.kind == "equal":
+            tokens.append(["=", " ".join(words[operation.reference_start : operation.reference_end])])
+            continue
+        for kind, said, instead in side_by_side([operation], words, recognised):
+            tokens.append([_KINDS[kind], said or "", instead or ""])
+    return tokens
 
 
 def _audio_sources(references: list[Reference], folder: Path) -> list[str]:
@@ -247,8 +233,7 @@ def _audio_sources(references: list[Reference], folder: Path) -> list[str]:
             sources.append(f"data:{kind};base64,{base64.b64encode(reference.audio.read_bytes()).decode()}")
         else:
             link = Path(os.path.relpath(reference.audio, folder.absolute())).as_posix()
-            part = (
-                f"#t={reference.start_seconds:g},{reference.end_seconds:g}" if reference.end_seconds else ""
-            )
-            sources.append(link + part)
+            if reference.end_seconds:
+                link += f"#t={reference.start_seconds:g},{reference.end_seconds:g}"
+            sources.append(link)
     return sources

@@ -4,26 +4,26 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from training.scoring.alignment import Alignments, align, side_by_side
 from training.scoring.calibration import calibration
-from training.scoring.intervals import SEED, rate_interval, resample, resampling_units, sum_by_unit
-from training.scoring.measures import COUNT_COLUMNS, Counts, count_table, rates
+from training.scoring.intervals import SEED, rate_interval, resample, sums_by_unit
+from training.scoring.measures import COUNT_COLUMNS, count_table, rates, word_counts
 from training.scoring.normalizers import DESCRIPTIONS, normalizer
 from training.scoring.significance import bootstrap_difference, matched_pairs
-from training.scoring.transcripts import Recognised, Reference
-from training.scoring.words import judged_confidences, normalized_words, time_errors
+from training.scoring.transcripts import Recognised, Reference, TimedWord
 
 EVERYTHING = "all"  # name of the set of all sets
 ALWAYS_GROUPED = ("speaker", "duration")
 DURATION_BANDS_SECONDS = (2, 5, 10, 20)
 SNR_BANDS_DB = (5, 10, 20, 30)
 _GROUP_RESAMPLES = 2_000  # there may be hundreds of groups
+_NOTHING = Recognised("")
 _COMMONEST = 50  # confusions listed
 _NORMALIZER_SAMPLE = 2_000  # utterances on which normalisers are compared: the English one takes a while
 
@@ -39,11 +39,10 @@ class Output:
     duplicates: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class Scored:
+@dataclass(frozen=True, kw_only=True)
+class Scored(Output):
     """An output aligned to the references, in their order."""
 
-    output: Output
     texts: list[str]
     alignments: Alignments
     counts: np.ndarray = field(repr=False)  # [utterances, COUNT_COLUMNS]
@@ -89,21 +88,48 @@ def score(
     normalize = normalizer(normalizer_name)
     texts = [normalize(reference.text) for reference in kept]
     scored = [_align(output, kept, texts, normalize) for output in outputs]
-    first_condition = [one for one in scored if one.output.condition == outputs[0].condition]
+    detailed = [one for one in scored if one.condition == outputs[0].condition]
+    said = _timed_words(texts, (one.words for one in kept), normalize)
+    words = {
+        one.system: _timed_words(
+            one.texts, (one.recognised.get(ref.id, _NOTHING).words for ref in kept), normalize
+        )
+        for one in detailed
+    }
+    calibrations = {one.system: _calibration(one, words[one.system]) for one in detailed}
+    times = {one.system: _word_times(one, said, words[one.system]) for one in detailed}
     document = {
         "normalizer": {"name": normalizer_name, "what": DESCRIPTIONS[normalizer_name]},
-        "references": _what_was_scored(references, kept, texts, not_scored),
-        "pairing": [_pairing(output, kept) for output in outputs],
+        "references": {
+            "given": len(references),
+            "scored": len(kept),
+            "empty": sum(not text for text in texts),
+            "words": sum(len(text.split()) for text in texts),
+            "speakers": len({one.speaker for one in kept if one.speaker}),
+            "without_speaker": sum(not one.speaker for one in kept),
+            "seconds": sum(one.duration_seconds or 0.0 for one in kept),
+            "not_scored": [{"id": id, "reason": reason} for id, reason in not_scored.items()],
+        },
+        "pairing": [
+            {
+                "system": one.system,
+                "condition": one.condition,
+                "missing": [reference.id for reference in kept if reference.id not in one.recognised],
+                "extra": list(one.extra),
+                "duplicates": list(one.duplicates),
+            }
+            for one in outputs
+        ],
         "scores": _by_set(kept, scored),
         "comparisons": _comparisons(kept, scored),
-        "normalizers": _normalizers(kept, first_condition),
+        "normalizers": _normalizers(kept, detailed),
         "groups": {
-            name: _groups(values, kept, first_condition)
+            name: _groups(values, kept, detailed)
             for name, values in _groupings(kept, by, snr_db or {}).items()
         },
-        "confusions": {one.output.system: _confusions(texts, one) for one in first_condition},
-        "calibration": _calibration(first_condition, kept, normalize),
-        "word_times": _word_times(first_condition, kept, texts, normalize),
+        "confusions": {one.system: _confusions(texts, one) for one in detailed},
+        "calibration": {system: found for system, found in calibrations.items() if found},
+        "word_times": {system: found for system, found in times.items() if found},
     }
     return Scores(kept, texts, scored, plain(document))
 
@@ -132,57 +158,33 @@ def band(value: float, limits: Sequence[float], unit: str) -> str:
 
 
 def _align(output: Output, references: list[Reference], texts: list[str], normalize: Callable) -> Scored:
-    recognised = [
-        normalize(output.recognised[one.id].text) if one.id in output.recognised else "" for one in references
-    ]
+    recognised = _texts(output, references, normalize)
     alignments = align(texts, recognised)
-    return Scored(output, recognised, alignments, count_table(alignments))
+    return Scored(**vars(output), texts=recognised, alignments=alignments, counts=count_table(alignments))
 
 
-def _what_was_scored(
-    references: Sequence[Reference], kept: list[Reference], texts: list[str], not_scored: dict[str, str]
-) -> dict[str, Any]:
-    return {
-        "given": len(references),
-        "scored": len(kept),
-        "empty": sum(not text for text in texts),
-        "words": sum(len(text.split()) for text in texts),
-        "speakers": len({one.speaker for one in kept if one.speaker}),
-        "without_speaker": sum(not one.speaker for one in kept),
-        "seconds": sum(one.duration_seconds or 0.0 for one in kept),
-        "not_scored": [{"id": id, "reason": reason} for id, reason in not_scored.items()],
-    }
-
-
-def _pairing(output: Output, references: list[Reference]) -> dict[str, Any]:
-    return {
-        "system": output.system,
-        "condition": output.condition,
-        "missing": [one.id for one in references if one.id not in output.recognised],
-        "extra": list(output.extra),
-        "duplicates": list(output.duplicates),
-    }
+def _texts(output: Output, references: list[Reference], normalize: Callable) -> list[str]:
+    return [normalize(output.recognised.get(one.id, _NOTHING).text) for one in references]
 
 
 def _sets(references: list[Reference]) -> dict[str, np.ndarray]:
     """Rows of each set, and of all together where there are several."""
-    names = list(dict.fromkeys(one.set for one in references))
-    rows = {name: np.array([row for row, one in enumerate(references) if one.set == name]) for name in names}
+    sets = np.array([one.set for one in references])
+    names = list(dict.fromkeys(sets.tolist()))
+    rows = {name: np.flatnonzero(sets == name) for name in names}
     return rows | ({EVERYTHING: np.arange(len(references))} if len(names) > 1 else {})
 
 
 def _measured(counts: np.ndarray, speakers: Sequence[str], **options: int) -> dict[str, Any]:
     """Counts and rates with intervals of some rows of a table of counts, [utterances, COUNT_COLUMNS]."""
-    unit, units = resampling_units(speakers)
-    sums = sum_by_unit(counts, units)
+    unit, sums = sums_by_unit(counts, speakers)
     resampled = rates(resample(sums, **options))
     total = counts.sum(axis=0)
-    tally = Counts.of(total)
     return {
         "utterances": len(counts),
         "resampled_by": unit,
         "units": len(sums),
-        "counts": asdict(tally) | {"errors": tally.errors, "words": tally.words},
+        "counts": word_counts(total),
     } | {
         name: {"value": value, "interval": rate_interval(value, resampled[name], len(sums))}
         for name, value in rates(total).items()
@@ -191,7 +193,7 @@ def _measured(counts: np.ndarray, speakers: Sequence[str], **options: int) -> di
 
 def _by_set(references: list[Reference], scored: list[Scored]) -> list[dict[str, Any]]:
     return [
-        {"set": name, "system": one.output.system, "condition": one.output.condition}
+        {"set": name, "system": one.system, "condition": one.condition}
         | _measured(one.counts[rows], [references[row].speaker for row in rows])
         for name, rows in _sets(references).items()
         for one in scored
@@ -200,38 +202,31 @@ def _by_set(references: list[Reference], scored: list[Scored]) -> list[dict[str,
 
 def _comparisons(references: list[Reference], scored: list[Scored]) -> list[dict[str, Any]]:
     """Every two systems under the same condition, on every set."""
-    couples = [
-        (one, other)
-        for one, other in itertools.combinations(scored, 2)
-        if one.output.condition == other.output.condition
-    ]
     found = []
     for name, rows in _sets(references).items():
-        unit, units = resampling_units([references[row].speaker for row in rows])
-        for one, other in couples:
-            both = np.hstack([one.counts[rows], other.counts[rows]])
-            sums = sum_by_unit(both, units)
+        speakers = [references[row].speaker for row in rows]
+        for one, other in itertools.combinations(scored, 2):
+            if one.condition != other.condition:
+                continue
+            unit, sums = sums_by_unit(np.hstack([one.counts[rows], other.counts[rows]]), speakers)
+            resampled = resample(sums)
             halves = (slice(0, COUNT_COLUMNS), slice(COUNT_COLUMNS, None))
-            total, resampled = both.sum(axis=0), resample(sums)
             difference = bootstrap_difference(
-                np.array([rates(total[half])["wer"] for half in halves]),
+                np.array([rates(sums[:, half].sum(axis=0))["wer"] for half in halves]),
                 np.column_stack([rates(resampled[:, half])["wer"] for half in halves]),
                 len(sums),
             )
-            pairs = matched_pairs(
-                (one.alignments.operations[row] for row in rows),
-                (other.alignments.operations[row] for row in rows),
-            )
+            operations = ([side.alignments.operations[row] for row in rows] for side in (one, other))
             found.append(
                 {
                     "set": name,
-                    "condition": one.output.condition,
-                    "systems": [one.output.system, other.output.system],
+                    "condition": one.condition,
+                    "systems": [one.system, other.system],
                     "difference": difference.wer,
                     "interval": [difference.low, difference.high],
                     "resampled_by": unit,
                     "bootstrap_p": difference.p,
-                    "mapsswe": asdict(pairs),
+                    "mapsswe": asdict(matched_pairs(*operations)),
                 }
             )
     return found
@@ -248,15 +243,16 @@ def _normalizers(references: list[Reference], scored: list[Scored]) -> list[dict
         normalize = normalizer(name)
         texts = [normalize(one.text) for one in sample]
         for one in scored:
-            total = _align(one.output, sample, texts, normalize).counts.sum(axis=0)
+            total = count_table(align(texts, _texts(one, sample, normalize))).sum(axis=0)
+            counts = word_counts(total)
             found.append(
                 {
                     "normalizer": name,
-                    "system": one.output.system,
+                    "system": one.system,
                     "utterances": len(sample),
                     "wer": rates(total)["wer"],
-                    "errors": Counts.of(total).errors,
-                    "words": Counts.of(total).words,
+                    "errors": counts["errors"],
+                    "words": counts["words"],
                 }
             )
     return found
@@ -266,12 +262,10 @@ def _groupings(
     references: list[Reference], by: Sequence[str], snr_db: Mapping[str, float]
 ) -> dict[str, list[str]]:
     """For each way to group, the group of every reference; "" where it is unknown."""
+    durations = [one.duration_seconds for one in references]
     groupings = {
         "speaker": [one.speaker for one in references],
-        "duration": [
-            band(one.duration_seconds, DURATION_BANDS_SECONDS, "s") if one.duration_seconds else ""
-            for one in references
-        ],
+        "duration": [band(value, DURATION_BANDS_SECONDS, "s") if value else "" for value in durations],
         "snr": [band(snr_db[one.id], SNR_BANDS_DB, "dB") if one.id in snr_db else "" for one in references],
     }
     for name in by:
@@ -292,7 +286,7 @@ def _groups(values: list[str], references: list[Reference], scored: list[Scored]
             found.append(
                 {
                     "group": value or "unknown",
-                    "system": one.output.system,
+                    "system": one.system,
                     "seconds": sum(references[row].duration_seconds or 0.0 for row in rows),
                     **{key: measured[key] for key in ("utterances", "resampled_by", "counts", "wer")},
                 }
@@ -311,61 +305,63 @@ def _confusions(texts: list[str], scored: Scored) -> dict[str, list[list[Any]]]:
     found: dict[str, Counter] = {"substitute": Counter(), "delete": Counter(), "insert": Counter()}
     for text, recognised, operations in zip(texts, scored.texts, scored.alignments.operations, strict=True):
         wrong = [operation for operation in operations if operation.kind != "equal"]
-        if wrong:
-            for kind, word, instead in side_by_side(wrong, text.split(), recognised.split()):
-                found[kind][word or "", instead or ""] += 1
+        for kind, word, instead in side_by_side(wrong, text.split(), recognised.split()):
+            found[kind][word or "", instead or ""] += 1
+    most_first = {
+        kind: sorted(counter.items(), key=lambda item: (-item[1], item[0])) for kind, counter in found.items()
+    }
     return {
-        kind: [
-            [said, recognised, times]
-            for (said, recognised), times in sorted(counter.items(), key=lambda item: (-item[1], item[0]))
-        ][:_COMMONEST]
-        for kind, counter in found.items()
+        kind: [[*pair, times] for pair, times in counts[:_COMMONEST]] for kind, counts in most_first.items()
     }
 
 
-def _calibration(scored: list[Scored], references: list[Reference], normalize: Callable) -> dict[str, Any]:
-    found = {}
-    for one in scored:
-        judged, left_out = [], 0
-        for row, reference in enumerate(references):
-            recognised = one.output.recognised.get(reference.id)
-            if recognised is None or not recognised.words:
-                continue
-            words = normalized_words(recognised.words, one.texts[row], normalize)
-            if words is None:
-                left_out += 1
-            else:
-                judged += judged_confidences(one.alignments.operations[row], words)
-        if judged:
-            confidence, is_right = np.array(judged).T
-            result = calibration(confidence, is_right.astype(bool))
-            found[one.output.system] = asdict(result) | {"utterances_left_out": left_out}
+def _timed_words(
+    texts: list[str], words: Iterable[Sequence[TimedWord]], normalize: Callable
+) -> list[list[TimedWord] | None]:
+    """[utterances] the words of normalised texts with the times and confidence of those they come from.
+
+    Empty where there are no times. None where the words, normalised one by one, are not those of the text: a
+    normaliser may join words, as in "twenty one", and a confidence then belongs to no one word.
+    """
+    found: list[list[TimedWord] | None] = []
+    for text, timed in zip(texts, words, strict=True):
+        split = [replace(word, text=part) for word in timed for part in normalize(word.text).split()]
+        found.append(split if not timed or [word.text for word in split] == text.split() else None)
     return found
+
+
+def _calibration(scored: Scored, words: list[list[TimedWord] | None]) -> dict[str, Any] | None:
+    judged = [
+        (word.confidence, operation.kind == "equal")
+        for operations, recognised in zip(scored.alignments.operations, words, strict=True)
+        for operation in operations
+        for word in (recognised or [])[operation.hypothesis_start : operation.hypothesis_end]
+        if word.confidence is not None
+    ]
+    if not judged:
+        return None
+    confidence, is_right = np.array(judged).T
+    return asdict(calibration(confidence, is_right.astype(bool))) | {"utterances_left_out": words.count(None)}
 
 
 def _word_times(
-    scored: list[Scored], references: list[Reference], texts: list[str], normalize: Callable
-) -> dict[str, Any]:
-    found = {}
-    said = {
-        row: words
-        for row, one in enumerate(references)
-        if one.words and (words := normalized_words(one.words, texts[row], normalize))
+    scored: Scored, said: list[list[TimedWord] | None], words: list[list[TimedWord] | None]
+) -> dict[str, Any] | None:
+    """How far starts and ends of right words are from the true ones."""
+    errors = []
+    for operations, true, recognised in zip(scored.alignments.operations, said, words, strict=True):
+        for kind, start, end, recognised_start, recognised_end in operations if true and recognised else ():
+            if kind == "equal":
+                pairs = zip(true[start:end], recognised[recognised_start:recognised_end], strict=True)
+                errors += [(late.start - word.start, late.end - word.end) for word, late in pairs]
+    if not errors:
+        return None
+    milliseconds = 1000 * np.abs(errors)
+    median_start, median_end = np.median(milliseconds, axis=0)
+    return {
+        "words": len(milliseconds),
+        "median_start_ms": median_start,
+        "median_end_ms": median_end,
+        "median_ms": np.median(milliseconds),
+        "p90_ms": np.percentile(milliseconds, 90),
     }
-    for one in scored:
-        errors = [np.zeros((0, 2))]
-        for row, true in said.items():
-            recognised = one.output.recognised.get(references[row].id)
-            words = normalized_words(recognised.words, one.texts[row], normalize) if recognised else None
-            if words:
-                errors.append(time_errors(one.alignments.operations[row], true, words))
-        milliseconds = 1000 * np.abs(np.concatenate(errors))
-        if len(milliseconds):
-            found[one.output.system] = {
-                "words": len(milliseconds),
-                "median_start_ms": float(np.median(milliseconds[:, 0])),
-                "median_end_ms": float(np.median(milliseconds[:, 1])),
-                "median_ms": float(np.median(milliseconds)),
-                "p90_ms": float(np.percentile(milliseconds, 90)),
-            }
-    return found

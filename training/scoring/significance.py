@@ -18,9 +18,9 @@ class MatchedPairs:
     """Result of the matched-pairs test.
 
     Attributes:
-      segments: how many stretches of speech were compared.
+      segments: how many segments of speech were compared.
       mean: errors of the first system less those of the second, a segment.
-      z: the mean in standard errors; 0 where all segments differ alike, which the test has no scale for.
+      z: the mean in standard errors; 0 where all differences are equal, which leaves no scale.
       p: two-sided probability of a |z| as large if the systems were equal.
     """
 
@@ -54,7 +54,7 @@ def segments(first: Sequence[Operation], second: Sequence[Operation]) -> list[tu
     A segment begins at an error of either system and ends where both have `MIN_GOOD_WORDS` reference words
     running right, with nothing inserted between these, or at the end of the utterance.
     """
-    if _is_right(first) and _is_right(second):
+    if all(operation.kind == "equal" for operation in (*first, *second)):
         return []
     slots = np.column_stack([_errors_by_slot(first), _errors_by_slot(second)])
     found: list[tuple[int, int]] = []
@@ -72,10 +72,6 @@ def segments(first: Sequence[Operation], second: Sequence[Operation]) -> list[tu
     if errors.any():
         found.append((int(errors[0]), int(errors[1])))
     return found
-
-
-def _is_right(operations: Sequence[Operation]) -> bool:
-    return all(operation.kind == "equal" for operation in operations)
 
 
 def _errors_by_slot(operations: Sequence[Operation]) -> np.ndarray:

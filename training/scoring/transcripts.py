@@ -4,7 +4,7 @@ import math
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,11 +42,11 @@ class Reference:
     """One utterance and what is said in it.
 
     Attributes:
-      set: name of the file it comes from: without suffix, with folders where two files share a name.
+      set: name of the file it comes from: without suffix, with folders where two files have one name.
       id: unique among all references.
       text, speaker: as written; the speaker is "" where unknown.
-      recording: what ctm files call the recording that it lies in.
-      start_seconds, end_seconds: where it lies there; the end is None where the recording is this utterance
+      recording: the name in ctm files of the recording that it is part of.
+      start_seconds, end_seconds: its place there; the end is None where the recording is this utterance
         alone.
       duration_seconds: None where the file does not tell.
       audio: None where the file names no sound.
@@ -71,7 +71,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Recognised:
-    """What a system recognised in one utterance; words only where it tells their times."""
+    """What a system recognised in one utterance; words only where it gives their times."""
 
     text: str
     words: tuple[TimedWord, ...] = ()
@@ -102,7 +102,7 @@ def read_references(path: Path | str) -> list[Reference]:
     if path.suffix.lower() == ".trn":
         # As for sclite, the speaker is the id up to its first - or _.
         rows = _read_trn(path)
-        return [Reference(path.stem, id, text, re.split("[-_]", id)[0], id) for _, id, text in rows]
+        return [Reference(path.stem, id, text, re.split("[-_]", id)[0], id) for id, text in rows]
     if path.suffix.lower() == ".stm":
         return _read_stm(path)
     return [
@@ -124,7 +124,7 @@ def read_references(path: Path | str) -> list[Reference]:
 
 
 def read_all_references(paths: Sequence[Path]) -> list[Reference]:
-    """References of all files. Where files share ids of different recordings, the ids begin with the set.
+    """References of all files. Where an id occurs in several files, it begins with the set.
 
     Raises ValueError where an utterance is given twice, since no hypothesis could be paired.
     """
@@ -163,7 +163,7 @@ def read_hypotheses(
     "condition" where the sound was degraded. A sound file pairs by its path, absolute or relative to the
     hypotheses; else by its name as an id. An id may be the end of a reference's id from a "/" on, if of one
     reference only: "1272-0007" for "audio/1272/1272-0007". The words of a ctm belong to the reference in
-    whose seconds their middle lies.
+    whose seconds their middle is.
 
     Args:
       path: the hypotheses.
@@ -177,11 +177,10 @@ def read_hypotheses(
     if path.suffix.lower() == ".ctm":
         return {condition: _pair_ctm(path, references)}
     if path.suffix.lower() == ".trn":
-        rows = {condition: [(_Key((id,)), Recognised(text)) for _, id, text in _read_trn(path)]}
+        rows = {condition: [(_Key((id,)), Recognised(text)) for id, text in _read_trn(path)]}
     else:
         rows = _read_rows(path, condition)
-    find = _finder(path.parent, references)
-    return {condition: _pair(pairs, find) for condition, pairs in rows.items()}
+    return {condition: _pair(pairs, references, path.parent) for condition, pairs in rows.items()}
 
 
 class _Key(NamedTuple):
@@ -193,45 +192,37 @@ class _Key(NamedTuple):
     duration_seconds: float | None = None
 
 
-def _pair(rows: list[tuple[_Key, Recognised]], find: Callable[[_Key], str | None]) -> Pairing:
-    recognised: dict[str, Recognised] = {}
-    extra, duplicates = [], []
-    for key, hypothesis in rows:
-        known = find(key)
-        if known is None:
-            extra.append(key.names[0])
-        elif known in recognised:
-            duplicates.append(key.names[0])
-        else:
-            recognised[known] = hypothesis
-    return Pairing(recognised, tuple(extra), tuple(duplicates))
-
-
-def _finder(folder: Path, references: list[Reference]) -> Callable[[_Key], str | None]:
-    """A function to the id of a reference, or None. `folder` is where relative paths of sound begin."""
-    ends = _ends_of_ids({reference.id: reference.id for reference in references})
+def _pair(rows: list[tuple[_Key, Recognised]], references: list[Reference], folder: Path) -> Pairing:
+    """`folder` is where relative paths of sound begin."""
+    ids = _ends(reference.id for reference in references)
     starts: dict[tuple[str, float], list[Reference]] = defaultdict(list)
     for one in references:
         if one.audio is not None:
             starts[os.path.realpath(one.audio), one.start_seconds].append(one)
-
-    def find(key: _Key) -> str | None:
-        same = starts.get((os.path.realpath(folder / key.audio), key.offset_seconds), []) if key.audio else []
+    recognised: dict[str, Recognised] = {}
+    extra, duplicates = [], []
+    for key, hypothesis in rows:
+        same = starts[os.path.realpath(folder / key.audio), key.offset_seconds] if key.audio else []
         if len(same) > 1:
             same = [one for one in same if one.duration_seconds == key.duration_seconds]
-        return same[0].id if same else next((ends[name] for name in key.names if name in ends), None)
+        id = same[0].id if same else next((ids[name] for name in key.names if name in ids), None)
+        if id is None:
+            extra.append(key.names[0])
+        elif id in recognised:
+            duplicates.append(key.names[0])
+        else:
+            recognised[id] = hypothesis
+    return Pairing(recognised, tuple(extra), tuple(duplicates))
 
-    return find
 
-
-def _ends_of_ids(names: dict[str, str]) -> dict[str, str]:
-    """From every name, and every end of a name at a "/" that only one id has, to the id."""
-    ends: dict[str, set[str]] = defaultdict(set)
-    for name, id in names.items():
-        parts = name.split("/")
-        for start in range(1, len(parts)):
-            ends["/".join(parts[start:])].add(id)
-    return {end: ids.pop() for end, ids in ends.items() if len(ids) == 1} | names
+def _ends(names: Iterable[str]) -> dict[str, str]:
+    """From every name, and every end of a name at a "/" that no other name has, to the name."""
+    names = set(names)
+    ends: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        for slash in re.finditer("/", name):
+            ends[name[slash.end() :]].append(name)
+    return {end: found[0] for end, found in ends.items() if len(found) == 1} | {name: name for name in names}
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
@@ -245,8 +236,8 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     return [(number, line) for number, line in lines if line.strip() and not line.startswith(";;")]
 
 
-def _read_trn(path: Path) -> list[tuple[int, str, str]]:
-    """(line, id, text) of lines such as "hold on (1272_0007)"."""
+def _read_trn(path: Path) -> list[tuple[str, str]]:
+    """(id, text) of lines such as "hold on (1272_0007)"."""
     rows = []
     for number, line in _lines(path):
         match = re.fullmatch(r"(.*)\(([^()]+)\)\s*", line)
@@ -254,9 +245,8 @@ def _read_trn(path: Path) -> list[tuple[int, str, str]]:
             raise ManifestError(
                 f"{path}:{number}: no (id) at the end; write for instance: hold on (1272_0007)"
             )
-        text, id = match[1].strip(), match[2].strip()
-        _refuse_alternatives(f"{path}:{number}", text)
-        rows.append((number, id, text))
+        _refuse_alternatives(f"{path}:{number}", match[1])
+        rows.append((match[2].strip(), match[1].strip()))
     return rows
 
 
@@ -331,15 +321,11 @@ def _key(place: str, row: dict[str, Any]) -> _Key:
 
 def _timed_words(place: str, words: Any) -> list[TimedWord]:
     try:
-        return [
-            TimedWord(
-                str(word["word"]),
-                float(word["start"]),
-                float(word["end"]),
-                _confidence(word.get("confidence")),
-            )
-            for word in words or ()
-        ]
+        found = []
+        for word in words or ():
+            start, end, confidence = float(word["start"]), float(word["end"]), word.get("confidence")
+            found.append(TimedWord(str(word["word"]), start, end, _confidence(confidence)))
+        return found
     except (TypeError, KeyError, ValueError, AttributeError):
         raise ManifestError(
             f'{place}: "words" must be objects with "word", "start" and "end" (seconds), and perhaps '
@@ -358,7 +344,7 @@ def _confidence(value: Any) -> float | None:
 
 def _pair_ctm(path: Path, references: list[Reference]) -> Pairing:
     """Lines "recording channel begin duration word [confidence]"."""
-    ids = _ends_of_ids({reference.recording: reference.recording for reference in references})
+    recordings = _ends(reference.recording for reference in references)
     inside = defaultdict(list)
     for reference in references:
         inside[reference.recording].append(reference)
@@ -375,22 +361,16 @@ def _pair_ctm(path: Path, references: list[Reference]) -> Pairing:
             raise ManifestError(
                 f"{path}:{number}: not a ctm line; write: recording channel begin duration word [confidence]"
             ) from None
-        known = ids.get(f"{recording} {channel}") or ids.get(recording)
-        middle = (start + end) / 2
-        reference = next((one for one in inside[known] if _contains(one, middle)), None)
-        if reference is None:
-            extra.append(f"{recording} {channel} {begin} {word}")
-        else:
+        known = recordings.get(f"{recording} {channel}") or recordings.get(recording)
+        for reference in inside[known]:
             at = reference.start_seconds
-            words[reference.id].append(TimedWord(word, start - at, end - at, confidence))
+            if reference.end_seconds is None or at <= (start + end) / 2 < reference.end_seconds:
+                words[reference.id].append(TimedWord(word, start - at, end - at, confidence))
+                break
+        else:
+            extra.append(f"{recording} {channel} {begin} {word}")
     recognised = {}
     for id, spoken in words.items():
         spoken.sort(key=lambda word: (word.start, word.end))
         recognised[id] = Recognised(" ".join(word.text for word in spoken), tuple(spoken))
     return Pairing(recognised, tuple(extra))
-
-
-def _contains(reference: Reference, seconds: float) -> bool:
-    if reference.end_seconds is None:
-        return True
-    return reference.start_seconds <= seconds < reference.end_seconds

@@ -28,7 +28,7 @@ def write_trn(path: Path, texts: list[str]) -> Path:
     return path
 
 
-def misheard(rng: np.random.Generator, texts: list[str], rate: float) -> list[str]:
+def with_errors(rng: np.random.Generator, texts: list[str], rate: float) -> list[str]:
     """Every text with words changed, and either dropped or added.
 
     Words are replaced by words that occur nowhere else, and a text never has both, since sclite and jiwer
@@ -55,8 +55,8 @@ def files(tmp_path) -> tuple[Path, Path, Path]:
     rng = np.random.default_rng(7)
     texts = [" ".join(f"w{n}" for n in rng.permutation(60)[: rng.integers(0, 30)]) for _ in range(120)]
     reference = write_trn(tmp_path / "reference.trn", texts)
-    first = write_trn(tmp_path / "first.trn", misheard(rng, texts, 0.2))
-    second = write_trn(tmp_path / "second.trn", misheard(rng, texts, 0.3))
+    first = write_trn(tmp_path / "first.trn", with_errors(rng, texts, 0.2))
+    second = write_trn(tmp_path / "second.trn", with_errors(rng, texts, 0.3))
     return reference, first, second
 
 

@@ -72,8 +72,8 @@ function drawn(row) {
   made.append(first, element("td", "", row.speaker));
   made.append(element("td", "n", row.seconds === null ? "–" : row.seconds.toFixed(1)));
   row.systems.forEach((_, system) => {
-    const share = rate(row, system);
-    made.append(element("td", "n", Number.isFinite(share) ? (100 * share).toFixed(0) : "–"));
+    const wer = rate(row, system);
+    made.append(element("td", "n", Number.isFinite(wer) ? (100 * wer).toFixed(0) : "–"));
   });
   const words = element("td");
   row.systems.forEach((recognised, system) => words.append(line(recognised, system, row.systems.length > 1)));
