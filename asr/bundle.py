@@ -19,6 +19,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from asr.files import reason, write_whole
 from asr.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -36,16 +37,10 @@ class BundleError(ValueError):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A trained model on disk.
-
-    Attributes:
-      directory: the folder.
-      config: content of model.json.
-      tokenizer: from text to the units that the model writes, and back.
-    """
+    """A trained model on disk."""
 
     directory: Path
-    config: dict
+    config: dict  # model.json
     tokenizer: Tokenizer
 
     @classmethod
@@ -88,20 +83,13 @@ class Bundle:
             raise BundleError(f"{self.directory / 'model.json'}: {error}") from None
         path = weights_path(self.directory)
         weights = _read_weights(path)
-        for variable in model.weights:
-            if "seed_generator" in variable.path:
-                continue
-            value = weights.get(variable_name(variable))
-            if value is None or value.shape != tuple(variable.shape):
+        for name, variable in stored_variables(model).items():
+            value, expected = weights.get(name), tuple(variable.shape)
+            if value is None or value.shape != expected:
                 found = "missing" if value is None else f"of shape {value.shape}"
-                expected = tuple(variable.shape)
-                raise BundleError(
-                    f"{path}: {variable_name(variable)} is {found}, not {expected}; export the model again"
-                )
+                raise BundleError(f"{path}: {name} is {found}, not {expected}; export the model again")
             if not np.all(np.isfinite(value)):
-                raise BundleError(
-                    f"{path}: {variable_name(variable)} is not finite; train from an earlier checkpoint"
-                )
+                raise BundleError(f"{path}: {name} is not finite; train from an earlier checkpoint")
             variable.assign(value.astype("float32"))
         return model
 
@@ -116,18 +104,15 @@ def save_bundle(directory: Path, model: "CTCModel", tokenizer: Tokenizer) -> Pat
 
     Raises BundleError, before it writes anything, where a weight is not finite in float16.
     """
-    weights = {}
-    for variable in model.weights:
-        if "seed_generator" in variable.path:
-            continue
-        with np.errstate(over="ignore"):
-            value = variable.numpy().astype("float16")
-        name = variable_name(variable)
+    with np.errstate(over="ignore"):
+        weights = {
+            name: variable.numpy().astype("float16") for name, variable in stored_variables(model).items()
+        }
+    for name, value in weights.items():
         if not np.all(np.isfinite(value)):
             raise BundleError(
                 f"{directory}: {name} is not finite in float16; train from an earlier checkpoint"
             )
-        weights[name] = value
     config = {
         "features": model.feature_options,
         "encoders": model.descriptions,
@@ -137,12 +122,12 @@ def save_bundle(directory: Path, model: "CTCModel", tokenizer: Tokenizer) -> Pat
 
 
 def write_bundle(directory: Path, config: dict, tokenizer: Tokenizer, weights: dict[str, np.ndarray]) -> Path:
-    """Writes the files of a bundle from their contents; returns the folder."""
+    """Writes the files of a bundle, each aside and renamed; returns the folder."""
     directory.mkdir(parents=True, exist_ok=True)
     config = {**config, "format_version": FORMAT_VERSION}
-    (directory / "model.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_whole(directory / "model.json", json.dumps(config, indent=2) + "\n")
     tokenizer.save(directory / "tokenizer.json")
-    weights_path(directory).write_bytes(save(weights))  # save_file's are readable by their owner alone
+    write_whole(weights_path(directory), save(weights))
     return directory
 
 
@@ -151,13 +136,18 @@ def weights_path(directory: Path) -> Path:
 
 
 def weights_digest(path: Path) -> str:
-    """What tells a file of weights from another, for the graph that was exported from it."""
+    """Checksum of a weights file, by which an exported graph knows its own."""
     return f"{zlib.crc32(path.read_bytes()):08x}"
 
 
 def variable_name(variable) -> str:
     """Name of a Keras variable in the file: its path without the model's own name."""
     return variable.path.partition("/")[2]
+
+
+def stored_variables(model: "CTCModel") -> dict:
+    """The variables of a bundle by name: all except the states of random generators."""
+    return {variable_name(v): v for v in model.weights if "seed_generator" not in v.path}
 
 
 def _read_config(path: Path) -> dict:
@@ -172,8 +162,7 @@ def _read_config(path: Path) -> dict:
         raise BundleError(
             f"{path}: format version {version}, this Hark reads {FORMAT_VERSION}; update Hark or export again"
         )
-    missing = [key for key in REQUIRED if key not in config]
-    if missing:
+    if missing := [key for key in REQUIRED if key not in config]:
         raise BundleError(f"{path}: lacks {', '.join(missing)}; export the model again")
     return config
 
@@ -184,8 +173,7 @@ def _read_tokenizer(directory: Path, config: dict) -> Tokenizer:
     try:
         return Tokenizer.load_units_txt(path, config.get("language", "en")) if old else Tokenizer.load(path)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise BundleError(f"{path}: {reason}; export the model again") from None
+        raise BundleError(f"{path}: {reason(error)}; export the model again") from None
 
 
 def _read_weights(path: Path) -> dict[str, np.ndarray]:

@@ -1,8 +1,7 @@
 """CTC loss (Graves et al. 2006) with true lengths, fast on every Keras backend.
 
-Forward and backward variables are computed in one loop over time: the backward recursion is the forward
-recursion on the reversed utterance and labels. The gradient is then given in closed form (eq. 16 of the
-paper), without automatic differentiation of the loop.
+One loop over time computes forward and backward variables: the backward recursion is the forward recursion on
+the reversed utterance and labels. The gradient is in closed form (eq. 16 of the paper).
 """
 
 import numpy as np
@@ -34,8 +33,8 @@ def ctc_loss(logits, logit_lengths, labels, label_lengths):
 
     @ops.custom_gradient
     def loss_of(logits):
-        loss, gradient = _loss_and_gradient(logits, logit_lengths, labels, label_lengths)
-        loss, gradient = ops.stop_gradient(loss), ops.stop_gradient(gradient)
+        parts = _loss_and_gradient(logits, logit_lengths, labels, label_lengths)
+        loss, gradient = map(ops.stop_gradient, parts)
 
         def backward(*arguments, upstream=None):  # positional in TensorFlow and JAX, a keyword in PyTorch
             upstream = arguments[-1] if upstream is None else upstream
@@ -127,8 +126,7 @@ def _forward_variables(emission, valid, path, start):
         return (alpha, scale), (alpha, scale)
 
     before = ops.cast(before, emission.dtype)
-    # Scan over an index and restore the shapes: on TensorFlow, Keras' scan needs static lengths for several
-    # sequences, and loses the rank of its results when lengths are dynamic.
+    # Scan over an index and restore the shapes: see `asr.encoders.recurrence`.
     steps = ops.arange(ops.shape(emission)[0])
     _, (variables, scales) = ops.scan(step, (before, before[:, :1]), steps)
     return ops.reshape(variables, ops.shape(emission)), ops.reshape(scales, ops.shape(emission)[:2])

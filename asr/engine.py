@@ -13,11 +13,7 @@ WEIGHTS_DIGEST = "weights_digest"  # key of the graph's metadata
 
 
 class Engine:
-    """The acoustic model, ready to run.
-
-    Args:
-      run: (samples [1, samples], lengths [1]) → (log-probs [1, steps, units], steps [1]).
-    """
+    """The acoustic model. `run`: samples [1, samples], lengths → log-probs [1, steps, units], steps."""
 
     def __init__(self, run: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]):
         self._run = run
@@ -70,10 +66,9 @@ def _onnx_runner(bundle: Bundle, threads: int | None):
     if digest != weights_digest(weights_path(bundle.directory)):
         raise BundleError(f"{path}: was exported from other weights; run python -m training.export again")
 
-    def run(samples, lengths):
-        return session.run(["log_probs", "steps"], {"inputs": samples, "lengths": lengths})
-
-    return run
+    return lambda samples, lengths: session.run(
+        ["log_probs", "steps"], {"inputs": samples, "lengths": lengths}
+    )
 
 
 def _keras_runner(bundle: Bundle):

@@ -1,4 +1,4 @@
-"""Log-mel features and SpecAugment as Keras layers: [batch, samples] → [batch, frames, mels]."""
+"""Log-mel features as a Keras layer: [batch, samples] → [batch, frames, mels]."""
 
 import functools
 
@@ -19,14 +19,12 @@ WHISPER_RANGE_LOG10 = 8.0  # Whisper clamps to 80 dB below the utterance's maxim
 MIN_DEVIATION = 0.01  # a soft floor of a band's standard deviation, so that constant bands stay near 0
 
 
-@keras.saving.register_keras_serializable("hark")
 class LogMel(keras.layers.Layer):
     """Log-mel spectrogram of 16 kHz samples, always computed in float32.
 
-    The short-time Fourier transform is a strided convolution with a windowed DFT basis, so the layer runs on
-    every backend and exports to ONNX. An utterance of n samples has n // 160 frames; frame t is centred on
-    sample 160 t. Samples are reflected before the start and zero after the end, as in Whisper, and
-    `scale="whisper"` gives Whisper's features (https://github.com/openai/whisper, audio.py).
+    The short-time Fourier transform is a strided convolution with a windowed DFT basis; it exports to ONNX.
+    An utterance of n samples has n // 160 frames; frame t is centred on sample 160 t. Samples are reflected
+    before the start and zero after the end, as in Whisper (https://github.com/openai/whisper, audio.py).
 
     Args:
       mels: number of mel bands (Slaney's scale and norm).
@@ -51,7 +49,7 @@ class LogMel(keras.layers.Layer):
 
     def call(self, samples, lengths):
         samples = ops.cast(samples, "float32")
-        frame_lengths = self.output_lengths(lengths)
+        frame_lengths = ops.cast(lengths, "int32") // HOP_SAMPLES
         half = N_FFT // 2
         ended = ops.pad(samples, [[0, 0], [0, half]])  # first, so that a short batch can be reflected
         padded = ops.concatenate([ops.flip(ended[:, 1 : half + 1], axis=1), ended], axis=1)
@@ -73,15 +71,6 @@ class LogMel(keras.layers.Layer):
             scaled = _standardized(scaled, frame_lengths)
         return scaled, frame_lengths
 
-    def output_lengths(self, lengths):
-        """Frames of utterances of `lengths` samples, int32."""
-        return ops.cast(lengths, "int32") // HOP_SAMPLES
-
-    def compute_output_shape(self, samples_shape, lengths_shape=None):
-        batch, samples = samples_shape
-        frames = None if samples is None else samples // HOP_SAMPLES
-        return (batch, frames, self.mels), (batch,)
-
 
 def _standardized(x, lengths):
     """x [batch, frames, mels] with mean 0 and variance 1 per band over valid frames, and zeros after them."""
@@ -94,10 +83,9 @@ def _standardized(x, lengths):
 @functools.cache
 def _dft_basis() -> np.ndarray:
     """Hann-windowed cosines and sines, [N_FFT, 1, 2 × bins], computed in float64."""
-    bins = N_FFT // 2 + 1
     n = np.arange(N_FFT)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * n / N_FFT)
-    phase = 2 * np.pi * ((n[:, None] * np.arange(bins)) % N_FFT) / N_FFT
+    phase = 2 * np.pi * ((n[:, None] * np.arange(N_FFT // 2 + 1)) % N_FFT) / N_FFT
     basis = window[:, None] * np.concatenate([np.cos(phase), np.sin(phase)], axis=1)
     return basis[:, None, :].astype("float32")
 
@@ -106,62 +94,3 @@ def _dft_basis() -> np.ndarray:
 def _mel_basis(mels: int) -> np.ndarray:
     """Triangular filters, [bins, mels]."""
     return librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=mels).T.astype("float32")
-
-
-@keras.saving.register_keras_serializable("hark")
-class SpecAugment(keras.layers.Layer):
-    """Zeros random frequency bands and time spans, in training only (SpecAugment, Park et al. 2019).
-
-    Args:
-      frequency_masks: number of frequency masks per utterance.
-      frequency_width: maximum mask width in mels; widths are uniform in [0, frequency_width].
-      time_masks: number of time masks per utterance.
-      time_width: maximum mask width in frames; widths are uniform in [0, time_width].
-      time_fraction: maximum mask width as a fraction of the utterance, in [0, 1].
-      seed: of the layer's own random state.
-
-    Call with features [batch, frames, mels] and lengths [batch] in frames; returns features of that shape.
-    """
-
-    def __init__(
-        self,
-        frequency_masks=2,
-        frequency_width=27,
-        time_masks=2,
-        time_width=40,
-        time_fraction=0.2,
-        seed=0,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.frequency_masks = frequency_masks
-        self.frequency_width = frequency_width
-        self.time_masks = time_masks
-        self.time_width = time_width
-        self.time_fraction = time_fraction
-        self.random = keras.random.SeedGenerator(seed)
-
-    def call(self, features, lengths, training=False):
-        if not training:
-            return features
-        batch, frames, mels = ops.shape(features)
-        lengths = ops.cast(lengths, "float32")
-        all_mels = ops.full((batch,), mels, dtype="float32")
-        longest = ops.minimum(float(self.time_width), self.time_fraction * lengths)
-        widest = ops.full((batch,), float(min(self.frequency_width, mels)), dtype="float32")
-        keep_time = self._keep(batch, frames, self.time_masks, longest, lengths)
-        keep_mels = self._keep(batch, mels, self.frequency_masks, widest, all_mels)
-        keep = ops.logical_and(keep_time[:, :, None], keep_mels[:, None, :])
-        return ops.where(keep, features, ops.zeros_like(features))
-
-    def _keep(self, batch, size, masks, widest, extent):
-        """Bool [batch, size], False in `masks` random spans of up to `widest` [batch] in `extent` [batch]."""
-        draws = keras.random.uniform((2, masks, batch), seed=self.random, dtype="float32")
-        widths = draws[0] * widest
-        starts = draws[1] * (extent - widths)
-        index = ops.cast(ops.arange(size), "float32")
-        inside = ops.logical_and(index >= starts[..., None], index < (starts + widths)[..., None])
-        return ops.logical_not(ops.any(inside, axis=0))
-
-    def compute_output_shape(self, features_shape, lengths_shape=None):
-        return features_shape

@@ -6,18 +6,13 @@ import keras
 from keras import ops
 
 from asr.encoders import build_encoder
-from asr.features import FRAME_SECONDS, LogMel
+from asr.features import FRAME_SECONDS, HOP_SAMPLES, LogMel
 
 
-@keras.saving.register_keras_serializable("hark")
 class CTCModel(keras.Model):
     """Log-mel features, a stack of encoders and a linear CTC head.
 
-    It is given by plain descriptions, which are also what a bundle's model.json holds:
-
         CTCModel(units=29, features={"mels": 80}, encoders=[{"type": "recurrent", "width": 320, "stack": 4}])
-
-    What a network is trained for, and by which noise, is `training.step.TrainingStep`'s.
 
     Args:
       units: number of output units, the blank (id 0) included.
@@ -28,9 +23,8 @@ class CTCModel(keras.Model):
     Returns {"logits": float32 [batch, steps, units], "lengths": int32 [batch] in steps}.
     """
 
-    def __init__(self, units, encoders, features=None, name="ctc", **kwargs):
-        super().__init__(name=name, **kwargs)
-        self.units = units
+    def __init__(self, units, encoders, features=None):
+        super().__init__(name="ctc")
         self.descriptions = [dict(encoder) for encoder in encoders]
         self.feature_options = None if features is None else dict(features)
         self.features = None if features is None else LogMel(**features, name="features")
@@ -47,18 +41,13 @@ class CTCModel(keras.Model):
         """Length of a step, for a model that reads samples."""
         return FRAME_SECONDS * self.subsampling
 
-    def build(self, input_shape):
-        shape = input_shape["inputs"]
-        if self.features is not None:
-            shape, _ = self.features.compute_output_shape(shape)
-        for encoder in self.encoders:
-            encoder.build(shape)
-            shape, _ = encoder.compute_output_shape(shape)
-        self.output_layer.build(shape)
+    def build(self, input_shape=None):
+        pass  # as in `Composite`
 
     def build_for(self, width: int | None = None) -> "CTCModel":
         """Creates the weights, for samples or for features of a `width`. Returns the model itself."""
-        self.build({"inputs": (None, None) if width is None else (None, None, width), "lengths": (None,)})
+        shape = (1, HOP_SAMPLES) if width is None else (1, 1, width)
+        self({"inputs": ops.zeros(shape), "lengths": ops.full((1,), shape[1], dtype="int32")})
         return self
 
     def read(self, x, lengths):
@@ -85,11 +74,3 @@ class CTCModel(keras.Model):
         """As `call`, with the units' log-probabilities in place of the logits."""
         outputs = self(inputs)
         return {"log_probs": ops.log_softmax(outputs["logits"], axis=-1), "lengths": outputs["lengths"]}
-
-    def get_config(self):
-        return {
-            "units": self.units,
-            "encoders": self.descriptions,
-            "features": self.feature_options,
-            "name": self.name,
-        }

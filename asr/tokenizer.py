@@ -1,8 +1,4 @@
-"""From text to the unit ids that a model writes, and back: normaliser, units and language as one object.
-
-A bundle stores its tokenizer, and whatever needs texts or units takes it from there: training, decoding,
-alignment, hot words, language models.
-"""
+"""From text to the unit ids that a model outputs, and back: normaliser, units and language as one object."""
 
 import json
 import unicodedata
@@ -10,6 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+from asr.files import write_whole
 
 BLANK_ID = 0  # the CTC blank; its symbol is the empty string
 WORD_BOUNDARY = " "
@@ -59,17 +57,17 @@ class Tokenizer:
         from tokenizers import Tokenizer as Library
         from tokenizers import models, pre_tokenizers, trainers
 
-        least = len(alphabet) + 2
-        if size < least:
-            raise ValueError(f"{size} units are too few: the blank, the space and the alphabet are {least}")
+        if size < len(alphabet) + 2:
+            raise ValueError(
+                f"{size} units are too few: the blank, the space and the alphabet are {len(alphabet) + 2}"
+            )
         library = Library(models.BPE())
         library.pre_tokenizer = pre_tokenizers.Metaspace(_METASPACE, prepend_scheme="always")
-        trainer = trainers.BpeTrainer(
-            vocab_size=size - 1, initial_alphabet=[_METASPACE, *alphabet], show_progress=False
-        )
+        letters = [_METASPACE, *alphabet]
+        trainer = trainers.BpeTrainer(vocab_size=size - 1, initial_alphabet=letters, show_progress=False)
         library.train_from_iterator((normalize(text, alphabet) for text in texts), trainer)
-        tokens = sorted(library.get_vocab().items(), key=lambda item: item[1])
-        symbols = ("", *(token.replace(_METASPACE, WORD_BOUNDARY) for token, _ in tokens))
+        tokens = map(library.id_to_token, range(library.get_vocab_size()))
+        symbols = ("", *(token.replace(_METASPACE, WORD_BOUNDARY) for token in tokens))
         return cls(language, alphabet, symbols, json.dumps(json.loads(library.to_str())))
 
     @property
@@ -78,30 +76,33 @@ class Tokenizer:
         return len(self.symbols)
 
     def normalize(self, text: str) -> str:
-        """The text as the model would write it: see the function `normalize`."""
+        """See the function `normalize`."""
         return normalize(text, self.alphabet)
 
     def lost(self, text: str) -> str:
-        """The characters that are spoken but not in the normalised text: see `lost_characters`."""
+        """See `lost_characters`."""
         return lost_characters(text, self.alphabet)
 
     def encode(self, text: str) -> list[int]:
-        """Unit ids of a normalised text. Raises ValueError naming characters outside the alphabet."""
+        """Unit ids of a normalised text. Raises ValueError naming characters outside the alphabet.
+
+        Subwords need the tokenizers library, or ImportError is raised.
+        """
         if unknown := sorted(set(text) - {WORD_BOUNDARY, *self.alphabet}):
             raise ValueError(f"no unit for {' '.join(map(repr, unknown))}: normalise the text first")
-        if self._library is not None:
-            return [id + 1 for id in self._library.encode(text).ids]
-        return [self._ids[character] for character in text]
+        if self.bpe is None:
+            return [self._ids[character] for character in text]
+        return [id + 1 for id in self._library.encode(text).ids]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of unit ids, with single spaces. Blanks vanish, repeats stay."""
         return WORD_BOUNDARY.join("".join(self.symbols[id] for id in ids).split())
 
     def save(self, path: Path) -> None:
-        """Writes JSON."""
+        """Writes JSON. Raises OSError."""
         content = {"language": self.language, "alphabet": self.alphabet, "symbols": self.symbols}
         content["bpe"] = None if self.bpe is None else json.loads(self.bpe)
-        path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        write_whole(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
@@ -126,10 +127,11 @@ class Tokenizer:
 
     @cached_property
     def _library(self):
-        if self.bpe is None:
-            return None
-        from tokenizers import Tokenizer as Library  # loaded for subwords only
-
+        try:
+            from tokenizers import Tokenizer as Library
+        except ModuleNotFoundError:
+            message = "to split text into subwords, install the tokenizers library: pip install tokenizers"
+            raise ImportError(message) from None
         return Library.from_str(self.bpe)
 
 
@@ -153,16 +155,14 @@ def lost_characters(text: str, alphabet: str = ENGLISH_ALPHABET) -> str:
         kind = unicodedata.category(character)
         return character if kind[0] in "LMN" or kind == "Sc" or character in _SPOKEN_SIGNS else ""
 
-    kept = set(alphabet)
-    lost = _folded(text, alphabet, spoken)
-    return "".join(dict.fromkeys(character for character in "".join(lost) if character not in kept))
+    characters = "".join(_folded(text, alphabet, spoken))
+    return "".join(dict.fromkeys(character for character in characters if character not in alphabet))
 
 
 def letters_of(texts: Iterable[str]) -> str:
     """An alphabet for texts in any language: their letters and marks in lower case, and the apostrophe."""
-    characters = set().union(*map(_lower, texts))
-    letters = sorted(c for c in characters if unicodedata.category(c)[0] in "LM")
-    return "".join([APOSTROPHE, *letters])
+    characters = sorted(set().union(*map(_lower, texts)))
+    return APOSTROPHE + "".join(c for c in characters if unicodedata.category(c)[0] in "LM")
 
 
 def _lower(text: str) -> str:

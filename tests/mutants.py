@@ -138,10 +138,10 @@ MUTANTS = [
     ),
     Mutant(
         "features: time masks reach into padding",
-        "asr/features.py",
+        "training/spec_augment.py",
         "starts = draws[1] * (extent - widths)",
         "starts = draws[1] * extent",
-        "asr/test_features.py",
+        "training/test_spec_augment.py",
     ),
     # CTC loss
     Mutant(
@@ -218,7 +218,7 @@ MUTANTS = [
     Mutant(
         "encoders: attention sees padding",
         "asr/encoders/transformer.py",
-        "mask=mask",
+        "mask=valid_steps(steps, lengths)[:, None, None, :]",
         "mask=None",
         "asr/encoders/test_encoders.py::test_padding_changes_nothing",
     ),
@@ -325,14 +325,14 @@ MUTANTS = [
     Mutant(
         "beam: the better of two paths instead of their sum",
         "asr/decoding/prefix_search.py",
-        "candidates.unit[place] = log_add(candidates.unit[place], arrival)",
-        "candidates.unit[place] = max(candidates.unit[place], arrival)",
+        "candidates[place].unit = log_add(candidates[place].unit, arrival)",
+        "candidates[place].unit = max(candidates[place].unit, arrival)",
         "asr/decoding/test_beam.py",
     ),
     Mutant(
         "beam: a unit may follow itself without a blank",
         "asr/decoding/prefix_search.py",
-        "kept.blank[i] if nodes[node].unit == unit else",
+        "prefix.blank if nodes[node].unit == unit else",
         "",
         "asr/decoding/test_beam.py",
     ),

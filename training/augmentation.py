@@ -1,7 +1,7 @@
-"""What happens to sound on its way: speed, noise, rooms, telephones, gain, MP3.
+"""Degraded sound: speed, noise, rooms, telephones, gain, MP3.
 
-The same functions change training utterances at random (`augment`) and degrade test utterances on purpose
-(`apply_condition`). All of them take and give float32 samples at 16 kHz.
+The same functions change training utterances at random (`augment`) and test utterances under a named
+condition (`apply_condition`). All of them take and return float32 samples at 16 kHz.
 """
 
 import io
@@ -15,6 +15,8 @@ import soxr
 
 from asr.audio import SAMPLE_RATE, load_audio
 
+Random = np.random.Generator
+
 TELEPHONE_RATE = 8_000
 TELEPHONE_BAND_HZ = (300, 3_400)
 MU = 255  # of the telephone's companding, ITU-T G.711
@@ -24,19 +26,11 @@ GAIN_RANGE_DB = (-24.0, 6.0)
 REVERBERATION_RANGE_SECONDS = (0.2, 0.7)  # time in which the room's sound falls by 60 dB
 REVERBERANT_RANGE_DB = (-6.0, 3.0)  # room against direct sound
 
-# What `reverb` of a test condition means: a lively living room.
+# Of the test condition `reverb`: a lively living room, as loud as the direct sound.
 CONDITION_REVERBERATION_SECONDS = 0.5
 CONDITION_REVERBERANT_DB = 0.0
 
-CONDITIONS = {
-    "clean": "nothing changed",
-    "noise:DB": "a noise recording mixed in at this signal-to-noise ratio",
-    "reverb": f"a room with {CONDITION_REVERBERATION_SECONDS} s reverberation, as loud as the direct sound",
-    "telephone": "300–3400 Hz at 8 kHz with 8-bit mu-law",
-    "gain:DB": "louder or softer",
-    "speed:FACTOR": "faster or slower, with the pitch",
-    "mp3:KBITS": "through MP3 at this bit rate",
-}
+CONDITIONS = ("clean", "noise:DB", "reverb", "telephone", "gain:DB", "speed:FACTOR", "mp3:KBITS")
 
 
 def change_speed(samples: np.ndarray, factor: float) -> np.ndarray:
@@ -49,9 +43,7 @@ def change_gain(samples: np.ndarray, gain_db: float) -> np.ndarray:
     return np.clip(samples * 10 ** (gain_db / 20), -1, 1).astype("float32")
 
 
-def add_noise(
-    samples: np.ndarray, noise: np.ndarray, snr_db: float, random: np.random.Generator
-) -> np.ndarray:
+def add_noise(samples: np.ndarray, noise: np.ndarray, snr_db: float, random: Random) -> np.ndarray:
     """Mixes in a random stretch of `noise`, repeated where too short, at this ratio of mean powers."""
     start = int(random.integers(len(noise)))
     noise = np.resize(np.roll(noise, -start), len(samples))
@@ -62,7 +54,7 @@ def add_noise(
 
 
 def add_reverberation(
-    samples: np.ndarray, seconds: float, reverberant_db: float, random: np.random.Generator
+    samples: np.ndarray, seconds: float, reverberant_db: float, random: Random
 ) -> np.ndarray:
     """Adds a room: noise that decays by 60 dB in `seconds` (Polack's model of late reverberation).
 
@@ -87,22 +79,24 @@ def telephone(samples: np.ndarray) -> np.ndarray:
     companded = np.round(companded * 127) / 127
     narrow = np.sign(companded) * np.expm1(np.abs(companded) * np.log1p(MU)) / MU
     wide = soxr.resample(narrow.astype("float32"), TELEPHONE_RATE, SAMPLE_RATE)
-    return np.resize(np.pad(wide, (0, max(0, len(samples) - len(wide)))), len(samples))
+    return _with_length(wide, len(samples))
 
 
 def through_mp3(samples: np.ndarray, kilobits: float) -> np.ndarray:
     """Encodes to MP3 at a constant bit rate and decodes again; the encoder's delay is taken out."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp3") as container:
-        stream = container.add_stream(
-            "libmp3lame", rate=SAMPLE_RATE, layout="mono", bit_rate=int(kilobits * 1000)
-        )
+        options = {"layout": "mono", "bit_rate": int(kilobits * 1000)}
+        stream = container.add_stream("libmp3lame", rate=SAMPLE_RATE, **options)
         frame = av.AudioFrame.from_ndarray(samples[None].astype("float32"), format="fltp", layout="mono")
         frame.sample_rate = SAMPLE_RATE
         for packet in (*stream.encode(frame), *stream.encode(None)):
             container.mux(packet)
-    decoded = load_audio(buffer.getvalue())
-    return np.resize(np.pad(decoded, (0, max(0, len(samples) - len(decoded)))), len(samples))
+    return _with_length(load_audio(buffer.getvalue()), len(samples))
+
+
+def _with_length(samples: np.ndarray, length: int) -> np.ndarray:
+    return np.pad(samples, (0, max(0, length - len(samples))))[:length]
 
 
 def apply_condition(
@@ -114,34 +108,26 @@ def apply_condition(
     """
     name, value = parse_condition(condition)
     random = np.random.default_rng(seed)
-    match name:
-        case "clean":
-            return samples
-        case "noise":
-            if not noise_files:
-                raise ValueError(f"{condition}: no recordings of noise; name their manifest")
-            noise = load_audio(noise_files[int(random.integers(len(noise_files)))])
-            return add_noise(samples, noise, value, random)
-        case "reverb":
-            return add_reverberation(
-                samples, CONDITION_REVERBERATION_SECONDS, CONDITION_REVERBERANT_DB, random
-            )
-        case "telephone":
-            return telephone(samples)
-        case "gain":
-            return change_gain(samples, value)
-        case "speed":
-            return change_speed(samples, value)
-        case _:
-            return through_mp3(samples, value)
+    if name == "clean":
+        return samples
+    if name == "noise":
+        if not noise_files:
+            raise ValueError(f"{condition}: no recordings of noise; name their manifest")
+        noise = load_audio(noise_files[int(random.integers(len(noise_files)))])
+        return add_noise(samples, noise, value, random)
+    if name == "reverb":
+        return add_reverberation(samples, CONDITION_REVERBERATION_SECONDS, CONDITION_REVERBERANT_DB, random)
+    if name == "telephone":
+        return telephone(samples)
+    return {"gain": change_gain, "speed": change_speed, "mp3": through_mp3}[name](samples, value)
 
 
 def parse_condition(condition: str) -> tuple[str, float]:
     """("noise", 10.0) from "noise:10"; the value is 0 where the condition has none. Raises ValueError."""
     name, _, text = condition.partition(":")
-    known = {key.partition(":")[0]: key for key in CONDITIONS}
+    takes_value = {known.partition(":")[0]: ":" in known for known in CONDITIONS}
     try:
-        if name not in known or bool(text) != (":" in known[name]):
+        if takes_value.get(name) is not bool(text):
             raise ValueError
         value = float(text or 0)
         if name in ("speed", "mp3") and not 0 < value < 1000:
@@ -152,16 +138,11 @@ def parse_condition(condition: str) -> tuple[str, float]:
 
 
 def augment(
-    samples: np.ndarray,
-    random: np.random.Generator,
-    probabilities: dict[str, float],
-    noises: Sequence[np.ndarray],
+    samples: np.ndarray, random: Random, probabilities: dict[str, float], noises: Sequence[np.ndarray]
 ) -> np.ndarray:
     """A training utterance changed at random.
 
     Args:
-      samples: float32 [n].
-      random: source of all randomness.
       probabilities: of each of "speed", "reverb", "noise", "telephone", "gain".
       noises: recordings to mix in, float32; may be empty where the probability of noise is 0.
     """

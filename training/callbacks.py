@@ -1,8 +1,7 @@
-"""What `fit` does besides fitting: exact resume, WER on dev sets, logs, a stop at the first NaN."""
+"""Callbacks of `fit`: exact resume, WER on dev sets, logs, a stop at the first NaN."""
 
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from asr.decoding.greedy import greedy_decode
+from asr.files import replacing
 from asr.tokenizer import Tokenizer
 from training.cache import fingerprint
 from training.data import Batches
@@ -28,19 +28,14 @@ class CheckpointError(ValueError):
 
 
 def save_state(path: Path, variables: Sequence, progress: dict) -> None:
-    """All variables and the progress of the run, in one file that is replaced at once.
-
-    Raises OSError, where the disk is full for instance; the file is then as it was.
-    """
+    """All variables and the progress of the run, in one file that is replaced at once. Raises OSError."""
     # Not np.ascontiguousarray: it would give scalars a dimension.
     tensors = {f"{i}": np.asarray(keras.ops.convert_to_numpy(v), order="C") for i, v in enumerate(variables)}
-    partial = path.with_suffix(".partial")
     try:
-        save_file(tensors, partial, metadata={"progress": json.dumps(progress)})
+        with replacing(path) as partial:
+            save_file(tensors, partial, metadata={"progress": json.dumps(progress)})
     except SafetensorError as error:  # that of the operating system, wrapped
-        partial.unlink(missing_ok=True)
-        raise OSError(f"{path}: cannot be written: {error}") from None
-    os.replace(partial, path)
+        raise OSError(0, f"cannot be written: {error}", str(path)) from None
 
 
 def load_state(path: Path, variables: Sequence) -> None:
@@ -56,7 +51,7 @@ def load_state(path: Path, variables: Sequence) -> None:
 
 
 def load_progress(path: Path) -> dict:
-    """The progress of a run when `save_state` wrote this file; its start where there is none."""
+    """The progress that `save_state` wrote; the start of a run where there is no file."""
     if not path.exists():
         return {"epoch": 0, "batch": 0, "plan": None}
     try:
@@ -72,34 +67,28 @@ def plan_of(batches: Batches) -> str:
 
 
 def state_of(model: keras.Model) -> list:
-    """Everything that training changes: weights, random states, optimizer, metrics."""
+    """All that training changes: weights, random states, optimizer, metrics."""
     return [*model.variables, *model.optimizer.variables, *(v for m in model.metrics for v in m.variables)]
 
 
 class ExactResume(keras.callbacks.Callback):
-    """Saves the whole state every `steps` batches and at the end of each epoch.
+    """Saves the whole state every `steps` batches and at the end of each epoch; loads it as `fit` begins.
 
-    A run that goes on from there ends with the same weights as one that was never stopped: batches are a
-    function of (seed, epoch, batch), and the optimizer, the random states and the running means are saved.
-    A checkpoint never holds weights that are not finite.
+    A resumed run ends with the same weights as one that was never stopped: batches are a function of (seed,
+    epoch, batch), and weights, optimizer, random states and running means are saved. A checkpoint never holds
+    weights that are not finite.
 
     Args:
       path: the checkpoint.
       steps: batches between two of them.
-      batches: what is trained on, at the place that `go_on` found; told which epoch begins, since Keras may
-        end one twice.
-
-    A checkpoint that is there is loaded as the first epoch begins: see `fit`.
+      batches: at the place that `go_on` found; told which epoch begins, since Keras may end one twice.
     """
 
     def __init__(self, path: Path, steps: int, batches: Batches):
         super().__init__()
-        self.path = path
-        self.batches = batches
-        self.steps = steps
+        self.path, self.steps, self.batches = path, steps, batches
         self.resume = path.exists()
-        self.first_batch = batches.first_batch
-        self.epoch = batches.epoch
+        self.epoch, self.first_batch = batches.epoch, batches.first_batch
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
@@ -131,19 +120,11 @@ def go_on(batches: Batches, checkpoint: Path) -> None:
     if progress["batch"] and plan_of(batches) == progress["plan"]:
         batches.start_at(progress["epoch"], progress["batch"])
     elif progress["batch"]:
-        print(
-            f"{checkpoint}: resumed with other batches: epoch {progress['epoch'] + 1} begins again",
-            file=sys.stderr,
-        )
+        epoch = progress["epoch"] + 1
+        print(f"{checkpoint}: resumed with other batches: epoch {epoch} begins again", file=sys.stderr)
 
 
-def fit(
-    model: keras.Model,
-    batches: Batches,
-    epochs: int,
-    checkpoint: Path,
-    callbacks: Sequence[keras.callbacks.Callback],
-) -> None:
+def fit(model: keras.Model, batches: Batches, epochs: int, checkpoint: Path, callbacks: Sequence) -> None:
     """`model.fit` from the checkpoint, if there is one, to the last epoch.
 
     Args:
@@ -166,7 +147,7 @@ def fit(
 
 @dataclass(frozen=True)
 class DevSet:
-    """Batches of one dev set, and what is said in each of their utterances, in the same order."""
+    """Batches of one dev set, and the texts of their utterances in the same order."""
 
     name: str
     batches: keras.utils.PyDataset
@@ -178,8 +159,7 @@ class WordErrorRate(keras.callbacks.Callback):
 
     def __init__(self, sets: Sequence[DevSet], tokenizer: Tokenizer):
         super().__init__()
-        self.sets = sets
-        self.tokenizer = tokenizer
+        self.sets, self.tokenizer = sets, tokenizer
 
     def on_epoch_end(self, epoch, logs=None):
         for dev in self.sets:
@@ -189,16 +169,14 @@ class WordErrorRate(keras.callbacks.Callback):
                 outputs = self.model.predict_on_batch(inputs)
                 for logits, steps in zip(outputs["logits"], outputs["lengths"], strict=True):
                     texts.append(greedy_decode(logits[:steps], self.tokenizer).text)
-            result = jiwer.process_words(dev.texts, texts)
-            if logs is not None:
-                logs[f"wer_{dev.name}"] = 100 * result.wer
+            logs[f"wer_{dev.name}"] = 100 * jiwer.wer(dev.texts, texts)
 
 
 class StopAtNaN(keras.callbacks.Callback):
     """Ends the run when the loss or the weights are not finite; the last checkpoint is from before."""
 
     def on_train_batch_end(self, batch, logs=None):
-        if not math.isfinite((logs or {}).get("loss", 0.0)):
+        if not math.isfinite(logs["loss"]):
             raise FloatingPointError(
                 f"the loss is {logs['loss']} at batch {batch}: resume with a lower learning rate"
             )
@@ -224,6 +202,6 @@ class MetricsLog(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         row = {"epoch": epoch + 1, "seconds": round(time.monotonic() - self.start, 1)}
-        row |= {name: round(float(value), 4) for name, value in (logs or {}).items()}
+        row |= {name: round(float(value), 4) for name, value in logs.items()}
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from asr.cli import DECODERS, Parser, add_command, build_parser, execute, positive
+from asr.cli import DECODERS, add_command, build_parser, execute, positive
 from asr.cli import add_commands as add_recognition
 from training.scoring.normalizers import DEFAULT, DESCRIPTIONS
 
@@ -45,14 +45,20 @@ def working(module: str, *needed: str) -> Callable[[argparse.Namespace], int | N
 
     def run(options: argparse.Namespace) -> int | None:
         with without_startup_log():
-            main = importlib.import_module(f"training.{module}").main
-            for name in needed:
-                importlib.import_module(name)
+            modules = [importlib.import_module(name) for name in (f"training.{module}", *needed)]
             if "tensorflow" in sys.modules:
                 sys.modules["tensorflow"].config.list_physical_devices()  # here, since it logs something, too
-        return main(options)
+        return modules[0].main(options)
 
     return run
+
+
+def _train(options: argparse.Namespace) -> None:
+    from training.config import load_config
+
+    # Before Keras, which takes seconds to load.
+    options.config = load_config(options.config, options.overrides)
+    working("train")(options)
 
 
 @contextmanager
@@ -76,72 +82,54 @@ def without_startup_log() -> Iterator[None]:
 
 def add_training(commands) -> None:
     """Adds the verbs that make models."""
-    train = add_command(
-        commands,
-        "train",
-        "train an acoustic model",
-        working("train"),
-        details="docs/training.md describes the keys of CONFIG. The weights come from the first of:\n"
-        "this run's own checkpoint (--resume), `initialize`, chance.",
-        more="overrides",
+    details = (
+        "docs/training.md describes the keys of CONFIG. The weights come from the first of:\n"
+        "this run's own checkpoint (--resume), `initialize`, chance."
     )
-    add = train.add_argument
+    add = add_command(
+        commands, "train", "train an acoustic model", _train, details, more="overrides"
+    ).add_argument
     add("config", type=Path, metavar="CONFIG", help="a YAML file")
     add("overrides", nargs="*", default=(), metavar="key=value", help="e.g. optimizer.learning_rate=1e-4")
     add("--resume", action="store_true", help="go on from the run folder's checkpoint")
 
-    export = add_command(commands, "export", "write a model's graph for ONNX Runtime", working("export"))
-    export.add_argument("bundle", metavar="MODEL", help=BUNDLE)
-    export.add_argument("--int8", action="store_true", help="compute in 8 bits, which is faster")
+    summary = "write a model's graph for ONNX Runtime"
+    add = add_command(commands, "export", summary, working("export")).add_argument
+    add("bundle", metavar="MODEL", help=BUNDLE)
+    add("--int8", action="store_true", help="compute in 8 bits, which is faster")
 
-    calibrate = add_command(
-        commands, "calibrate", "fit a model's word confidence", working("calibrate"), more="manifests"
-    )
-    add = calibrate.add_argument
-    add("manifests", nargs="+", type=Path, metavar="MANIFEST", help="speech that was not trained on")
+    summary = "fit a model's word confidence"
+    add = add_command(commands, "calibrate", summary, working("calibrate"), more="manifests").add_argument
+    _add_manifests(add, "speech that was not trained on")
     add("--model", required=True, help=BUNDLE)
 
-    tune = add_command(
-        commands,
-        "tune-decoder",
-        "find the weights of the decoder and its language model",
-        working("tune_decoder"),
-        details="The language models of --lm are copied into the model; without --lm its own are tuned.",
-        more="manifests",
-    )
-    add = tune.add_argument
-    add("manifests", nargs="+", type=Path, metavar="MANIFEST", help="speech that was not trained on")
+    summary = "find the weights of the decoder and its language model"
+    details = "The language models of --lm are copied into the model; without --lm its own are tuned."
+    run = working("tune_decoder")
+    add = add_command(commands, "tune-decoder", summary, run, details, more="manifests").add_argument
+    _add_manifests(add, "speech that was not trained on")
     add("--model", required=True, help=BUNDLE)
     add("--lm", type=Path, metavar="DIR", help="folder with ngram.bin, perhaps recurrent.safetensors")
 
     add_language_models(commands)
 
-    whisper = add_command(
-        commands, "import-whisper", "take the encoder out of a Whisper model", working("import_whisper")
-    )
-    whisper.add_argument(
-        "file", type=Path, metavar="FILE", help="a Whisper model: .pt, .safetensors, model.bin"
-    )
-    whisper.add_argument("encoder", type=Path, metavar="OUTPUT", help="where to write it, .safetensors")
+    summary = "take the encoder out of a Whisper model"
+    add = add_command(commands, "import-whisper", summary, working("import_whisper")).add_argument
+    add("file", type=Path, metavar="FILE", help="a Whisper model: .pt, .safetensors, model.bin")
+    add("encoder", type=Path, metavar="OUTPUT", help="where to write it, .safetensors")
 
-    average = add_command(commands, "average", "average two models of one kind", working("average", "keras"))
-    add = average.add_argument
+    summary = "average two models of one kind"
+    add = add_command(commands, "average", summary, working("average", "keras")).add_argument
     add("first", metavar="FIRST", help=BUNDLE)
     add("second", metavar="SECOND", help="another of the same kind")
     add("--share", type=float, default=0.5, help="weight of the second, from 0 to 1 (0.5)")
     add("--output", type=Path, required=True, metavar="DIR", help="folder of the new model")
 
-    synthesize = add_command(
-        commands,
-        "synthesize",
-        "speak sentences with words that recordings lack",
-        working("synthesize"),
-        more="text",
-    )
-    add = synthesize.add_argument
+    summary = "speak sentences with words that recordings lack"
+    add = add_command(commands, "synthesize", summary, working("synthesize"), more="text").add_argument
     add("text", nargs="+", metavar="TEXT", help=TEXT)
-    add("--voice", required=True, metavar="ONNX", help="a voice of Piper; ONNX.json lies beside it")
-    add("--output", type=Path, required=True, metavar="DIR", help="of the sound; beside it DIR.jsonl")
+    add("--voice", required=True, metavar="ONNX", help="a voice of Piper, with its ONNX.json")
+    add("--output", type=Path, required=True, metavar="DIR", help="of the sound; the manifest is DIR.jsonl")
     add("--heard", nargs="*", default=[], metavar="MANIFEST", help="recordings whose words are not lacking")
     add("--hours", type=float, default=1.0, help="of speech (1)")
     add("--processes", type=positive, default=os.cpu_count(), help="(one for each core)")
@@ -150,119 +138,82 @@ def add_training(commands) -> None:
 
 def add_language_models(commands) -> None:
     """Adds `language-model` with its verbs."""
-    parser = commands.add_parser(
-        "language-model",
-        help="language models from text",
-        description="Language models from text. Texts are normalised as transcripts are: write numbers out\n"
-        "first, they would be lost. Of a manifest the texts are taken.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    summary = "language models from text: ngram, recurrent, convert, perplexity"
+    details = (
+        "Texts are normalised as transcripts are: write numbers out first, they would be lost.\n"
+        "Of a manifest the texts are taken."
     )
-    parser.summary = "language models from text: ngram, recurrent, convert, perplexity"
-    verbs = parser.add_subparsers(required=True, metavar="COMMAND", dest="action")
+    verbs = _add_group(commands, "language-model", summary, "COMMAND", details)
     run = working("language_model")
 
-    ngram = add_command(verbs, "ngram", "estimate an n-gram model (modified Kneser–Ney)", run, more="text")
-    add = ngram.add_argument
+    summary = "estimate an n-gram model (modified Kneser–Ney)"
+    add = add_command(verbs, "ngram", summary, run, more="text").add_argument
     add("text", nargs="+", metavar="TEXT", help=TEXT)
     add("--order", type=int, default=3, choices=range(1, MAX_ORDER + 1))
-    add(
-        "--prune", type=int, nargs="+", default=[0], help="for each order, drop n-grams seen so often or less"
-    )
+    drop = "for each order, drop n-grams that occur so often or less"
+    add("--prune", type=int, nargs="+", default=[0], help=drop)
     add("--vocabulary", type=int, help="keep so many of the most frequent words")
-    _add_ngram_output(ngram)
+    _add_ngram_output(add)
 
-    recurrent = add_command(
-        verbs,
-        "recurrent",
-        "train a recurrent model, or continue to",
-        run,
-        more="text",
-    )
-    add = recurrent.add_argument
+    summary = "train a recurrent model, or continue to"
+    add = add_command(verbs, "recurrent", summary, run, more="text").add_argument
     add("text", nargs="+", metavar="TEXT", help=TEXT)
     add("--output", type=Path, required=True, metavar="DIR", help="folder for recurrent.safetensors")
     add("--words", type=int, default=10_000, help="keep so many of the most frequent (10000)")
     add("--width", type=int, default=256, help="of the embedding and the LSTM (256)")
     add("--epochs", type=int, default=3)
 
-    convert = add_command(verbs, "convert", "make an ARPA file compact", run)
-    convert.add_argument("model", metavar="MODEL", help="an ARPA file; .xz, .gz or plain")
-    _add_ngram_output(convert)
+    add = add_command(verbs, "convert", "make an ARPA file compact", run).add_argument
+    add("model", metavar="MODEL", help="an ARPA file; .xz, .gz or plain")
+    _add_ngram_output(add)
 
-    perplexity = add_command(verbs, "perplexity", "perplexity and OOV rate of texts", run, more="text")
-    perplexity.add_argument("model", metavar="MODEL", help="ngram.bin, an ARPA file or recurrent.safetensors")
-    perplexity.add_argument("text", nargs="+", metavar="TEXT", help=TEXT)
-
-
-def _add_ngram_output(parser: Parser) -> None:
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for ngram.bin")
-    parser.add_argument("--arpa", action="store_true", help="write ngram.arpa too")
+    summary = "perplexity and OOV rate of texts"
+    add = add_command(verbs, "perplexity", summary, run, more="text").add_argument
+    add("model", metavar="MODEL", help="ngram.bin, an ARPA file or recurrent.safetensors")
+    add("text", nargs="+", metavar="TEXT", help=TEXT)
 
 
 def add_measuring(commands) -> None:
     """Adds the verbs that measure models."""
-    evaluate = add_command(
-        commands,
-        "evaluate",
-        "word error rates with intervals, groups, conditions and a report",
-        working("evaluate"),
-        details="hark evaluate dev-read.jsonl dev-other.jsonl --model english --output report\n"
+    summary = "word error rates with intervals, groups, conditions and a report"
+    details = (
+        "hark evaluate dev-read.jsonl dev-other.jsonl --model english --output report\n"
         "hark evaluate dev-read.jsonl --model english --hypotheses whisper.jsonl --by gender\n"
-        "hark evaluate references.stm --hypotheses ours.ctm theirs.ctm --normalizer english",
-        more="manifests",
+        "hark evaluate references.stm --hypotheses ours.ctm theirs.ctm --normalizer english"
     )
-    add = evaluate.add_argument
-    add(
-        "manifests",
-        nargs="+",
-        type=Path,
-        metavar="REFERENCES",
-        help="manifest (.jsonl .csv .tsv), .trn or .stm",
-    )
+    run = working("evaluate")
+    add = add_command(commands, "evaluate", summary, run, details, more="manifests").add_argument
+    _add_manifests(add, "manifest (.jsonl .csv .tsv), .trn or .stm", metavar="REFERENCES")
     add("--model", nargs="+", default=[], help="names or folders of models")
     add("--decoder", nargs="+", choices=DECODERS, help="(the model's own choice)")
     add("--hypotheses", nargs="+", default=[], type=Path, help="of other recognisers: .jsonl, .trn or .ctm")
     add("--by", nargs="+", default=[], metavar="FIELD", help="fields of the manifest to group by, or snr")
-    _add_scoring_options(evaluate)
-    add(
-        "--output",
-        type=Path,
-        metavar="DIR",
-        help="writes report.html, report.md, results.json, utterances.jsonl, hypotheses/",
-    )
+    _add_scoring_options(add)
+    written = "writes report.html, report.md, results.json, utterances.jsonl, hypotheses/"
+    add("--output", type=Path, metavar="DIR", help=written)
     add_benchmarks(commands)
 
 
 def add_benchmarks(commands) -> None:
     """Adds `benchmark` with its verbs."""
     summary = "measure Hark beside its peers: hotwords, peers"
-    parser = commands.add_parser("benchmark", help=summary, description=summary)
-    parser.summary = summary
-    verbs = parser.add_subparsers(required=True, metavar="BENCHMARK")
+    verbs = _add_group(commands, "benchmark", summary, "BENCHMARK")
 
-    hotwords = add_command(
-        verbs,
-        "hotwords",
-        "how many hot words are found, and what they cost elsewhere",
-        working("benchmarks.hotwords"),
-        more="manifests",
-    )
-    add = hotwords.add_argument
-    add("manifests", nargs="+", type=Path, metavar="MANIFEST", help="speech with transcripts")
+    summary = "how many hot words are found, and what they cost elsewhere"
+    run = working("benchmarks.hotwords")
+    add = add_command(verbs, "hotwords", summary, run, more="manifests").add_argument
+    _add_manifests(add, "speech with transcripts")
     add("--model", required=True, help=f"{BUNDLE} with a tuned language model")
     add("--words", type=positive, default=50, help="how many (50)")
 
-    peers = add_command(
-        verbs,
-        "peers",
-        "word error rate and speed beside other recognisers",
-        working("benchmarks.peers"),
-        details="hark benchmark peers dev-read.jsonl --model english --faster-whisper DIR --pocketsphinx\n"
-        "None of the others comes with Hark: install those that you want to compare with.",
-        more="manifests",
+    summary = "word error rate and speed beside other recognisers"
+    details = (
+        "hark benchmark peers dev-read.jsonl --model english --faster-whisper DIR --pocketsphinx\n"
+        "None of the others comes with Hark: install those that you want to compare with."
     )
-    add = peers.add_argument
-    add("manifests", nargs="+", type=Path, metavar="MANIFEST", help="speech with transcripts")
+    run = working("benchmarks.peers")
+    add = add_command(verbs, "peers", summary, run, details, more="manifests").add_argument
+    _add_manifests(add, "speech with transcripts")
     add("--model", nargs="+", default=[], help="our models; differences are to the first")
     add("--decoder", nargs="+", choices=DECODERS, default=[""], help="(the model's own choice)")
     add("--faster-whisper", metavar="DIR", help="a CTranslate2 model, run in int8")
@@ -270,19 +221,32 @@ def add_benchmarks(commands) -> None:
     add("--whisper-cpp", metavar="FILE", help="a ggml model, for pywhispercpp")
     add("--vosk", metavar="DIR", help="a Vosk model")
     add("--pocketsphinx", metavar="DIR", nargs="?", const="", help="a model (the package's en-us)")
-    _add_scoring_options(peers)
+    _add_scoring_options(add)
     add("--limit", type=positive, metavar="N", help="only the first N utterances")
     add("--output", type=Path, metavar="DIR", help="writes the report of `hark evaluate` too")
 
 
-def _add_scoring_options(parser: Parser) -> None:
-    add = parser.add_argument
-    add(
-        "--conditions",
-        default=["clean"],
-        type=lambda text: text.split(","),
-        help="degrades the sound: clean,noise:20,noise:5,reverb,telephone,gain:-20,speed:0.9,mp3:16",
-    )
+def _add_group(commands, name: str, summary: str, metavar: str, details: str = ""):
+    """Adds a command that consists of commands; returns what they are added to."""
+    description = f"{summary}\n\n{details}".strip()
+    style = argparse.RawDescriptionHelpFormatter
+    parser = commands.add_parser(name, help=summary, description=description, formatter_class=style)
+    parser.summary = summary
+    return parser.add_subparsers(required=True, metavar=metavar, dest="action")
+
+
+def _add_manifests(add: Callable, help: str, metavar: str = "MANIFEST") -> None:
+    add("manifests", nargs="+", type=Path, metavar=metavar, help=help)
+
+
+def _add_ngram_output(add: Callable) -> None:
+    add("--output", type=Path, required=True, metavar="DIR", help="folder for ngram.bin")
+    add("--arpa", action="store_true", help="write ngram.arpa too")
+
+
+def _add_scoring_options(add: Callable) -> None:
+    degraded = "degrades the sound: clean,noise:20,noise:5,reverb,telephone,gain:-20,speed:0.9,mp3:16"
+    add("--conditions", default=["clean"], type=lambda text: text.split(","), help=degraded)
     add("--noise", type=Path, metavar="MANIFEST", help="noise for the conditions")
     add("--seed", type=int, default=0, help="of the conditions")
     names = "; ".join(f"{name}: {what}" for name, what in DESCRIPTIONS.items())

@@ -1,10 +1,13 @@
 """The schema of a training run, read from YAML; unknown keys and wrong types are refused."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
 import yaml
+
+from asr.files import reason
 
 
 class ConfigError(ValueError):
@@ -16,13 +19,13 @@ class _Section(pydantic.BaseModel):
 
 
 PositiveInt = Annotated[int, pydantic.Field(gt=0)]
-Seconds = Annotated[float, pydantic.Field(gt=0)]
+Positive = Annotated[float, pydantic.Field(gt=0)]
 Fraction = Annotated[float, pydantic.Field(ge=0, le=1)]
 Weight = Annotated[float, pydantic.Field(ge=0)]
 
 
 class Model(_Section):
-    """What `CTCModel` is built from, except the units; and how its training is regularised."""
+    """What `CTCModel` is built from, except the units, and how its training is regularised."""
 
     encoders: list[dict[str, Any]]
     features: dict[str, Any] = {}
@@ -31,13 +34,11 @@ class Model(_Section):
 
 
 class Tokenizer(_Section):
-    """What texts are made of; see `asr.tokenizer.Tokenizer`."""
+    """The output units; see `asr.tokenizer.Tokenizer`."""
 
     language: str = "en"
     units: Literal["characters", "bpe"] = "characters"
-    alphabet: str | None = (
-        None  # None: English letters if the language is "en", else all letters of the texts
-    )
+    alphabet: str | None = None  # default: English letters for "en", else all letters of the texts
     size: PositiveInt = 500  # units in all, for "bpe"
 
 
@@ -56,10 +57,10 @@ class Data(_Section):
 
     train: list[Path]
     dev: list[Path] = []
-    # A manifest of sounds to mix in; their first `max_seconds` are also learnt as utterances without words.
+    # A manifest of sounds to mix in, and to learn (their first `max_seconds`) as utterances without words.
     noise: Path | None = None
-    batch_seconds: Seconds = 120.0  # of padded audio
-    max_seconds: Seconds = 24.0  # longer utterances are left out, and named
+    batch_seconds: Positive = 120.0  # of padded audio
+    max_seconds: Positive = 24.0  # longer utterances are left out, and named
     augmentation: Augmentation = Augmentation()
 
     @pydantic.model_validator(mode="after")
@@ -72,11 +73,10 @@ class Data(_Section):
 class Optimizer(_Section):
     """AdamW with a linear warm-up and a linear decay to zero."""
 
-    learning_rate: Annotated[float, pydantic.Field(gt=0)] = 1e-3
-    # Of the learning rate, by a part of the model, e.g. encoder_0: 0.1.
-    multipliers: dict[str, Weight] = {}
+    learning_rate: Positive = 1e-3
+    multipliers: dict[str, Weight] = {}  # of the learning rate, by a part of the model, e.g. encoder_0: 0.1
     weight_decay: Weight = 0.01
-    clip_norm: Annotated[float, pydantic.Field(gt=0)] = 1.0
+    clip_norm: Positive = 1.0
     warmup: Fraction = 0.05  # of all steps
 
 
@@ -113,8 +113,7 @@ class RunConfig(_Section):
     output: Path  # the run folder
     model: Model
     data: Data
-    # None: that of the bundle in `initialize`, else English letters.
-    tokenizer: Tokenizer | None = None
+    tokenizer: Tokenizer | None = None  # default: that of the bundle in `initialize`, else English letters
     objectives: Objectives = Objectives()
     optimizer: Optimizer = Optimizer()
     epochs: PositiveInt = 10
@@ -135,23 +134,20 @@ class RunConfig(_Section):
         return self
 
 
-def load_config(path: Path | str, overrides: list[str] | None = None) -> RunConfig:
+def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     """The run that a YAML file describes, with overrides such as "optimizer.learning_rate=1e-4".
 
     Raises ConfigError for a missing file, bad YAML, unknown keys and values out of range.
     """
-    path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        content = _parse(path, Path(path).read_text(encoding="utf-8")) or {}
         if not isinstance(content, dict):
             raise ConfigError(f"{path}: a config is a mapping of keys to values")
-        for override in overrides or []:
+        for override in overrides:
             _override(content, override)
         return RunConfig.model_validate(content)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {reason(error)}") from None
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))  # empty where keys do not go together
@@ -167,7 +163,11 @@ def _override(content: dict, override: str) -> None:
         content = content.setdefault(section, {})
         if not isinstance(content, dict):
             raise ConfigError(f"{override!r}: {section} is no section")
+    content[last] = _parse(repr(override), value)
+
+
+def _parse(source: Path | str, text: str) -> Any:
     try:
-        content[last] = yaml.safe_load(value)
+        return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{override!r}: not YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{source}: not YAML: {' '.join(str(error).split())}") from None

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import keras
 import numpy as np
 
-BUCKET_SECONDS = 1.0  # utterances of equal length up to this go into one bucket
-# Targets are padded to a multiple. On JAX, which compiles once a shape, inputs are padded to the end of their
-# bucket as well: few batches would have the same shape otherwise.
+BUCKET_SECONDS = 1.0  # range of the lengths in a bucket
+# Targets are padded to a multiple. On JAX, which compiles once for each shape, inputs are padded to the end
+# of their bucket as well: few batches would have the same shape otherwise.
 PAD_TARGETS = 32
 
 
@@ -42,14 +42,14 @@ class Batches(keras.utils.PyDataset):
         targets: Callable[[int, np.ndarray], dict[str, np.ndarray]] = lambda utterance, inputs: {},
     ):
         super().__init__(workers=workers, max_queue_size=8)
-        self.read = read
-        self.targets = targets
-        self.seed = seed
-        self.epoch = 0
-        self.first_batch = 0
-        buckets = np.ceil(np.asarray(lengths) / rate / BUCKET_SECONDS).astype(int)
-        self.buckets = [np.flatnonzero(buckets == bucket) for bucket in np.unique(buckets)]
-        self.sizes = [max(1, int(batch_seconds // (max(b, 1) * BUCKET_SECONDS))) for b in np.unique(buckets)]
+        self.read, self.targets, self.seed = read, targets, seed
+        self.epoch = self.first_batch = 0
+        bucket_of = np.ceil(np.asarray(lengths) / rate / BUCKET_SECONDS).astype(int)
+        # Utterances and batch size of each bucket, from short to long.
+        self.buckets = [
+            (np.flatnonzero(bucket_of == b), max(1, int(batch_seconds // (max(b, 1) * BUCKET_SECONDS))))
+            for b in np.unique(bucket_of)
+        ]
         compiled = keras.backend.backend() == "jax"
         self.pad_inputs = max(1, round(rate * BUCKET_SECONDS)) if compiled else 2
         self.plan = self._plan()
@@ -58,7 +58,7 @@ class Batches(keras.utils.PyDataset):
         """The utterances of each batch of this epoch."""
         random = None if self.seed is None else np.random.default_rng([self.seed, self.epoch])
         batches = []
-        for bucket, size in zip(self.buckets, self.sizes, strict=True):
+        for bucket, size in self.buckets:
             order = bucket if random is None else random.permutation(bucket)
             batches += [order[i : i + size] for i in range(0, len(order), size)]
         if random is not None:
@@ -80,21 +80,15 @@ class Batches(keras.utils.PyDataset):
         return pad_batch(inputs, targets, odd, self.pad_inputs)
 
     def start_at(self, epoch: int, batch: int) -> None:
-        """Goes on with this batch of this epoch, after a resume."""
-        self.epoch = epoch
-        self.first_batch = batch
+        """Continues with this batch of this epoch, after a resume."""
+        self.epoch, self.first_batch = epoch, batch
         self.plan = self._plan()
 
     def on_epoch_end(self):
         self.start_at(self.epoch + 1, 0)
 
 
-def pad_batch(
-    inputs: Sequence[np.ndarray],
-    targets: Sequence[dict[str, np.ndarray]],
-    odd: bool = False,
-    multiple: int = 2,
-):
+def pad_batch(inputs: Sequence[np.ndarray], targets: Sequence[dict], odd: bool = False, multiple: int = 2):
     """({"inputs", "lengths"}, {NAME, NAME_lengths} of each target) with zeros at the ends.
 
     Inputs are padded to a multiple of `multiple`, targets of PAD_TARGETS; both to one more if `odd`.

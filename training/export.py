@@ -1,13 +1,12 @@
 """Write a bundle's engine.onnx, samples → log-probs: python -m training.export BUNDLE [--int8]
 
 The graph holds no weights: each tensor of the bundle's weights.safetensors is external data to it (file,
-offset, length). What it needs in another form (32 bits, another order, 8 bits) it computes from there; ONNX
-Runtime does that once, when it loads the graph.
+offset, length). Other forms (32 bits, another order, 8 bits) are computed from there by the graph; ONNX
+Runtime does that once, when it loads it.
 
-The graph is traced by TensorFlow with the weights as inputs, and converted by tf2onnx. A loop over time would
-become a slow ONNX loop, so the LSTMs are traced as TensorFlow's BlockLSTMV2, an operator of equal meaning,
-which is then written as ONNX's own LSTM. Likewise an utterance is reversed by one operator, where gathering
-took a third of the time of a small model.
+TensorFlow traces the graph with the weights as inputs; tf2onnx converts it. A loop over time would become a
+slow ONNX loop, so the LSTMs are traced as TensorFlow's BlockLSTMV2 and written as ONNX's own LSTM. Likewise
+one operator reverses an utterance, where gathering took a third of the time of a small model.
 """
 
 if __name__ == "__main__":  # first, so that --help need not wait for the imports
@@ -36,6 +35,7 @@ from onnx import TensorProto, helper, numpy_helper
 from asr.bundle import Bundle, variable_name, weights_digest, weights_path
 from asr.encoders import recurrent
 from asr.engine import GRAPH, WEIGHTS_DIGEST
+from asr.files import write_whole
 from asr.model import CTCModel
 
 OPSET = 17
@@ -45,10 +45,9 @@ def export(bundle: Bundle, int8: bool = False) -> Path:
     """Writes the graph into the bundle and returns its path.
 
     Args:
-      int8: matrix products and LSTMs in 8 bits (activations are quantised as they come), which is faster;
-        else float32. Two things stay in float32 in any case, since 8 bits cannot hold their range: the
-        log-mel, and the first of several encoders, which in Whisper has a few activations far larger than
-        all others (in 8 bits it cost 0.4 points of WER on dev-read and 1.0 on dev-other).
+      int8: matrix products and LSTMs in 8 bits, which is faster; else float32. Two things stay in float32,
+        since 8 bits cannot hold their range: the log-mel, and the first of several encoders, which in Whisper
+        has a few very large activations (in 8 bits it cost 0.4 points of WER on dev-read, 1.0 on dev-other).
     """
     model = bundle.build_model()
     weights = {f"weight_{i}": v for i, v in enumerate(model.weights) if "seed_generator" not in v.path}
@@ -59,7 +58,7 @@ def export(bundle: Bundle, int8: bool = False) -> Path:
     path = weights_path(bundle.directory)
     _read_from_file(graph.graph, weights, path)
     helper.set_model_props(graph, {WEIGHTS_DIGEST: weights_digest(path)})
-    onnx.save(graph, bundle.directory / GRAPH)
+    write_whole(bundle.directory / GRAPH, graph.SerializeToString())
     return bundle.directory / GRAPH
 
 
@@ -89,7 +88,7 @@ def _trace(model: CTCModel, weights: dict[str, keras.Variable]) -> onnx.ModelPro
 def _compute_in_8_bits(graph: onnx.GraphProto, model: CTCModel, weights: Collection[str]) -> None:
     """Replaces the products with weights, and the LSTMs, by operators on 8-bit numbers, in place.
 
-    Each column of a weight has a scale of its own; activations are quantised as they come.
+    Each column of a weight has its own scale; activations are quantised when the graph runs.
     """
     matrices = set(weights)  # and what is computed from weights and constants alone
     constants = {*weights, *(tensor.name for tensor in graph.initializer)}
@@ -174,9 +173,7 @@ def _read_from_file(graph: onnx.GraphProto, weights: dict[str, keras.Variable], 
 def _recurrences_as_operators():
     """While tracing, each LSTM becomes a single operator, and each reversal."""
     originals = recurrent._run_lstms, recurrent.reverse_valid
-    recurrent._run_lstms = lambda layers, inputs: [
-        _trace_lstm(*pair) for pair in zip(layers, inputs, strict=True)
-    ]
+    recurrent._run_lstms = lambda layers, inputs: list(map(_trace_lstm, layers, inputs))
     recurrent.reverse_valid = lambda x, lengths: tf.reverse_sequence(x, lengths, seq_axis=1)
     try:
         yield
@@ -196,20 +193,16 @@ def _trace_lstm(layer, x):
         input_gate, forget_gate, cell, output_gate = tf.split(weights, 4, axis=-1)
         return tf.concat([input_gate, output_gate, forget_gate, cell], axis=-1)
 
-    zeros = tf.zeros((batch, width))
-    peephole = tf.zeros((width,))
+    cell = layer.cell
     operator = tf.raw_ops.BlockLSTMV2(
         seq_len_max=tf.cast(tf.shape(x)[0], tf.int64),
         x=x,
-        cs_prev=zeros,
-        h_prev=zeros,
-        w=in_onnx_order(tf.concat([layer.cell.kernel.value, layer.cell.recurrent_kernel.value], axis=0)),
-        wci=peephole,
-        wcf=peephole,
-        wco=peephole,
-        b=in_onnx_order(layer.cell.bias.value),
+        w=in_onnx_order(tf.concat([cell.kernel.value, cell.recurrent_kernel.value], axis=0)),
+        b=in_onnx_order(cell.bias.value),
         cell_clip=-1,
         use_peephole=False,
+        **dict.fromkeys(("cs_prev", "h_prev"), tf.zeros((batch, width))),
+        **dict.fromkeys(("wci", "wcf", "wco"), tf.zeros((width,))),
     )
     return tf.transpose(operator.h, (1, 0, 2))
 

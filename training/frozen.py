@@ -1,7 +1,7 @@
 """Outputs of frozen encoders, computed once for all epochs."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -17,8 +17,7 @@ class FrozenEncoders(keras.Model):
 
     def __init__(self, network: CTCModel, encoders: int):
         super().__init__()
-        self.network = network
-        self.encoders = encoders
+        self.network, self.encoders = network, encoders
 
     def call(self, inputs):
         x, lengths = self.network.read(inputs["inputs"], inputs["lengths"])
@@ -36,19 +35,13 @@ class EncodedSpeech:
     """Their outputs by utterance, in float16, computed once and kept in a folder.
 
     Args:
-      frozen: the encoders.
       batches: every utterance, in any order.
       folder: of the cache.
       content: says what the utterances are, in anything that JSON can write.
     """
 
     def __init__(
-        self,
-        frozen: FrozenEncoders,
-        batches: Batches,
-        folder: Path,
-        content,
-        progress: Callable[[Iterable], Iterable] = iter,
+        self, frozen: FrozenEncoders, batches: Batches, folder: Path, content, progress: Callable = iter
     ):
         def outputs():
             for index in progress(range(len(batches))):

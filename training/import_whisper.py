@@ -1,17 +1,11 @@
-"""Weights of Whisper's encoder, from whatever file they lie in: python -m training.import_whisper FILE OUTPUT
+"""The encoder's weights from a file of a Whisper model: python -m training.import_whisper FILE OUTPUT
 
 Reads OpenAI's .pt, Hugging Face's .safetensors and CTranslate2's model.bin, and writes safetensors with the
 names of our `TransformerEncoder`. Nothing in a file is executed: a .pt is a zip of plain arrays and a pickled
-index, of which only the few instructions that describe tensors are obeyed.
+index, of which only the few instructions that describe tensors are run.
 """
 
 if __name__ == "__main__":  # first, so that --help need not wait for the imports
-    from training.commands import run_as_module
-
-    run_as_module("import-whisper")
-
-
-if __name__ == "__main__":
     from training.commands import run_as_module
 
     run_as_module("import-whisper")
@@ -30,22 +24,34 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 from asr.encoders import TransformerEncoder
-from asr.files import write_whole
+from asr.files import reason, write_whole
 
 HEAD_WIDTH = 64  # of every Whisper model
 
-# Our names ← the last parts of theirs, per block.
-_BLOCK_PARTS = {
-    "attention_norm": ("attn_ln", "self_attn_layer_norm", "self_attention/layer_norm"),
-    "attention/query": ("attn.query", "self_attn.q_proj", None),
-    "attention/key": ("attn.key", "self_attn.k_proj", None),
-    "attention/value": ("attn.value", "self_attn.v_proj", None),
-    "attention/out": ("attn.out", "self_attn.out_proj", "self_attention/linear_1"),
-    "feed_forward_norm": ("mlp_ln", "final_layer_norm", "ffn/layer_norm"),
-    "expand": ("mlp.0", "fc1", "ffn/linear_0"),
-    "contract": ("mlp.2", "fc2", "ffn/linear_1"),
+# Parts of the names in each format, and ours; replaced in this order.
+_STEM = {"conv1": "stem/conv_0", "conv2": "stem/conv_1"}
+_OPENAI = {
+    **_STEM,
+    **{"blocks.": "block_", "attn_ln": "attention_norm", "attn.": "attention.", "ln_post": "norm"},
+    **{"mlp_ln": "feed_forward_norm", "mlp.0": "expand", "mlp.2": "contract"},
 }
-_OPENAI, _HUGGING_FACE, _CTRANSLATE2 = range(3)
+_HUGGING_FACE = {
+    **_STEM,
+    **{"layers.": "block_", "self_attn_layer_norm": "attention_norm", "self_attn.": "attention."},
+    **{"q_proj": "query", "k_proj": "key", "v_proj": "value", "out_proj": "out"},
+    **{"final_layer_norm": "feed_forward_norm", "fc1": "expand", "fc2": "contract", "layer_norm": "norm"},
+}
+_CTRANSLATE2 = {
+    **_STEM,
+    **{"self_attention/layer_norm": "attention_norm", "self_attention/linear_1": "attention/out"},
+    **{"ffn/layer_norm": "feed_forward_norm", "ffn/linear_0": "expand", "ffn/linear_1": "contract"},
+    **{"layer_norm": "norm", "layer_": "block_"},
+}
+_OURS = re.compile(
+    r"(stem/conv_[01]|block_\d+/(attention/(query|key|value|out)|expand|contract))/(kernel|bias)"
+    r"|(block_\d+/(attention|feed_forward)_norm|norm)/(gamma|beta)"
+)
+_STEM_AND_NORM, _BLOCK = 6, 15  # weights
 
 
 class WeightsError(ValueError):
@@ -60,17 +66,17 @@ def read_whisper(path: Path | str) -> dict[str, np.ndarray]:
     path = Path(path)
     try:
         if zipfile.is_zipfile(path):
-            return _rename(_read_openai(path), "encoder.", ".blocks", _OPENAI)
+            return _rename(_read_openai(path), "encoder.", _OPENAI)
         if path.suffix == ".safetensors":
-            return _rename(load_file(path), "model.encoder.", ".layers", _HUGGING_FACE)
-        return _rename(_split_projections(_read_ctranslate2(path)), "encoder/", "layer_", _CTRANSLATE2)
+            return _rename(load_file(path), "model.encoder.", _HUGGING_FACE)
+        return _rename(_split_projections(_read_ctranslate2(path)), "encoder/", _CTRANSLATE2)
     except OSError as error:
-        raise WeightsError(f"{path}: {error.strerror or error}") from None
+        raise WeightsError(f"{path}: {reason(error)}") from None
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
     except Exception as error:  # a broken pickle can raise anything
-        reason = " ".join(str(error).split())
-        raise WeightsError(f"{path}: no Whisper model in a known format ({reason})") from error
+        message = " ".join(str(error).split())
+        raise WeightsError(f"{path}: no Whisper model in a known format ({message})") from error
 
 
 def dimensions(weights: dict[str, np.ndarray]) -> dict:
@@ -81,7 +87,7 @@ def dimensions(weights: dict[str, np.ndarray]) -> dict:
 
 
 def assign_whisper(model, weights: dict[str, np.ndarray]) -> None:
-    """Sets the Transformer encoders of a `CTCModel`, block after block, also where they share it out."""
+    """Sets the Transformer encoders of a `CTCModel`, which may have some of Whisper's blocks each."""
     block = 0
     for encoder in model.encoders:
         if not isinstance(encoder, TransformerEncoder):
@@ -90,45 +96,33 @@ def assign_whisper(model, weights: dict[str, np.ndarray]) -> None:
             name = variable.path.split(f"{encoder.name}/", 1)[1]
             if match := re.match(r"block_(\d+)/(.*)", name):
                 name = f"block_{block + int(match.group(1))}/{match.group(2)}"
-            if name not in weights or weights[name].shape != tuple(variable.shape):
-                raise WeightsError(
-                    f"Whisper's weights do not fit this encoder: {name} {tuple(variable.shape)}"
-                )
+            shape = tuple(variable.shape)
+            if name not in weights or weights[name].shape != shape:
+                raise WeightsError(f"Whisper's weights do not fit this encoder: {name} {shape}")
             variable.assign(weights[name])
         block += encoder.layers
 
 
-def _rename(theirs: dict[str, np.ndarray], prefix: str, blocks: str, dialect: int) -> dict[str, np.ndarray]:
+def _rename(theirs: dict[str, np.ndarray], prefix: str, names: dict[str, str]) -> dict[str, np.ndarray]:
     """From one of the three naming schemes to ours, with kernels in Keras' order."""
-    separator = "/" if dialect == _CTRANSLATE2 else "."
-    layer_norm = ("gamma", "beta") if dialect == _CTRANSLATE2 else ("weight", "bias")
     ours: dict[str, np.ndarray] = {}
-
-    def take(name, source, kernel="kernel"):
-        for suffix, own in (("weight", kernel), ("bias", "bias")):
-            value = theirs.get(f"{prefix}{source}{separator}{suffix}")
-            if value is not None:
-                ours[f"{name}/{own}"] = np.ascontiguousarray(value.T)  # [out, in(, time)] → [(time,) in, out]
-
-    def take_norm(name, source):
-        for suffix, own in zip(layer_norm, ("gamma", "beta"), strict=True):
-            ours[f"{name}/{own}"] = theirs[f"{prefix}{source}{separator}{suffix}"]
-
-    for i in range(2):
-        take(f"stem/conv_{i}", f"conv{i + 1}")
-    count = 0
-    block_name = f"{blocks.lstrip('.')}{separator}" if dialect != _CTRANSLATE2 else blocks
-    while any(name.startswith(f"{prefix}{block_name}{count}{separator}") for name in theirs):
-        for own, sources in _BLOCK_PARTS.items():
-            source = sources[dialect] or own  # CTranslate2's joint projection was split under our names
-            full = f"{block_name}{count}{separator}{source}"
-            (take_norm if own.endswith("norm") else take)(f"block_{count}/{own}", full)
-        count += 1
-    take_norm("norm", {_OPENAI: "ln_post"}.get(dialect, "layer_norm"))
-    expected = 4 + 15 * count + 2
-    if not count or len(ours) != expected:
+    for name, value in theirs.items():
+        if not name.startswith(prefix):
+            continue
+        name = name.removeprefix(prefix)
+        for their_part, our_part in names.items():
+            name = name.replace(their_part, our_part)
+        name, _, kind = name.replace(".", "/").rpartition("/")
+        own_kinds = ("gamma", "beta") if name.endswith("norm") else ("kernel", "bias")
+        name = f"{name}/{dict(zip(('weight', 'bias'), own_kinds, strict=True)).get(kind, kind)}"
+        if _OURS.fullmatch(name):
+            # [out, in(, time)] → [(time,) in, out]
+            ours[name] = np.ascontiguousarray(value.T, dtype="float32")
+    blocks = sum(name.endswith("expand/kernel") for name in ours)
+    expected = _STEM_AND_NORM + _BLOCK * blocks
+    if not blocks or len(ours) != expected:
         raise WeightsError(f"{len(ours)} of {expected} encoder weights found: no Whisper model")
-    return {name: np.asarray(value, dtype="float32") for name, value in ours.items()}
+    return ours
 
 
 def _read_ctranslate2(path: Path) -> dict[str, np.ndarray]:
@@ -181,7 +175,7 @@ def _split_projections(variables: dict[str, np.ndarray]) -> dict[str, np.ndarray
 
 
 class _TensorIndex(pickle.Unpickler):
-    """Reads the index of a PyTorch archive: only tensors, storages, numbers and dictionaries are admitted."""
+    """Reads the index of a PyTorch archive: only tensors, storages, numbers and dictionaries are allowed."""
 
     def __init__(self, data: bytes, read_storage):
         super().__init__(io.BytesIO(data))

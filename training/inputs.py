@@ -1,6 +1,5 @@
 """What the network is given: augmented samples, or the cached outputs of its frozen encoders."""
 
-import hashlib
 import math
 import sys
 from collections.abc import Callable, Iterable
@@ -20,7 +19,7 @@ from training.callbacks import DevSet
 from training.config import ConfigError, RunConfig
 from training.data import Batches
 from training.frozen import EncodedSpeech, FrozenEncoders
-from training.manifest import Entry, read_manifest
+from training.manifest import distinct_names, read_manifest
 from training.speech import Speech, read_speech
 
 ENCODING_BATCH_SECONDS = 240.0  # where nothing has to be kept for gradients
@@ -28,11 +27,10 @@ ENCODING_BATCH_SECONDS = 240.0  # where nothing has to be kept for gradients
 
 def read_noise(config: RunConfig, tokenizer: Tokenizer, folder: Path) -> Speech:
     """The noise recordings up to the longest utterance's length, as utterances without words."""
-    entries: list[Entry] = read_manifest(config.data.noise) if config.data.noise else []
-    longest = config.data.max_seconds
-    entries = [
-        replace(entry, text="", duration_seconds=min(entry.duration_seconds, longest)) for entry in entries
-    ]
+    entries = []
+    for entry in read_manifest(config.data.noise) if config.data.noise else []:
+        seconds = min(entry.duration_seconds, config.data.max_seconds)
+        entries.append(replace(entry, text="", duration_seconds=seconds))
     return read_speech(entries, tokenizer, folder, progress=bar("decoding noise"))
 
 
@@ -74,10 +72,9 @@ def dev_set(
     config: RunConfig, network: CTCModel, tokenizer: Tokenizer, manifest: Path, cache: Path
 ) -> DevSet:
     """Every utterance of a dev manifest, through the frozen encoders where there are any."""
-    name = manifest.stem
-    if sum(name == other.stem for other in config.data.dev) > 1:  # namesakes in other folders
-        name = f"{name}-{hashlib.sha256(str(manifest.resolve()).encode()).hexdigest()[:6]}"
-    speech = read_speech(read_manifest(manifest), tokenizer, cache / f"dev-{name}", progress=bar(name))
+    name, *_ = distinct_names([manifest, *(other for other in config.data.dev if other != manifest)])
+    folder = name.replace("/", "+")
+    speech = read_speech(read_manifest(manifest), tokenizer, cache / f"dev-{folder}", progress=bar(name))
     if not len(speech):
         raise ConfigError(f"{manifest}: nothing is left to measure on")
 
@@ -87,9 +84,8 @@ def dev_set(
     batches = batches_of(lambda i, _: speech[i])
     texts = [speech.texts[i] for utterances in batches.plan for i in utterances]
     if config.frozen_encoders:
-        frozen = FrozenEncoders(network, config.frozen_encoders)
-        folder = cache / f"encoded-dev-{name}"
-        encoded = EncodedSpeech(frozen, batches, folder, speech.key, bar(f"encoding {name}"))
+        frozen, progress = FrozenEncoders(network, config.frozen_encoders), bar(f"encoding {name}")
+        encoded = EncodedSpeech(frozen, batches, cache / f"encoded-dev-{folder}", speech.key, progress)
         batches = batches_of(lambda i, _: encoded.read(i))
     return DevSet(name, batches, texts)
 

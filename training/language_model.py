@@ -5,17 +5,10 @@
     python -m training.language_model convert other.arpa.gz --output lm
     python -m training.language_model perplexity lm/ngram.bin dev-read.jsonl
 
-Text has a sentence a line (.xz and .gz are unpacked, - is standard input) and is normalised as transcripts
-are: write numbers out before, they would be lost. Of a manifest (.jsonl) the texts are taken.
+Text has one sentence per line, or is a manifest, whose texts are taken; it is normalised as transcripts are.
 """
 
 if __name__ == "__main__":  # first, so that --help need not wait for the imports
-    from training.commands import run_as_module
-
-    run_as_module("language-model")
-
-
-if __name__ == "__main__":
     from training.commands import run_as_module
 
     run_as_module("language-model")
@@ -28,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from functools import cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -50,8 +44,9 @@ ENGLISH = Tokenizer.characters()
 _MANIFESTS = (".jsonl", ".json", ".csv", ".tsv")
 _BLOCK_CHARACTERS, _BLOCK_ROWS = 1 << 24, 1 << 18
 _RECURRENT_BATCH = 64  # sentences at once
-# Nothing here that normalisation would change, line by line.
+# Lines that normalising leaves as they are: taken whole, many times as fast.
 _NORMAL = re.compile(r"(?:[a-z][a-z']*(?: [a-z][a-z']*)*(?:\n|$))*")
+_MAY_LOSE = re.compile(r"""[^a-zA-Z' \n\t.,;:!?"()\[\]_-]""")
 
 
 class Perplexity(NamedTuple):
@@ -70,27 +65,24 @@ class Perplexity(NamedTuple):
     perplexity_known: float
 
 
-def read_sentences(paths: Iterable[str], tokenizer: Tokenizer = ENGLISH) -> Iterator[list[str]]:
+def read_sentences(paths: Iterable[str]) -> Iterator[list[str]]:
     """Blocks of normalised sentences, without empty ones, of text files or manifests ("-": standard input).
 
     Warns of sentences that lose letters or digits. Raises ValueError naming the file and what is wrong, as
     where no text has words.
     """
-    harmless = re.escape(tokenizer.alphabet + tokenizer.alphabet.upper() + ' \n\t.,;:!?"()[]_-')
-    may_lose = re.compile(f"[^{harmless}]")
     paths, found = list(paths), False
     for path in paths:
         lossy = 0
         for lines in _blocks_of_rows(path) if manifest_kind(path) in _MANIFESTS else _blocks_of_lines(path):
             block = "".join(lines)
-            if tokenizer.alphabet == ENGLISH.alphabet and _NORMAL.fullmatch(block):
-                found = True
-                yield block.splitlines()
-                continue
-            for line in filter(may_lose.search, lines):
-                if lost := tokenizer.lost(line):
-                    lossy, example = lossy + 1, (lost, line.strip()[:60])
-            texts = [text for line in lines if (text := tokenizer.normalize(line))]
+            if _NORMAL.fullmatch(block):
+                texts = block.splitlines()
+            else:
+                for line in filter(_MAY_LOSE.search, lines):
+                    if lost := ENGLISH.lost(line):
+                        lossy, example = lossy + 1, (lost, line.strip()[:60])
+                texts = [text for line in lines if (text := ENGLISH.normalize(line))]
             found |= bool(texts)
             yield texts
         if lossy:
@@ -128,50 +120,35 @@ def load(path: Path | str) -> NgramModel:
 
 
 def measure(model: NgramModel | RecurrentModel, sentences: Iterable[list[str]]) -> Perplexity:
-    """Perplexity and unknown words of some blocks of sentences."""
+    """Perplexity and unknown words of some blocks of sentences, at least one of them."""
     predict = _by_recurrent if isinstance(model, RecurrentModel) else _by_ngram
     words = unknown = ends = 0
     total = total_unknown = 0.0
-    for log_probs, is_unknown in predict(model, sentences):
+    for log_probs, is_unknown in predict(model, chain.from_iterable(sentences)):
         words += len(is_unknown)
         ends += 1
         unknown += int(is_unknown.sum())
         total += float(log_probs.sum())
         total_unknown += float(log_probs[:-1][is_unknown].sum())
-    if not ends:
-        raise ValueError("the text has no words")
-    return Perplexity(
-        words=words,
-        unknown=unknown,
-        perplexity=math.exp(-total / (words + ends)),
-        perplexity_known=math.exp(-(total - total_unknown) / (words + ends - unknown)),
-    )
+    perplexity_known = math.exp(-(total - total_unknown) / (words + ends - unknown))
+    return Perplexity(words, unknown, math.exp(-total / (words + ends)), perplexity_known)
 
 
-def _by_ngram(model: NgramModel, sentences: Iterable[list[str]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _by_ngram(model: NgramModel, sentences: Iterable[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """For each sentence ln P of its words and its end, and which of the words are unknown."""
-    tables = model.tables
-    ids: dict[str, int] = {}
-    for sentence in chain.from_iterable(sentences):
-        path = [tables.begin_id]
-        for word in sentence.split():
-            if word not in ids:
-                ids[word] = model.id(word)
-            path.append(ids[word])
-        path.append(tables.end_id)
+    tables, id_of = model.tables, cache(model.id)
+    for sentence in sentences:
+        path = [tables.begin_id, *map(id_of, sentence.split()), tables.end_id]
         log_probs = [model.log_prob(path[:place], path[place]) for place in range(1, len(path))]
         yield np.array(log_probs), np.array(path[1:-1]) == tables.unknown_id
 
 
-def _by_recurrent(
-    model: RecurrentModel, sentences: Iterable[list[str]]
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _by_recurrent(model: RecurrentModel, sentences: Iterable[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The same by a recurrent model, normalised."""
-    rest = chain.from_iterable(sentences)
-    while block := list(islice(rest, _RECURRENT_BATCH)):
+    while block := list(islice(sentences, _RECURRENT_BATCH)):
         ids = [[model.id(word) for word in sentence.split()] for sentence in block]
-        for numbers, log_probs in zip(ids, model.log_probs(ids, normalized=True), strict=True):
-            yield log_probs.astype(np.float64), np.array(numbers) == UNKNOWN_ID
+        for sentence, log_probs in zip(ids, model.log_probs(ids, normalized=True), strict=True):
+            yield log_probs.astype(np.float64), np.array(sentence) == UNKNOWN_ID
 
 
 def _ngram(options: argparse.Namespace) -> None:
@@ -182,10 +159,8 @@ def _ngram(options: argparse.Namespace) -> None:
         except OSError as error:
             raise OSError(error.errno, f"cannot hold the tables: {reason(error)}", folder) from error
     for order in result.fallbacks:
-        print(
-            f"too little text for discounts of {order}-grams: took {', '.join(map(str, FALLBACK_DISCOUNTS))}",
-            file=sys.stderr,
-        )
+        taken = ", ".join(map(str, FALLBACK_DISCOUNTS))
+        print(f"too little text for discounts of {order}-grams: took {taken}", file=sys.stderr)
     print(f"{result.words} words of text, {result.unknown} of them outside the vocabulary")
     _write(result.model, options)
 
@@ -193,16 +168,11 @@ def _ngram(options: argparse.Namespace) -> None:
 def _recurrent(options: argparse.Namespace) -> None:
     from training import recurrent_training  # Keras would slow the other commands
 
-    model = recurrent_training.train(
-        read_sentences(options.text), options.output, options.words, options.width, options.epochs
-    )
+    sentences = read_sentences(options.text)
+    model = recurrent_training.train(sentences, options.output, options.words, options.width, options.epochs)
     path = options.output / RECURRENT_NAME
     model.save(path)
     print(f"{path}: {len(model.vocabulary)} words; {path.stat().st_size / 1e6:.1f} MB")
-
-
-def _convert(options: argparse.Namespace) -> None:
-    _write(load(options.model), options)
 
 
 def _perplexity(options: argparse.Namespace) -> None:
@@ -227,5 +197,12 @@ def _write(model: NgramModel, options: argparse.Namespace) -> None:
 
 def main(options: argparse.Namespace) -> None:
     """`hark language-model`."""
-    commands = {"ngram": _ngram, "recurrent": _recurrent, "convert": _convert, "perplexity": _perplexity}
-    commands[options.action](options)
+    match options.action:
+        case "ngram":
+            _ngram(options)
+        case "recurrent":
+            _recurrent(options)
+        case "convert":
+            _write(load(options.model), options)
+        case "perplexity":
+            _perplexity(options)

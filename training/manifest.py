@@ -24,8 +24,8 @@ _TABLES: dict[str, dict[str, Any]] = {
     ".tsv": {"delimiter": "\t", "quoting": csv.QUOTE_NONE},
 }
 TEXT_FIELDS = ("pred_text", "hypothesis", "text")  # NeMo's, jiwer's and Whisper's; the first there counts
+_Rows = Iterator[tuple[int, dict[str, Any]]]  # number of the line, its fields
 _OWN_FIELDS = ("audio_filepath", "text", "duration", "offset", "speaker")
-_NEEDED_FIELDS = ("audio_filepath", "text", "duration")
 
 
 class ManifestError(ValueError):
@@ -63,7 +63,7 @@ def read_manifest(path: Path | str) -> list[Entry]:
       ManifestError: the file cannot be read or is empty, a line is wrong, or an utterance is listed twice.
     """
     path = Path(path)
-    rows = list(read_rows(path, _NEEDED_FIELDS))
+    rows = list(read_rows(path, ("audio_filepath", "text", "duration")))
     if not rows:
         raise ManifestError(f"{path}: holds no utterance; write some as README.md shows")
     entries = [_entry(path, number, row) for number, row in rows]
@@ -77,14 +77,14 @@ def read_manifest(path: Path | str) -> list[Entry]:
 
 
 def _ids(audio: str, entry: Entry) -> tuple[str, str, str]:
-    """Ids from short to long; most utterances have a file of their own, or differ in where they start."""
+    """Ids from short to long; the first is unique where files or starts differ."""
     start = f"@{entry.offset_seconds:.10g}"
     after = start if entry.offset_seconds else ""
     stem = audio.removesuffix(Path(audio).suffix)
     return stem + after, audio + after, f"{audio}{start}+{entry.duration_seconds:.10g}"
 
 
-def read_rows(path: Path | str, columns: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_rows(path: Path | str, columns: Sequence[str] = ()) -> _Rows:
     """(number of the line, its fields) of every row of a manifest that is not blank.
 
     Args:
@@ -146,23 +146,16 @@ def write_manifest(path: Path | str, entries: Iterable[Entry]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial, open_file(partial, "wt") as file:
         for entry in entries:
-            file.write(json.dumps(_row(entry, path.parent), ensure_ascii=False) + "\n")
+            audio = Path(os.path.relpath(entry.audio, path.parent.absolute())).as_posix()
+            row = {"audio_filepath": audio, "text": entry.text, "duration": entry.duration_seconds}
+            if entry.offset_seconds:
+                row["offset"] = entry.offset_seconds
+            if entry.speaker:
+                row["speaker"] = entry.speaker
+            file.write(json.dumps(row | entry.fields, ensure_ascii=False) + "\n")
 
 
-def _row(entry: Entry, folder: Path) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "audio_filepath": Path(os.path.relpath(entry.audio, folder.absolute())).as_posix(),
-        "text": entry.text,
-        "duration": entry.duration_seconds,
-    }
-    if entry.offset_seconds:
-        row["offset"] = entry.offset_seconds
-    if entry.speaker:
-        row["speaker"] = entry.speaker
-    return row | entry.fields
-
-
-def _read_json_lines(path: Path, file: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_json_lines(path: Path, file: Iterable[str]) -> _Rows:
     for number, line in enumerate(file, 1):
         if not line.strip():
             continue
@@ -179,9 +172,7 @@ def _read_json_lines(path: Path, file: Iterable[str]) -> Iterator[tuple[int, dic
         yield number, row
 
 
-def _read_table(
-    path: Path, file: Iterable[str], columns: Sequence[str]
-) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_table(path: Path, file: Iterable[str], columns: Sequence[str]) -> _Rows:
     dialect = _TABLES[manifest_kind(path)]
     advice = "quote texts" if dialect["delimiter"] == "," else "a text may hold no tab"
     reader = csv.reader(file, **dialect)
@@ -192,7 +183,7 @@ def _read_table(
             first, number = number + 1, reader.line_num
             if number > first:
                 raise ManifestError(
-                    f"{path}:{first}: a quoted field goes on in the next line; mend its quotes"
+                    f"{path}:{first}: a quoted field goes on in the next line; close its quotes"
                 )
             if not any(cell.strip() for cell in row):
                 continue
@@ -212,18 +203,14 @@ def _heading(place: str, row: Sequence[str], columns: Sequence[str], delimiter: 
     heading = list(row)
     while not heading[-1]:
         heading.pop()
-    lacking = [name for name in columns if name not in heading]
-    if lacking:
-        other = [sign for sign in (",", ";", "\t", "|") if sign != delimiter and sign in row[0]]
-        advice = f"the delimiter must be {delimiter!r}" if other else "rename the column"
-        raise ManifestError(
-            f'{place}: the heading has {", ".join(map(repr, heading))}, but no "{lacking[0]}"; {advice}'
-        )
-    twice = [name for name, times in Counter(heading).items() if times > 1]
-    if twice:
-        raise ManifestError(
-            f"{place}: the heading has {twice[0]!r} more than once; rename one of the columns"
-        )
+    found = f"{place}: the heading has"
+    if lacking := [name for name in columns if name not in heading]:
+        has_other = any(sign in row[0] for sign in ",;\t|" if sign != delimiter)
+        advice = f"the delimiter must be {delimiter!r}" if has_other else "rename the column"
+        raise ManifestError(f'{found} {", ".join(map(repr, heading))}, but no "{lacking[0]}"; {advice}')
+    name, times = Counter(heading).most_common(1)[0]
+    if times > 1:
+        raise ManifestError(f"{found} {name!r} more than once; rename one of the columns")
     return heading
 
 
@@ -231,15 +218,11 @@ def _entry(path: Path, number: int, row: dict[str, Any]) -> Entry:
     """An entry, still without its id."""
     place = f"{path}:{number}"
     found = f"(found: {', '.join(row) or 'nothing'})"
-    audio = row.get("audio_filepath")
+    audio, text, speaker = row.get("audio_filepath"), row.get("text"), row.get("speaker")
     if not isinstance(audio, str) or not audio or "\0" in audio:
-        raise ManifestError(
-            f'{place}: no "audio_filepath" {found}; give the sound file, relative to the manifest'
-        )
-    text = row.get("text")
+        raise ManifestError(f'{place}: no "audio_filepath" {found}; give the file, relative to the manifest')
     if not isinstance(text, str):
         raise ManifestError(f'{place}: no "text" {found}; give what is said, "" for nothing')
-    speaker = row.get("speaker")
     offset = _seconds(place, row, "offset", default=0.0)
     duration = _seconds(place, row, "duration", default=None)
     if duration == 0 or offset < 0:

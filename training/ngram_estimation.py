@@ -3,12 +3,9 @@
 Chen & Goodman 1998, "An empirical study of smoothing techniques for language modeling", with pruning by
 count as in Heafield et al. 2013, "Scalable modified Kneser–Ney language model estimation" (KenLM's lmplz).
 
-All tables lie in files of a temporary folder that are mapped into memory and gone through in blocks; in
-memory for good are only the words of the text and the model that is left after pruning. The folder takes
-some 16 bytes a word of the text and 40 bytes a distinct n-gram.
+All tables are files of a temporary folder, mapped into memory and processed in blocks; only the vocabulary
+and the pruned model stay in memory. The folder takes 16 bytes per word of text and 40 per distinct n-gram.
 """
-
-from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,20 +24,18 @@ FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)
 
 
 class Estimate(NamedTuple):
-    """A model and what was met on the way.
+    """A model and what is known of its text.
 
     Attributes:
       model: the n-grams that were kept.
       words: running words of the text, without sentence ends.
       unknown: how many of them are not in the vocabulary.
-      discounts: [order][3], taken from n-grams with (adjusted) count 1, 2 and 3 or more.
       fallbacks: the orders whose counts gave no discounts, so that `FALLBACK_DISCOUNTS` were taken.
     """
 
     model: NgramModel
     words: int
     unknown: int
-    discounts: list[tuple[float, float, float]]
     fallbacks: list[int]
 
 
@@ -56,7 +51,7 @@ class _Order:
         self.suffixes = _array(folder / f"{name}.suffixes", np.int64, len(keys))
         self.begins = _array(folder / f"{name}.begins", np.bool_, len(keys))
         self.adjusted = _array(folder / f"{name}.adjusted", np.int64, len(keys))
-        # Of the n-gram as a context: sum of its continuations' counts, and the share that backing off gets.
+        # Of the n-gram as a context: sum of its continuations' counts, and its back-off weight.
         self.total = _array(folder / f"{name}.total", np.float64, len(keys))
         self.backoff = _array(folder / f"{name}.backoff", np.float64, len(keys))
         self.probability = _array(folder / f"{name}.probability", np.float64, len(keys))
@@ -72,7 +67,7 @@ def estimate(
     """A model of some text.
 
     Args:
-      sentences: blocks of sentences, of any number; words stand between blanks.
+      sentences: blocks of sentences, of any number; words between blanks.
       folder: an empty one for the tables.
       order: length of the longest n-grams, 1 to 6.
       prune: for each order, n-grams that occur so often or less are left out; the last number holds for the
@@ -82,7 +77,7 @@ def estimate(
     Raises:
       ValueError: no words; a number out of its range; more n-grams than fit 64-bit numbers.
     """
-    thresholds = [prune[min(k, len(prune) - 1)] for k in range(order)] if prune else [0] * order
+    thresholds = [prune[min(k, len(prune) - 1)] for k in range(order)]
     if thresholds[0] != 0 or sorted(thresholds) != thresholds:
         raise ValueError("pruning starts with 0 and never falls: a kept n-gram needs its shorter ones")
     if vocabulary_limit is not None and vocabulary_limit < 1:
@@ -92,35 +87,37 @@ def estimate(
     special = {word: vocabulary.index(word) for word in (BEGIN, END, UNKNOWN)}
     bits = len(vocabulary).bit_length()
 
-    orders = [_unigrams(ids, len(vocabulary), special[BEGIN], folder)]
-    ranks = ids
+    unigrams = np.bincount(ids, minlength=len(vocabulary))
+    orders = [_Order(np.arange(len(vocabulary)), unigrams, folder, "1")]
+    orders[0].begins[special[BEGIN]] = True
+    ranks = ids  # of the n-gram that ends at each word, in its order; -1 where it would begin before <s>
     for k in range(2, order + 1):
         if len(orders[-1].keys).bit_length() + bits > 63:
             raise ValueError(
                 f"too many {k - 1}-grams ({len(orders[-1].keys)}): lower --order or --vocabulary"
             )
-        keys, counts = _sort_and_count(_keys(ranks, ids, bits, special[BEGIN]), folder, f"{k}")
-        orders.append(_Order(keys, counts, folder, f"{k}"))
+        blocks = (keys[keys >= 0] for _, keys in _keys(ranks, ids, bits, special[BEGIN]))
+        table = _Order(*_sort_and_count(blocks, folder, f"{k}"), folder, f"{k}")
+        orders.append(table)
         _link(orders, bits)
         if k < order:
-            ranks = _rank(ranks, ids, bits, special[BEGIN], keys, folder / f"{k}.ranks")
+            longer = _array(folder / f"{k}.ranks", np.int64, len(ids))
+            longer[0] = -1
+            for place, keys in _keys(ranks, ids, bits, special[BEGIN]):
+                longer[place] = np.where(keys >= 0, np.searchsorted(table.keys, keys), -1)
+            ranks = longer
     _adjust_counts(orders)
 
-    discounts, fallbacks = [], []
-    for k, table in enumerate(orders, start=1):
-        found = _discounts(table)
-        if found is None:
-            fallbacks.append(k)
-        discounts.append(found or FALLBACK_DISCOUNTS)
+    discounts = [_discounts(table) for table in orders]
+    fallbacks = [k for k, found in enumerate(discounts, start=1) if found is None]
+    discounts = [found or FALLBACK_DISCOUNTS for found in discounts]
     _unigram_probabilities(orders[0], discounts[0], special)
     for k in range(1, order):
         _probabilities(orders[k], orders[k - 1], discounts[k], thresholds[k], bits)
-    unigrams = orders[0].counts
     return Estimate(
         model=NgramModel.from_levels(vocabulary, _kept(orders, thresholds, bits)),
         words=int(unigrams.sum() - unigrams[special[BEGIN]] - unigrams[special[END]]),
         unknown=int(unigrams[special[UNKNOWN]]),
-        discounts=discounts,
         fallbacks=fallbacks,
     )
 
@@ -145,9 +142,7 @@ def _limit_vocabulary(
     words: list[str], ids: np.ndarray, folder: Path, limit: int | None
 ) -> tuple[list[str], np.ndarray]:
     """The vocabulary in the order of its UTF-8 bytes, and the text in its ids."""
-    counts = np.zeros(len(words), dtype=np.int64)
-    for block in _blocks(len(ids)):
-        counts += np.bincount(ids[block], minlength=len(words))
+    counts = np.bincount(ids, minlength=len(words))
     ordinary = sorted(range(3, len(words)), key=lambda id: (-counts[id], words[id]))[:limit]
     kept = sorted([0, 1, 2, *ordinary], key=lambda id: words[id].encode())
     vocabulary = [words[id] for id in kept]
@@ -159,37 +154,19 @@ def _limit_vocabulary(
     return vocabulary, mapped
 
 
-def _unigrams(ids: np.ndarray, vocabulary: int, begin: int, folder: Path) -> _Order:
-    counts = np.zeros(vocabulary, dtype=np.int64)
-    for block in _blocks(len(ids)):
-        counts += np.bincount(ids[block], minlength=vocabulary)
-    table = _Order(np.arange(vocabulary), counts, folder, "1")
-    table.begins[begin] = True
-    return table
+def _keys(ranks: np.ndarray, ids: np.ndarray, bits: int, begin: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """In blocks, keys of the n-grams that end at each word but the first; -1 where there is none.
 
-
-def _keys(ranks: np.ndarray, ids: np.ndarray, bits: int, begin: int) -> Iterator[np.ndarray]:
-    """Keys of the n-grams that end at each word, in blocks; `ranks` says where the shorter stand, or -1."""
+    `ranks` are those of the n-grams that are one word shorter.
+    """
     for block in _blocks(len(ids) - 1):
-        shorter, word = ranks[block], ids[block.start + 1 : block.stop + 1]
-        yield ((shorter << bits) | word)[(shorter >= 0) & (word != begin)]
-
-
-def _rank(
-    ranks: np.ndarray, ids: np.ndarray, bits: int, begin: int, keys: np.ndarray, path: Path
-) -> np.ndarray:
-    """Where the n-gram that ends at each word stands in `keys`; -1 where the sentence is too young."""
-    longer = _array(path, np.int64, len(ids))
-    longer[0] = -1
-    for block in _blocks(len(ids) - 1):
-        shorter, word = ranks[block], ids[block.start + 1 : block.stop + 1]
-        found = np.searchsorted(keys, (shorter << bits) | word)
-        longer[block.start + 1 : block.stop + 1] = np.where((shorter >= 0) & (word != begin), found, -1)
-    return longer
+        place = slice(block.start + 1, block.stop + 1)
+        shorter, word = ranks[block], ids[place]
+        yield place, np.where((shorter >= 0) & (word != begin), (shorter << bits) | word, -1)
 
 
 def _sort_and_count(blocks: Iterable[np.ndarray], folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct keys, sorted, and how often each came: an external merge sort."""
+    """The distinct keys, sorted, and how often each occurs: an external merge sort."""
     runs = []
     for number, block in enumerate(blocks):
         keys, counts = _count(np.sort(block), np.ones(len(block), dtype=np.int64))
@@ -198,7 +175,7 @@ def _sort_and_count(blocks: Iterable[np.ndarray], folder: Path, name: str) -> tu
         runs.append(tuple(_mapped(folder / f"{name}.{number}.{kind}") for kind in ("keys", "counts")))
     if len(runs) == 1:
         return runs[0]
-    # Every so many keys of each run a cut: between two cuts lie at most two blocks' worth of keys.
+    # Cuts after every `step` keys of each run: between two cuts are at most two blocks of keys.
     step = max(1, BLOCK // len(runs))
     cuts = np.unique(np.concatenate([keys[::step] for keys, _ in runs]))
     paths = folder / f"{name}.keys", folder / f"{name}.counts"
@@ -242,7 +219,7 @@ def _adjust_counts(orders: list[_Order]) -> None:
             table.adjusted[block] = np.where(table.begins[block], table.counts[block], table.adjusted[block])
     for block in _blocks(len(orders[-1].keys)):
         orders[-1].adjusted[block] = orders[-1].counts[block]
-    orders[0].adjusted[orders[0].begins] = 0  # nothing comes before <s>, and it is never foretold
+    orders[0].adjusted[orders[0].begins] = 0  # nothing comes before <s>, and it is never predicted
 
 
 def _discounts(table: _Order) -> tuple[float, float, float] | None:
@@ -272,10 +249,10 @@ def _probabilities(
     discount = np.array([0.0, *discounts])
     for block in _blocks(len(table.keys)):
         prefix, adjusted = table.keys[block] >> bits, table.adjusted[block]
-        # All that a pruned n-gram has goes to backing off.
-        spared = np.where(table.counts[block] > threshold, discount[np.minimum(adjusted, 3)], adjusted)
+        # All counts of a pruned n-gram go to backing off.
+        saved = np.where(table.counts[block] > threshold, discount[np.minimum(adjusted, 3)], adjusted)
         np.add.at(below.total, prefix, adjusted)
-        np.add.at(below.backoff, prefix, spared)
+        np.add.at(below.backoff, prefix, saved)
     for block in _blocks(len(below.keys)):
         total = below.total[block]
         below.backoff[block] = np.where(total > 0, below.backoff[block] / np.maximum(total, 1), 1.0)

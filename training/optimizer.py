@@ -22,9 +22,7 @@ class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
     """A linear warm-up to `peak` over `warmup_steps`, then a linear decay to zero at `steps`."""
 
     def __init__(self, peak: float, warmup_steps: int, steps: int):
-        self.peak = peak
-        self.warmup_steps = warmup_steps
-        self.steps = steps
+        self.peak, self.warmup_steps, self.steps = peak, warmup_steps, steps
 
     def __call__(self, step):
         step = keras.ops.cast(step, "float32") + 1.0

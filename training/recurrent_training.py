@@ -25,7 +25,7 @@ NOISE_WORDS = 1024  # drawn for each batch
 BATCH_WORDS = 2560
 LONGEST = 60  # words; longer sentences are cut
 LEARNING_RATE = 2e-3
-WARMUP_SHARE = 0.02
+WARMUP = 0.02  # of all steps
 DROPOUT = 0.1
 CHECKPOINT_STEPS = 500
 
@@ -75,7 +75,7 @@ class NoiseContrastiveLM(keras.Model):
         return ops.sum(losses * counted) / ops.sum(counted)
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """The arguments of a RecurrentModel, beside its vocabulary."""
+        """The arguments of a RecurrentModel, except its vocabulary."""
         cell = self.recurrence.forwards[0].cell
         variables = {name: getattr(cell, name) for name in ("kernel", "recurrent_kernel", "bias")}
         variables |= {"embedding": self.embedding.embeddings, "word_bias": self.word_bias}
@@ -85,7 +85,7 @@ class NoiseContrastiveLM(keras.Model):
 def train(
     blocks: Iterable[list[str]], output: Path, words: int, width: int, epochs: int, seed: int = 0
 ) -> RecurrentModel:
-    """A model of the sentences; goes on from the checkpoint in `output` where there is one.
+    """A model of the sentences; resumes from the checkpoint in `output` where there is one.
 
     Args:
       blocks: normalised sentences.
@@ -95,57 +95,40 @@ def train(
       epochs: passes over the text.
 
     Raises:
-      ValueError: no text, or the folder holds a run of another text or size.
+      ValueError: the folder holds a run of another text or size, whose weights may fit in shape only.
       FloatingPointError: the loss is not finite.
     """
     vocabulary, sentences, frequencies = read(blocks, words)
-    _claim(output, fingerprint([vocabulary, frequencies.tolist(), len(sentences), width, epochs, seed]))
+    run, path = output / "run.txt", output / CHECKPOINT
+    key = fingerprint([vocabulary, frequencies.tolist(), len(sentences), width, epochs, seed])
+    if path.exists() and not (run.exists() and run.read_text() == key):
+        raise ValueError(f"{output}: holds a run of another text or size; choose another --output")
+    run.write_text(key)
     keras.utils.set_random_seed(seed)
     model = NoiseContrastiveLM(frequencies, width, seed)
     model.build()
-    batches = Batches(
-        lengths=np.array([len(sentence) for sentence in sentences]),
-        read=lambda i, random: sentences[i],
-        rate=1,
-        batch_seconds=BATCH_WORDS,
-        seed=seed,
-    )
+    lengths = np.array([len(sentence) for sentence in sentences])
+    batches = Batches(lengths, lambda i, random: sentences[i], rate=1, batch_seconds=BATCH_WORDS, seed=seed)
     steps = len(batches) * epochs
-    schedule = WarmupLinearDecay(LEARNING_RATE, int(WARMUP_SHARE * steps), steps)
+    schedule = WarmupLinearDecay(LEARNING_RATE, int(WARMUP * steps), steps)
     model.compile(optimizer=keras.optimizers.Adam(schedule, global_clipnorm=1.0), jit_compile=False)
     model.optimizer.build(model.trainable_variables)
-    checkpoint = output / CHECKPOINT
-    go_on(batches, checkpoint)
-    callbacks = [
-        StopAtNaN(),
-        ExactResume(checkpoint, CHECKPOINT_STEPS, batches),
-        MetricsLog(output / "metrics.jsonl"),
-    ]
-    fit(model, batches, epochs, checkpoint, callbacks)
+    go_on(batches, path)
+    resume = ExactResume(path, CHECKPOINT_STEPS, batches)
+    fit(model, batches, epochs, path, [StopAtNaN(), resume, MetricsLog(output / "metrics.jsonl")])
     return RecurrentModel(vocabulary, **model.tensors())
-
-
-def _claim(output: Path, run: str) -> None:
-    """Refuses to resume the run of another text, whose weights may fit in shape and mean nothing."""
-    path = output / "run.txt"
-    if (output / CHECKPOINT).exists() and not (path.exists() and path.read_text() == run):
-        raise ValueError(f"{output}: holds a run of another text or size; choose another --output")
-    path.write_text(run)
 
 
 def read(blocks: Iterable[list[str]], words: int) -> tuple[list[str], list[np.ndarray], np.ndarray]:
     """Vocabulary, sentences as float32 ids between two `</s>`, and each word's relative frequency."""
     lines = [line.split() for block in blocks for line in block]
-    counts = Counter(word for line in lines for word in line)
-    if not counts:
-        raise ValueError("the text has no words")
-    kept = [word for word, _ in counts.most_common(words - 2)]
-    vocabulary = [END, UNKNOWN, *kept]
+    most_common = Counter(word for line in lines for word in line).most_common(words - 2)
+    vocabulary = [END, UNKNOWN, *(word for word, _ in most_common)]
     ids = {word: id for id, word in enumerate(vocabulary)}
     sentences = []
     for line in lines:
-        numbers = [ids.get(word, UNKNOWN_ID) for word in line[:LONGEST]]
-        sentences.append(np.array([END_ID, *numbers, END_ID], dtype="float32"))
-    numbers = np.concatenate([sentence[1:] for sentence in sentences]).astype(int)
-    counts = np.bincount(numbers, minlength=len(vocabulary)) + 1.0
+        inner = [ids.get(word, UNKNOWN_ID) for word in line[:LONGEST]]
+        sentences.append(np.array([END_ID, *inner, END_ID], dtype="float32"))
+    predicted = np.concatenate([sentence[1:] for sentence in sentences]).astype(int)
+    counts = np.bincount(predicted, minlength=len(vocabulary)) + 1.0
     return vocabulary, sentences, counts / counts.sum()

@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import yaml
 
+from asr.files import write_whole
 from training.callbacks import CHECKPOINT
 from training.config import ConfigError, RunConfig
 from training.environment import environment
@@ -28,11 +29,9 @@ def open_run_folder(config: RunConfig, resume: bool) -> Path:
     content = json.loads(config.model_dump_json())
     path = folder / "config.yaml"
     before = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else content
-    if changed := [key for key in content if before.get(key) != content[key]]:
-        names = ", ".join(changed)
-        print(f"{path}: resumed with another {names}: not the same run any more", file=sys.stderr)
-    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    if changed := ", ".join(key for key in content if before.get(key) != content[key]):
+        print(f"{path}: resumed with another {changed}: not the same run any more", file=sys.stderr)
+    write_whole(path, yaml.safe_dump(content, sort_keys=False))
     found = environment(sys.argv) | {"backend": keras.backend.backend()}
-    text = json.dumps(found, indent=2) + "\n"
-    (folder / "environment.json").write_text(text, encoding="utf-8")
+    write_whole(folder / "environment.json", json.dumps(found, indent=2) + "\n")
     return folder

@@ -5,7 +5,7 @@ What cannot be used is named on standard error with its reason, and left out.
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from pathlib import Path
 
@@ -22,10 +22,10 @@ INT16_SCALE = 32767
 
 
 class Speech:
-    """Utterances with their normalised texts. `speech[i]` reads the float32 samples of one.
+    """Utterances. `speech[i]` reads the float32 samples of one.
 
     Attributes:
-      texts: what is said in each.
+      texts: what is said in each, normalised.
       lengths: [utterances] in samples.
       key: differs between different recordings.
     """
@@ -54,7 +54,7 @@ def read_speech(
     folder: Path,
     max_seconds: float = inf,
     step_seconds: float = 0.0,
-    progress: Callable[[Iterable], Iterable] = iter,
+    progress: Callable = iter,
 ) -> Speech:
     """The entries that can be used; the others are named.
 
@@ -67,53 +67,44 @@ def read_speech(
       step_seconds: length of a step of the network; 0 lets all texts fit.
     """
 
+    def reason_against(entry: Entry, seconds: float) -> str | None:
+        text = tokenizer.normalize(entry.text)
+        if lost := tokenizer.lost(entry.text):
+            what = "digits" if lost.isdigit() else " ".join(lost)
+            return f"its text has {what}: write it out as it is spoken"
+        if entry.text.strip() and not text:
+            return 'its text has no letters: write "" where nothing is said'
+        if seconds > max_seconds:
+            return f"{seconds:.1f} s is too long: data.max_seconds is {max_seconds:g}"
+        needed = required_steps(tokenizer.encode(text)) * step_seconds
+        return f"its text needs {needed:.1f} s at least, it has {seconds:.1f} s" if seconds < needed else None
+
     def usable(entry: Entry, seconds: float) -> bool:
-        reason = _reason_against(entry, seconds, tokenizer, max_seconds, step_seconds)
-        if reason:
+        if reason := reason_against(entry, seconds):
             print(f"{entry.id}: left out, {reason}", file=sys.stderr)
         return reason is None
 
     entries = [entry for entry in entries if usable(entry, entry.duration_seconds)]
     audio, errors = decode_audio(entries, folder, progress)
-    for error in errors.values():
+    for error in errors:
         print(f"left out: {error}", file=sys.stderr)
     # The sound may be shorter than the manifest says.
-    indices = [
-        i
-        for i, entry in enumerate(entries)
-        if audio.lengths[i] and usable(entry, audio.lengths[i] / SAMPLE_RATE)
-    ]
+    seconds = audio.lengths / SAMPLE_RATE
+    indices = [i for i, entry in enumerate(entries) if seconds[i] and usable(entry, seconds[i])]
     return Speech(audio, indices, [tokenizer.normalize(entries[i].text) for i in indices])
 
 
-def _reason_against(
-    entry: Entry, seconds: float, tokenizer: Tokenizer, max_seconds: float, step_seconds: float
-) -> str | None:
-    if lost := tokenizer.lost(entry.text):
-        what = "digits" if lost.isdigit() else " ".join(lost)
-        return f"its text has {what}: write it out as it is spoken"
-    text = tokenizer.normalize(entry.text)
-    if entry.text.strip() and not text:
-        return 'its text has no letters: write "" where nothing is said'
-    if seconds > max_seconds:
-        return f"{seconds:.1f} s is too long: data.max_seconds is {max_seconds:g}"
-    needed = required_steps(tokenizer.encode(text)) * step_seconds
-    return f"its text needs {needed:.1f} s at least, it has {seconds:.1f} s" if seconds < needed else None
-
-
-def decode_audio(
-    entries: Sequence[Entry], folder: Path, progress: Callable[[Iterable], Iterable] = iter
-) -> tuple[RaggedCache, dict[str, str]]:
+def decode_audio(entries: Sequence[Entry], folder: Path, progress: Callable) -> tuple[RaggedCache, list[str]]:
     """The sound of all entries as int16 samples, decoded once and kept in `folder`.
 
-    Returns the cache, and by id why an entry cannot be read; its sound is empty.
+    Returns the cache, and what is wrong with the entries that cannot be read, whose sound is empty.
     """
-    errors: dict[str, str] = {}
+    errors: list[str] = []
 
     def decoded() -> Iterator[np.ndarray]:
-        for entry, samples in zip(progress(entries), decode_entries(entries), strict=True):
+        for _, samples in zip(progress(entries), decode_entries(entries), strict=True):
             if isinstance(samples, AudioError):
-                errors[entry.id] = str(samples)
+                errors.append(str(samples))
                 samples = np.zeros(0, "float32")
             yield to_int16(samples)
 

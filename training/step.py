@@ -6,9 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from asr.features import SpecAugment
 from asr.model import CTCModel
 from training.objectives import Objective
+from training.spec_augment import SpecAugment
 
 
 class TrainingStep(keras.Model):
@@ -34,8 +34,7 @@ class TrainingStep(keras.Model):
         frozen_encoders: int = 0,
     ):
         super().__init__(name="step")
-        self.network = network
-        self.objectives = objectives
+        self.network, self.objectives = network, objectives
         self.objective_metrics = [metric for objective in objectives for metric in objective.metrics]
         self.views = max(objective.views for objective in objectives)
         self.spec_augment = None if spec_augment is None else SpecAugment(**spec_augment)
@@ -52,7 +51,7 @@ class TrainingStep(keras.Model):
         if training:
             x, lengths = repeat(x, self.views), repeat(lengths, self.views)
             if self.spec_augment is not None:
-                x = self.spec_augment(x, lengths, training=True)
+                x = self.spec_augment(x, lengths)
         x, lengths = self.network.encode(x, lengths, slice(self.frozen_encoders, None), training)
         logits = self.network.output_layer(self.drop(x, training=training))
         return {"logits": logits, "lengths": lengths}

@@ -1,8 +1,8 @@
 """Speech for words that recordings lack: python -m training.synthesize TEXT... --voice V.onnx --output DIR
 
 A model trained on a few hours spells the words of its recordings and misspells the others: the first model of
-this project got 16 % of the words wrong that its recordings hold more than 200 times, and 82 % of those that
-they never hold. This chooses sentences of running text for the words that the recordings lack, has them read
+this project got 16 % of the words wrong that its recordings have more than 200 times, and 82 % of those that
+they never have. This selects sentences of running text for the words that the recordings lack, has them read
 by a voice of Piper (pip install piper-tts), and writes a manifest that training.train reads like any other.
 
 One voice becomes many speakers by playing it faster or slower, which moves pitch and formants together, after
@@ -19,6 +19,7 @@ import heapq
 import json
 import multiprocessing
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +29,13 @@ import soxr
 
 from asr.audio import SAMPLE_RATE
 from training.language_model import read_sentences
+from training.manifest import Entry, write_manifest
 from training.scoring.console import progress
 
-HEARD_ENOUGH = 4  # times; after that a word is no reason to choose a sentence
+ENOUGH = 4  # recordings of a word; after that it is no reason to select a sentence
 WORDS = range(4, 31)  # in a sentence
-SECONDS_PER_CHARACTER = 0.065  # about; decides only when enough has been chosen
-SENTENCE_CHARACTERS = 15  # what a sentence costs besides its characters: pauses, padding
+SECONDS_PER_CHARACTER = 0.065  # about; decides only when enough has been selected
+SENTENCE_CHARACTERS = 15  # added to the length of a sentence, for pauses and padding
 SPEED = (0.85, 1.15)  # of the voice, at equal pitch
 PITCH = (0.85, 1.2)  # factor on all its frequencies
 OPUS_LEVEL = 0.9  # of soundfile's compression_level: about 24 kbit/s
@@ -41,38 +43,37 @@ OPUS_LEVEL = 0.9  # of soundfile's compression_level: about 24 kbit/s
 
 def main(options: argparse.Namespace) -> None:
     """`hark synthesize`."""
-    heard = Counter(w for block in read_sentences(options.heard) for line in block for w in line.split())
+    recorded = Counter(w for block in read_sentences(options.heard) for line in block for w in line.split())
     lines = [line for block in read_sentences(options.text) for line in block]
-    sentences = choose(lines, heard, options.hours * 3600)
+    sentences = choose(lines, recorded, options.hours * 3600)
     synthesize(sentences, options.voice, options.output, options.processes, options.seed)
 
 
-def choose(lines: list[str], heard: Counter, seconds: float) -> list[str]:
-    """The sentences, lasting about `seconds`, that bring the most of what is lacking, the best first.
+def choose(lines: list[str], recorded: Counter, seconds: float) -> list[str]:
+    """The sentences, about `seconds` long in all, that add the most of what is lacking, the best first.
 
-    A sentence is worth, for each of its words heard fewer than HEARD_ENOUGH times, how often the word stands
-    in all the text by how often it has been heard (the chosen sentences count), and costs its length. Worth
-    only falls as more is chosen, so a heap finds the next sentence without weighing all of them again (Minoux
-    1978).
+    The gain of a sentence is the sum, over its words with fewer than ENOUGH recordings, of how often the word
+    is in the text by how often it is recorded (selected sentences included), by the length of the sentence.
+    Gains only fall, so a heap finds the next sentence without computing all of them again (Minoux 1978).
     """
     in_text = Counter(word for line in lines for word in line.split())
-    heard = Counter(heard)
+    recorded = Counter(recorded)
 
-    def worth(line: str) -> float:
-        lacking = (in_text[w] / (1 + heard[w]) for w in set(line.split()) if heard[w] < HEARD_ENOUGH)
+    def gain(line: str) -> float:
+        lacking = (in_text[w] / (1 + recorded[w]) for w in set(line.split()) if recorded[w] < ENOUGH)
         return sum(lacking) / (len(line) + SENTENCE_CHARACTERS)
 
-    heap = [(-worth(line), line) for line in set(lines) if readable(line)]
+    heap = [(-gain(line), line) for line in set(lines) if readable(line)]
     heapq.heapify(heap)
     chosen = []
     while heap and seconds > 0:
         line = heap[0][1]
-        now = (-worth(line), line)
+        now = (-gain(line), line)
         if now > heapq.heapreplace(heap, now):
             continue
         heapq.heappop(heap)
         chosen.append(line)
-        heard.update(line.split())
+        recorded.update(line.split())
         seconds -= len(line) * SECONDS_PER_CHARACTER
     return chosen
 
@@ -87,21 +88,15 @@ def synthesize(sentences: list[str], voice: str, output: Path, processes: int, s
     """Writes output/*.opus and the manifest beside that folder. Raises ValueError for an unusable voice."""
     _load_voice(voice)  # here first: a pool would start processes that fail to load it, again and again
     output.mkdir(parents=True, exist_ok=True)
-    jobs = [(sentence, seed, output / f"{i:06d}.opus") for i, sentence in enumerate(sentences)]
-    with (
-        multiprocessing.get_context("spawn").Pool(processes, _load_voice, [voice]) as pool,
-        open(output.with_suffix(".jsonl"), "w", encoding="utf-8") as manifest,
-    ):
-        spoken = zip(jobs, pool.imap(_speak, jobs), strict=True)
-        for (sentence, _, path), seconds in progress("speaking")(spoken, total=len(jobs)):
-            row = {
-                "audio_filepath": str(path.relative_to(output.parent)),
-                "text": sentence,
-                "duration": seconds,
-                "speaker": Path(voice).stem,
-                "corpus": "synthetic",
-            }
-            manifest.write(json.dumps(row) + "\n")
+    jobs = [(sentence, seed, output.absolute() / f"{i:06d}.opus") for i, sentence in enumerate(sentences)]
+
+    def spoken() -> Iterator[Entry]:
+        with multiprocessing.get_context("spawn").Pool(processes, _load_voice, [voice]) as pool:
+            results = zip(jobs, pool.imap(_speak, jobs), strict=True)
+            for (sentence, _, path), seconds in progress("speaking")(results, total=len(jobs)):
+                yield Entry("", path, sentence, seconds, 0.0, Path(voice).stem, {"corpus": "synthetic"})
+
+    write_manifest(output.with_suffix(".jsonl"), spoken())
 
 
 def _load_voice(path: str) -> None:
@@ -127,10 +122,9 @@ def _speak(job: tuple[str, int, Path]) -> float:
     sentence, seed, path = job
     random = np.random.default_rng([seed, int(path.stem)])
     speed, pitch = random.uniform(*SPEED), random.uniform(*PITCH)
+    noise_scale, noise_w_scale = random.uniform(0.4, 0.9), random.uniform(0.6, 1.0)
     settings = SynthesisConfig(
-        length_scale=pitch / speed,
-        noise_scale=random.uniform(0.4, 0.9),
-        noise_w_scale=random.uniform(0.6, 1.0),
+        length_scale=pitch / speed, noise_scale=noise_scale, noise_w_scale=noise_w_scale
     )
     samples = np.concatenate([part.audio_float_array for part in _voice.synthesize(sentence, settings)])
     samples = soxr.resample(samples.astype("float32"), _voice.config.sample_rate * pitch, SAMPLE_RATE)

@@ -18,7 +18,7 @@ from asr.bundle import save_bundle
 from asr.cli import naming
 from asr.model import CTCModel
 from training.callbacks import CHECKPOINT, ExactResume, MetricsLog, StopAtNaN, WordErrorRate, fit, go_on
-from training.config import ConfigError, RunConfig, load_config
+from training.config import ConfigError, RunConfig
 from training.data import Batches
 from training.initialization import initialize, tokenizer_of
 from training.inputs import bar, dev_set, read_noise, training_inputs
@@ -33,9 +33,8 @@ from training.step import TrainingStep
 
 def main(options: argparse.Namespace) -> None:
     """`hark train`."""
-    config = load_config(options.config, options.overrides)
-    with naming(config.output):
-        train(config, options.resume)
+    with naming(options.config.output):
+        train(options.config, options.resume)
 
 
 def train(config: RunConfig, resume: bool = False) -> Path:

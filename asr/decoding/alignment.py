@@ -22,8 +22,8 @@ def forced_align(log_probs: np.ndarray, unit_ids: Sequence[int]) -> Hypothesis:
     one state, or by two to skip the blank between different units. It begins in one of the first two states
     and ends in one of the last two.
 
-    The result is exact. Time is O(steps × units); memory is one row of states per 1,024 steps. An hour of
-    speech (90,000 steps, 54,000 units) takes 5 seconds and 100 MB.
+    Time is O(steps × units); memory is one row of states per 1,024 steps. An hour of speech (90,000 steps,
+    54,000 units) takes 5 seconds and 100 MB.
 
     Args:
       log_probs: [steps, units], natural logarithms.
@@ -55,14 +55,10 @@ def forced_align(log_probs: np.ndarray, unit_ids: Sequence[int]) -> Hypothesis:
     path, score = _best_path(np.ascontiguousarray(log_probs), labels, _CHECKPOINT_STEPS)
     if score == -np.inf:
         raise ValueError("the text has probability 0 under these log-probs")
-    firsts = np.searchsorted(path, np.arange(1, 2 * len(labels), 2), side="left")
-    lasts = np.searchsorted(path, np.arange(1, 2 * len(labels), 2), side="right") - 1
-    return Hypothesis(
-        units=tuple(labels.tolist()),
-        steps=tuple(zip(firsts.tolist(), lasts.tolist(), strict=True)),
-        score=score,
-        text="",
-    )
+    states = np.arange(1, 2 * len(labels), 2)
+    firsts, ends = np.searchsorted(path, states, side="left"), np.searchsorted(path, states, side="right")
+    steps_of_units = tuple(zip(firsts.tolist(), (ends - 1).tolist(), strict=True))
+    return Hypothesis(units=tuple(labels.tolist()), steps=steps_of_units, score=score, text="")
 
 
 @compiled
@@ -79,7 +75,7 @@ def _best_path(log_probs, labels, checkpoint_steps):
     for step in range(steps):
         if step % checkpoint_steps == 0:
             checkpoints[step // checkpoint_steps] = scores
-        # Only states that the start reaches and that reach the end; the others are never read again.
+        # Only states that can be reached from the start and from which the end can be reached.
         low, high = max(0, states - 2 * (steps - step)), min(states, 2 * step + 2)
         _advance(scores, log_probs[step], units, skip_score, low // 2, (high - 1) // 2, moves)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from itertools import pairwise
 from operator import itemgetter
 from typing import TYPE_CHECKING
@@ -100,10 +99,9 @@ class BeamDecoder:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LanguageModelError(f"{path}: no decoder settings; run training.tune_decoder") from error
         model = NgramModel.load(bundle.directory / LANGUAGE_MODEL_NAME)
-        rescorer = None
         if rescoring:
-            rescorer = Rescorer(RecurrentModel.load(recurrent), model, tuned["alpha"], **rescoring)
-        return cls(bundle.tokenizer, model, hotwords, rescorer=rescorer, **tuned)
+            tuned["rescorer"] = Rescorer(RecurrentModel.load(recurrent), model, tuned["alpha"], **rescoring)
+        return cls(bundle.tokenizer, model, hotwords, **tuned)
 
     def decode(self, log_probs: np.ndarray, n_best: int = 1) -> list[Hypothesis]:
         """Up to `n_best` different texts, best first; at least one.
@@ -142,26 +140,19 @@ class BeamDecoder:
                 break
         if self.rescorer is None or len(found) == 1:
             return list(found.values())
-        gains = self.rescorer.gains(list(found))
-        best = [
-            (score + gain, ids, text) for gain, (score, ids, text) in zip(gains, found.values(), strict=True)
-        ]
+        gains = zip(self.rescorer.gains(list(found)), found.values(), strict=True)
+        best = [(score + gain, ids, text) for gain, (score, ids, text) in gains]
         return sorted(best, key=itemgetter(0), reverse=True)[:n_best]
 
     def results(self, log_probs: np.ndarray) -> Iterator[tuple[float, tuple[int, ...]]]:
         """Scores and units of the last beam, best first; unlike in `decode`, a text may come twice."""
-        pruning = self.beam, self.score_margin, self.least_unit_log_prob
-        scores, ids, begin = prefix_search.search(log_probs, self._unit_text, self._language, *pruning)
-        for score, (first, last) in zip(scores.tolist(), pairwise(begin.tolist()), strict=True):
-            yield score, tuple(ids[first:last].tolist())
-
-    @cached_property
-    def _unit_text(self) -> tuple[np.ndarray, np.ndarray]:
-        """The symbols' UTF-8 bytes, one after the other, and where each begins."""
         encoded = [symbol.encode() for symbol in self.tokenizer.symbols]
-        return np.frombuffer(b"".join(encoded), np.uint8), np.cumsum([0, *map(len, encoded)])
+        unit_text = np.frombuffer(b"".join(encoded), np.uint8), np.cumsum([0, *map(len, encoded)])
+        pruning = self.beam, self.score_margin, self.least_unit_log_prob
+        scores, ids, begin = prefix_search.search(log_probs, unit_text, self._language(), *pruning)
+        for score, (first, last) in zip(scores.tolist(), pairwise(begin.tolist()), strict=True):
+            yield score, tuple(ids[first:last])
 
-    @cached_property
     def _language(self) -> prefix_search.Language:
         model = self.language_model or _EMPTY_MODEL
         return prefix_search.Language(
@@ -174,22 +165,16 @@ class BeamDecoder:
             hot_next=self.automaton.next,
             hot_credit=self.automaton.credit,
             hot_reward=self.automaton.reward,
-            hot_most_credit=float(self.automaton.credit.max()),
         )
 
     def _unknown_cost(self, letters: str, finished: bool) -> float:
-        """The language model's penalty for an unknown word, or for letters that begin no known word."""
+        """Penalty for an unknown word, or for letters that begin no known word; nats."""
         if self.language_model is None or self.language_model.knows(letters, finished):
             return 0.0
         return self.unknown_penalty * len(letters.encode())
 
 
-def _empty_model() -> NgramModel:
-    """Empty model, so that numba compiles one signature with and without a language model."""
-    vocabulary = [END, BEGIN, UNKNOWN]
-    zeros = np.zeros(len(vocabulary))
-    level = NgramLevel(zeros.astype(int), np.arange(len(vocabulary)), zeros, zeros)
-    return NgramModel.from_levels(vocabulary, [level]).quantised()
-
-
-_EMPTY_MODEL = _empty_model()
+# Without a language model, so that numba compiles one signature.
+_EMPTY_MODEL = NgramModel.from_levels(
+    [END, BEGIN, UNKNOWN], [NgramLevel(np.zeros(3, int), np.arange(3), np.zeros(3), np.zeros(3))]
+).quantised()

@@ -10,15 +10,15 @@ import numpy as np
 from asr.tokenizer import WORD_BOUNDARY, Tokenizer
 
 MAX_WEIGHT = 2.0  # nats a letter
-# Nats a phrase, however long. A letter that the model takes for another with confidence costs some 7: no
-# boost makes up for two of them, so a word that only resembles a hot word is not replaced.
+# Nats a phrase, however long. A letter that the model is sure to be another one costs some 7: no boost makes
+# up for two of them, so a word that only resembles a hot word is not replaced.
 MAX_BOOST = 10.0
 
-_START, _LOST = 0, 1  # states: at a word's start; inside a word that no phrase has in this place
+_START, _LOST = 0, 1  # states: at a word's start; inside a word that no phrase has here
 
 
 class HotwordError(ValueError):
-    """A hot word that could have no effect: one line that names the phrase and the reason."""
+    """A hot word that cannot work: one line that names the phrase and the reason."""
 
 
 class HotwordAutomaton(NamedTuple):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,12 +30,12 @@ class NgramTables(NamedTuple):
     """A trie of n-grams as flat arrays, laid out for lookup in compiled code.
 
     N-grams are numbered: first all of order 1 (the number is the word's id), then all of order 2, and so on,
-    each order sorted by its word ids. So the continuations of an n-gram stand together, sorted by their last
-    word. Word ids follow the alphabetical order of the words' UTF-8 bytes: the words that begin with the same
+    each order sorted by its word ids. So the continuations of an n-gram are a range of numbers, sorted by
+    their last word. Word ids follow the order of the words' UTF-8 bytes: the words that begin with the same
     letters are a range of ids.
 
     Probabilities of order 2 and above are codes into a codebook; `book_stride` is 256 where each order
-    has a codebook of its own with 8-bit codes, 0 where all orders share one.
+    has a codebook of its own with 8-bit codes, 0 where all orders use one.
     """
 
     text: np.ndarray  # uint8: the words' UTF-8 bytes, one after the other
@@ -101,7 +101,7 @@ def ngram_log_prob(tables, history, word):
 
 @compiled
 def narrowed(tables, first, last, letters, letter):
-    """The words whose next byte is `letter`, of `first` to `last` - 1, which share `letters` bytes."""
+    """The words whose next byte is `letter`, of `first` to `last` - 1, whose first `letters` are equal."""
     start = _first_word_from(tables, first, last, letters, letter)
     return start, _first_word_from(tables, start, last, letters, letter + 1)
 
@@ -154,43 +154,40 @@ class NgramModel:
         ]
         log_probs = _joined([level.log_probs for level in levels[1:]], np.float32)
         backoffs = _joined([level.backoffs for level in levels[1:-1]], np.float32)
-        ids = {word: vocabulary_id for vocabulary_id, word in enumerate(vocabulary)}
-        return cls(
-            _read_only(
-                NgramTables(
-                    text=np.frombuffer(b"".join(encoded), np.uint8),
-                    text_begin=np.cumsum([0, *map(len, encoded)]).astype(np.uint32),
-                    unigram_log_probs=np.asarray(levels[0].log_probs, np.float32),
-                    unigram_backoffs=np.asarray(levels[0].backoffs, np.float32),
-                    words=_joined([level.words for level in levels[1:]], np.uint32),
-                    begin=np.concatenate([*begin, [sum(sizes)]]).astype(np.uint32),
-                    log_prob_codes=np.arange(len(log_probs), dtype=np.uint32),
-                    log_prob_book=log_probs,
-                    backoff_codes=np.arange(len(backoffs), dtype=np.uint32),
-                    backoff_book=backoffs,
-                    book_stride=0,
-                    order=len(levels),
-                    begin_id=ids[BEGIN],
-                    end_id=ids[END],
-                    unknown_id=ids[UNKNOWN],
-                )
-            )
+        tables = NgramTables(
+            text=np.frombuffer(b"".join(encoded), np.uint8),
+            text_begin=np.cumsum([0, *map(len, encoded)]).astype(np.uint32),
+            unigram_log_probs=np.asarray(levels[0].log_probs, np.float32),
+            unigram_backoffs=np.asarray(levels[0].backoffs, np.float32),
+            words=_joined([level.words for level in levels[1:]], np.uint32),
+            begin=_joined([*begin, [sum(sizes)]], np.uint32),
+            log_prob_codes=np.arange(len(log_probs), dtype=np.uint32),
+            log_prob_book=log_probs,
+            backoff_codes=np.arange(len(backoffs), dtype=np.uint32),
+            backoff_book=backoffs,
+            book_stride=0,
+            order=len(levels),
+            begin_id=vocabulary.index(BEGIN),
+            end_id=vocabulary.index(END),
+            unknown_id=vocabulary.index(UNKNOWN),
         )
+        return cls(_read_only(tables))
 
     @classmethod
     def load(cls, path: Path | str) -> NgramModel:
         """A compact file (`save`), mapped into memory. Raises LanguageModelError for anything else."""
         path = Path(path)
         magic = _beginning(path)
-        if magic == _MAGIC:
-            return cls(_map_tables(path))
-        if magic[:-1] == _MAGIC[:-1]:
+        if magic[:-1] != _MAGIC[:-1]:
+            raise LanguageModelError(
+                f"{path}: no compact model; "
+                "make one of an ARPA file by python -m training.language_model convert"
+            )
+        if magic != _MAGIC:
             raise LanguageModelError(
                 f"{path}: written by another version; build it again from its ARPA file or text"
             )
-        raise LanguageModelError(
-            f"{path}: no compact model; make one of an ARPA file by python -m training.language_model convert"
-        )
+        return cls(_map_tables(path))
 
     def save(self, path: Path | str) -> None:
         """Writes the compact file: probabilities of order 2 and above in 8 bits, a codebook an order.
@@ -215,7 +212,37 @@ class NgramModel:
 
     def quantised(self) -> NgramModel:
         """This model as `save` writes it."""
-        return self if self.tables.book_stride else NgramModel(_read_only(_quantised(self.tables)))
+        if self.tables.book_stride:
+            return self
+        levels = islice(self.levels(), 1, None)
+        codes = [(_codes(level.log_probs), _codes(level.backoffs)) for level in levels]
+        log_probs, backoffs = [pair[0] for pair in codes], [pair[1] for pair in codes[:-1]]
+        tables = self.tables._replace(
+            words=self.tables.words.astype(np.uint16 if self.vocabulary_size <= 1 << 16 else np.uint32),
+            log_prob_codes=_joined([codes for codes, _ in log_probs], np.uint8),
+            log_prob_book=_joined([book for _, book in log_probs], np.float32),
+            backoff_codes=_joined([codes for codes, _ in backoffs], np.uint8),
+            backoff_book=_joined([book for _, book in backoffs], np.float32),
+            book_stride=_BOOK,
+        )
+        return NgramModel(_read_only(tables))
+
+    def levels(self) -> Iterator[NgramLevel]:
+        """The n-grams of order 1, 2, ..., as `from_levels` takes them; the highest back-offs are 0."""
+        tables, vocabulary = self.tables, self.vocabulary_size
+        words, zeros = np.arange(vocabulary), np.zeros(vocabulary, np.int64)
+        yield NgramLevel(zeros, words, tables.unigram_log_probs, tables.unigram_backoffs)
+        above = 0  # number of the first n-gram of the order before
+        for book, (parents, size) in enumerate(pairwise(self.counts)):
+            children = np.diff(tables.begin[above : above + parents + 1])
+            above += parents
+            here, offset = slice(above - vocabulary, above - vocabulary + size), book * tables.book_stride
+            backoffs = np.zeros(size, np.float32)
+            if book < self.order - 2:
+                backoffs = tables.backoff_book[offset + tables.backoff_codes[here].astype(np.int64)]
+            log_probs = tables.log_prob_book[offset + tables.log_prob_codes[here].astype(np.int64)]
+            prefixes = np.repeat(np.arange(parents), children)
+            yield NgramLevel(prefixes, tables.words[here], log_probs, backoffs)
 
     @property
     def vocabulary_size(self) -> int:
@@ -226,10 +253,14 @@ class NgramModel:
     def counts(self) -> list[int]:
         """Number of n-grams of order 1, 2, ..."""
         starts = [0]
-        for _ in range(self.order - 1):
+        for _ in range(self.order):
             starts.append(int(self.tables.begin[starts[-1]]))
-        starts.append(self.vocabulary_size + len(self.tables.words))
         return [end - start for start, end in pairwise(starts)]
+
+    def vocabulary(self) -> list[str]:
+        """All words, by id."""
+        text = self.tables.text.tobytes()
+        return [text[first:last].decode() for first, last in pairwise(self.tables.text_begin.tolist())]
 
     def word(self, id: int) -> str:
         """The word of an id."""
@@ -244,9 +275,8 @@ class NgramModel:
     def knows(self, letters: str, finished: bool = True) -> bool:
         """Whether the letters are a word of the vocabulary or, if not `finished`, the beginning of one."""
         first = bisect_left(range(self.vocabulary_size), letters, key=self.word)
-        if first == self.vocabulary_size:
-            return False
-        return self.word(first) == letters if finished else self.word(first).startswith(letters)
+        word = self.word(first) if first < self.vocabulary_size else ""
+        return word == letters if finished else word.startswith(letters)
 
     def log_prob(self, history: Sequence[int], word: int) -> float:
         """ln P(word | history); ids, the history's newest word last and of any length."""
@@ -255,7 +285,7 @@ class NgramModel:
 
     @cached_property
     def cumulative_probability(self) -> np.ndarray:
-        """float64 [vocabulary + 1]: entry b less entry a is the unigram probability of the words a to b - 1.
+        """float64 [vocabulary + 1]: entry b minus entry a is the unigram probability of the words a to b - 1.
 
         Without `<s>`, `</s>` and `<unk>`, which no letters spell.
         """
@@ -271,7 +301,7 @@ def is_compact(path: Path | str) -> bool:
 
 def _beginning(path: Path) -> bytes:
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             return file.read(len(_MAGIC))
     except OSError as error:
         raise LanguageModelError(f"{path}: {reason(error)}") from error
@@ -344,21 +374,6 @@ def _check(tables: NgramTables) -> None:
     )
     if not sound:
         raise ValueError("its tables do not fit together")
-
-
-def _quantised(tables: NgramTables) -> NgramTables:
-    vocabulary = len(tables.unigram_log_probs)
-    parts = list(pairwise(np.cumsum([0, *NgramModel(tables).counts[1:]])))
-    log_probs = [_codes(tables.log_prob_book[start:end]) for start, end in parts]
-    backoffs = [_codes(tables.backoff_book[start:end]) for start, end in parts[:-1]]
-    return tables._replace(
-        words=tables.words.astype(np.uint16 if vocabulary <= 1 << 16 else np.uint32),
-        log_prob_codes=_joined([codes for codes, _ in log_probs], np.uint8),
-        log_prob_book=_joined([book for _, book in log_probs], np.float32),
-        backoff_codes=_joined([codes for codes, _ in backoffs], np.uint8),
-        backoff_book=_joined([book for _, book in backoffs], np.float32),
-        book_stride=_BOOK,
-    )
 
 
 def _codes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

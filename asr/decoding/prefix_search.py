@@ -2,16 +2,14 @@
 
 Hannun et al. 2014, "First-pass large vocabulary continuous speech recognition using bi-directional recurrent
 DNNs": a prefix keeps the probability of all paths that spell it, those that end in a blank apart from those
-that end in its last unit. The language model is asked at the end of each word, and in advance for what an
-unfinished word may become: the first letters of a word score alpha · ln(sum of the unigram probabilities of
-all words that begin so) until the word is finished. A finished word w scores
-alpha · ln P(w | words before) + beta. An unknown word scores as `<unk>`, less `unknown_penalty` for each of
-its letters: never impossible, and lower the longer it is, so that leaving out the space between two words
-does not pay.
+that end in its last unit. An unfinished word scores alpha · ln(sum of the unigram probabilities of all words
+that begin with its letters), a finished word w alpha · ln P(w | words before) + beta. An unknown word scores
+as `<unk>`, minus `unknown_penalty` for each of its letters: never impossible, and lower the longer it is, so
+that leaving out the space between two words does not pay.
 
 Prefixes are nodes of a tree that is kept from step to step, so that the language model is asked once for
-each. When the tree is full, the nodes that no prefix in the beam begins with are dropped: memory grows with
-the text only, not with what was pruned.
+each. When the tree is full, the nodes that no prefix in the beam begins with are dropped, so that memory
+grows only with the text.
 """
 
 from __future__ import annotations
@@ -49,45 +47,37 @@ NODE = np.dtype(
     align=True,
 )
 
+PREFIX = np.dtype(
+    [
+        ("node", np.int64),
+        ("blank", np.float64),  # ln P of its paths that end in a blank
+        ("unit", np.float64),  # ln P of its paths that end in its last unit
+        ("acoustic", np.float64),  # ln P of both
+        ("score", np.float64),  # acoustic and text score
+    ]
+)
+
 
 class Language(NamedTuple):
     """Language model, its weights, and hot words (`HotwordAutomaton`)."""
 
     tables: tuple  # NgramTables
     cumulative_probability: np.ndarray  # NgramModel's
-    has_words: bool  # whether `tables` are asked
+    has_words: bool  # False without a language model
     alpha: float
     beta: float
     unknown_penalty: float
     hot_next: np.ndarray
     hot_credit: np.ndarray
     hot_reward: np.ndarray
-    hot_most_credit: float  # the highest one
-
-
-class Prefixes(NamedTuple):
-    """Prefixes of one step, as arrays: their nodes, and logarithms of the probability of their paths.
-
-    `blank` is that of the paths that end in a blank, `unit` of those that end in the prefix's last unit,
-    `acoustic` of both; `score` is the sum of acoustic and text score.
-    """
-
-    node: np.ndarray
-    blank: np.ndarray
-    unit: np.ndarray
-    acoustic: np.ndarray
-    score: np.ndarray
 
 
 @compiled
 def search(log_probs, unit_text, language, beam, score_margin, least_unit_log_prob):
     """Scores [n] (best first), units of all results one after the other, and where each begins [n + 1].
 
-    Args:
-      log_probs: float32 [steps, units].
-      unit_text: the units' UTF-8 bytes, one after the other, and where each begins [units + 1].
-      language: `Language`.
-      beam, score_margin, least_unit_log_prob: see `BeamDecoder`.
+    `log_probs` is float32 [steps, units]; `unit_text` has the units' UTF-8 bytes, one after the other, and
+    where each begins [units + 1]. The rest is as in `BeamDecoder`.
     """
     steps, size = log_probs.shape
     most = beam * size  # candidates of a step: each prefix as it is or with one unit more
@@ -95,19 +85,16 @@ def search(log_probs, unit_text, language, beam, score_margin, least_unit_log_pr
     _set_root(nodes, language)
     count = 1
     history = np.empty(max(1, language.tables.order - 1), np.int64)
-    kept, candidates = _prefixes(beam), _prefixes(most)
-    kept.node[0], kept.blank[0], kept.unit[0], kept.acoustic[0], kept.score[0] = 0, 0.0, -np.inf, 0.0, 0.0
+    kept, candidates = np.zeros(beam, PREFIX), np.empty(most, PREFIX)
+    kept[0].unit = -np.inf
     entries = 1
     likely = np.empty(size, np.int64)
-    ends_word = np.zeros(size, np.bool_)
-    for unit in range(1, size):
-        ends_word[unit] = unit_text[0][unit_text[1][unit]] == BOUNDARY
     active_child = np.empty((beam, size), np.int64)
 
     for step in range(steps):
         row = log_probs[step]
         if count + most > len(nodes):
-            count, nodes = _drop_unreachable(nodes, count, kept.node[:entries], most)
+            count, nodes = _drop_unreachable(nodes, count, kept[:entries], most)
         best_unit = np.float64(row.max())
         threshold = min(least_unit_log_prob, best_unit)
         likely_count = 0
@@ -118,32 +105,29 @@ def search(log_probs, unit_text, language, beam, score_margin, least_unit_log_pr
 
         floor = np.inf
         for i in range(entries):  # the same text as before
-            node = kept.node[i]
-            candidates.node[i] = node
-            candidates.blank[i] = kept.acoustic[i] + row[0]
-            candidates.unit[i] = kept.unit[i] + row[nodes[node].unit]
-            floor = min(floor, max(candidates.blank[i], candidates.unit[i]) + nodes[node].text_score)
+            before, same = kept[i], candidates[i]
+            same.node = before.node
+            same.blank = before.acoustic + row[0]
+            same.unit = before.unit + row[nodes[before.node].unit]
+            floor = min(floor, max(same.blank, same.unit) + nodes[before.node].text_score)
         # If these alone fill the beam, nothing below the last of them can get into it.
         floor = floor - EPSILON if entries == beam else -np.inf
-        limit = kept.score[0] + best_unit - score_margin
-        _find_active_children(nodes, kept.node[:entries], active_child)
+        limit = kept[0].score + best_unit - score_margin
+        _find_active_children(nodes, kept[:entries], active_child)
 
         size_now = entries
         for i in range(entries):  # one unit more
-            node = kept.node[i]
+            prefix = kept[i]
+            node = prefix.node
             text_score = nodes[node].text_score
-            most_gain = _most_gain(nodes, node, language)
             for j in range(likely_count):
                 unit = likely[j]
-                before = kept.blank[i] if nodes[node].unit == unit else kept.acoustic[i]
-                arrival = before + row[unit]
+                arrival = (prefix.blank if nodes[node].unit == unit else prefix.acoustic) + row[unit]
                 if arrival + text_score < limit or arrival == -np.inf:
                     continue
                 place = active_child[i, unit]
                 if place >= 0:
-                    candidates.unit[place] = log_add(candidates.unit[place], arrival)
-                    continue
-                if arrival + text_score + most_gain < floor and not ends_word[unit]:
+                    candidates[place].unit = log_add(candidates[place].unit, arrival)
                     continue
                 child = np.int64(nodes[node].child)
                 while child >= 0 and nodes[child].unit != unit:
@@ -154,32 +138,26 @@ def search(log_probs, unit_text, language, beam, score_margin, least_unit_log_pr
                     text = unit_text[0][unit_text[1][unit] : unit_text[1][unit + 1]]
                     _append(nodes, child, node, unit, text, language, history)
                 if arrival + nodes[child].text_score >= floor:
-                    candidates.node[size_now] = child
-                    candidates.blank[size_now] = -np.inf
-                    candidates.unit[size_now] = arrival
+                    longer = candidates[size_now]
+                    longer.node, longer.blank, longer.unit = child, -np.inf, arrival
                     size_now += 1
         for i in range(entries):
-            nodes[kept.node[i]].entry = -1
+            nodes[kept[i].node].entry = -1
         entries = _select(nodes, candidates, size_now, kept, score_margin)
 
     finals = np.empty(entries)
     for i in range(entries):
-        finals[i] = kept.acoustic[i] + _final_score(nodes, kept.node[i], language, history)
+        finals[i] = kept[i].acoustic + _final_score(nodes, kept[i].node, language, history)
     ranked = np.argsort(-finals, kind="mergesort")
-    return finals[ranked], *_spelled(nodes, kept.node[ranked])
+    return finals[ranked], *_spelled(nodes, kept[ranked])
 
 
 @compiled
-def _prefixes(size):
-    return Prefixes(np.empty(size, np.int64), np.empty(size), np.empty(size), np.empty(size), np.empty(size))
-
-
-@compiled
-def _find_active_children(nodes, entry_nodes, active_child):
-    """active_child[i, unit]: the place in the beam of entry i with one unit more, -1 if it is not there."""
-    active_child[: len(entry_nodes)] = -1
-    for i in range(len(entry_nodes)):
-        node = entry_nodes[i]
+def _find_active_children(nodes, prefixes, active_child):
+    """active_child[i, unit]: the place in the beam of prefix i with one unit more, -1 if it is not there."""
+    active_child[: len(prefixes)] = -1
+    for i in range(len(prefixes)):
+        node = prefixes[i].node
         if node > 0:
             parent = nodes[nodes[node].parent].entry
             if parent >= 0:
@@ -187,35 +165,19 @@ def _find_active_children(nodes, entry_nodes, active_child):
 
 
 @compiled
-def _most_gain(nodes, node, language):
-    """By how much, at most, the score of a prefix rises with a unit that ends no word."""
-    here = nodes[node]
-    gain = language.hot_most_credit - language.hot_credit[here.hot]
-    if language.has_words:
-        # More letters begin fewer words and score less, unless an unknown word scores more.
-        gain += max(0.0, _unknown_score(here.letters + 1, language) - here.unfinished)
-    return gain
-
-
-@compiled
 def _select(nodes, candidates, size, kept, score_margin):
     """Moves the best candidates to `kept`, best first; returns how many."""
-    best = -np.inf
+    scores = np.empty(size)
     for i in range(size):
-        candidates.acoustic[i] = log_add(candidates.blank[i], candidates.unit[i])
-        candidates.score[i] = candidates.acoustic[i] + nodes[candidates.node[i]].text_score
-        best = max(best, candidates.score[i])
-    within = np.flatnonzero(candidates.score[:size] >= best - score_margin)
-    ranked = within[np.argsort(-candidates.score[within], kind="mergesort")]
-    entries = min(len(kept.node), len(ranked))
+        candidate = candidates[i]
+        candidate.acoustic = log_add(candidate.blank, candidate.unit)
+        candidate.score = scores[i] = candidate.acoustic + nodes[candidate.node].text_score
+    within = np.flatnonzero(scores >= scores.max() - score_margin)
+    ranked = within[np.argsort(-scores[within], kind="mergesort")]
+    entries = min(len(kept), len(ranked))
     for i in range(entries):
-        candidate = ranked[i]
-        kept.node[i] = candidates.node[candidate]
-        kept.blank[i] = candidates.blank[candidate]
-        kept.unit[i] = candidates.unit[candidate]
-        kept.acoustic[i] = candidates.acoustic[candidate]
-        kept.score[i] = candidates.score[candidate]
-        nodes[kept.node[i]].entry = i
+        kept[i] = candidates[ranked[i]]
+        nodes[kept[i].node].entry = i
     return entries
 
 
@@ -302,14 +264,8 @@ def _unfinished_score(nodes, node, language):
     probability = language.cumulative_probability[here.last] - language.cumulative_probability[here.first]
     if probability > 0:
         return language.alpha * math.log(probability)
-    return _unknown_score(here.letters, language)
-
-
-@compiled
-def _unknown_score(letters, language):
-    """Score of an unfinished word of so many letters that begins no known word."""
     unknown = language.tables.unigram_log_probs[language.tables.unknown_id]
-    return language.alpha * unknown - language.unknown_penalty * letters
+    return language.alpha * unknown - language.unknown_penalty * here.letters
 
 
 @compiled
@@ -334,25 +290,22 @@ def _final_score(nodes, node, language, history):
 
 
 @compiled
-def _drop_unreachable(nodes, count, entry_nodes, room):
-    """Keeps the nodes that the beam goes through, in a larger tree if need be; updates `entry_nodes`."""
-    new_place = np.full(count, -1, np.int32)
-    new_place[0] = 0
-    for entry_node in entry_nodes:
-        node = entry_node
-        while new_place[node] < 0:
-            new_place[node] = 1
+def _drop_unreachable(nodes, count, prefixes, room):
+    """Keeps the nodes that the beam goes through, in a larger tree if need be; updates `prefixes`."""
+    reached = np.zeros(count, np.int32)
+    reached[0] = 1
+    for i in range(len(prefixes)):
+        node = prefixes[i].node
+        while not reached[node]:
+            reached[node] = 1
             node = np.int64(nodes[node].parent)
-    kept = 0
-    for node in range(count):
-        if new_place[node] >= 0:
-            new_place[node] = kept
-            kept += 1
+    new_place = np.cumsum(reached) - 1
+    kept = new_place[-1] + 1
     larger = np.empty(max(len(nodes), 2 * (kept + room)), NODE) if 2 * kept + room > len(nodes) else nodes
     for node in range(count):  # parents come before their children, and no node moves up
-        place = new_place[node]
-        if place < 0:
+        if not reached[node]:
             continue
+        place = new_place[node]
         larger[place] = nodes[node]
         moved = larger[place]
         moved.child = -1
@@ -361,26 +314,20 @@ def _drop_unreachable(nodes, count, entry_nodes, room):
             moved.word_node = new_place[moved.word_node]
             moved.sibling = larger[moved.parent].child
             larger[moved.parent].child = place
-    for i in range(len(entry_nodes)):
-        entry_nodes[i] = new_place[entry_nodes[i]]
+    for i in range(len(prefixes)):
+        prefixes[i].node = new_place[prefixes[i].node]
     return kept, larger
 
 
 @compiled
-def _spelled(nodes, results):
-    """Units from the root to each node, one result after the other, and where each result begins."""
-    begin = np.zeros(len(results) + 1, np.int64)
-    for i in range(len(results)):
-        node, length = results[i], 0
+def _spelled(nodes, prefixes):
+    """Units from the root to each prefix, one prefix after the other, and where each begins."""
+    units, begin = [], np.zeros(len(prefixes) + 1, np.int64)
+    for i in range(len(prefixes)):
+        node = prefixes[i].node
         while node > 0:
+            units.append(nodes[node].unit)
             node = np.int64(nodes[node].parent)
-            length += 1
-        begin[i + 1] = begin[i] + length
-    units = np.empty(begin[-1], np.int64)
-    for i in range(len(results)):
-        node, place = results[i], begin[i + 1]
-        while node > 0:
-            place -= 1
-            units[place] = nodes[node].unit
-            node = np.int64(nodes[node].parent)
+        begin[i + 1] = len(units)
+        units[begin[i] :] = units[begin[i] :][::-1]
     return units, begin

@@ -1,9 +1,9 @@
 """A recurrent language model of words, run in NumPy: RecurrentModel.
 
 Mikolov et al. 2010, "Recurrent neural network based language model", with an LSTM. It is trained by noise
-contrastive estimation so that its scores are logarithms of probabilities without being normalised (Chen et
-al. 2015, "Recurrent neural network language model training with noise contrastive estimation for speech
-recognition"): a word costs one dot product, not one with every word of the vocabulary.
+contrastive estimation, so that its scores are log-probs without being normalised (Chen et al. 2015,
+"Recurrent neural network language model training with noise contrastive estimation for speech recognition"):
+a word costs one dot product, not one with every word of the vocabulary.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from asr.decoding.ngram import END, UNKNOWN, LanguageModelError
-from asr.files import replacing
+from asr.files import write_whole
 
 END_ID, UNKNOWN_ID = 0, 1  # a sentence begins with the end of the one before
 _INT8_MOST = 127
@@ -47,24 +47,25 @@ class RecurrentModel:
         word_bias: np.ndarray,
     ):
         words, width = len(vocabulary), embedding.shape[-1]
-        arrays = {
-            "embedding": (embedding, (words, width)),
-            "kernel": (kernel, (width, 4 * width)),
-            "recurrent_kernel": (recurrent_kernel, (width, 4 * width)),
-            "bias": (bias, (4 * width,)),
-            "word_bias": (word_bias, (words,)),
-        }
-        for name, (array, shape) in arrays.items():
-            if array.shape != shape:
-                raise ValueError(f"{name} is {list(array.shape)}, not {list(shape)}")
-            if not np.isfinite(array).all():
-                raise ValueError(f"{name} has non-finite values")
-        if list(vocabulary[:2]) != [END, UNKNOWN]:
-            raise ValueError(f"the first words are not {END} and {UNKNOWN}")
         self.vocabulary = list(vocabulary)
         self.ids = {word: id for id, word in enumerate(vocabulary)}
         self.embedding, self.kernel, self.recurrent_kernel = embedding, kernel, recurrent_kernel
         self.bias, self.word_bias = bias, word_bias
+        shapes = {
+            "embedding": (words, width),
+            "kernel": (width, 4 * width),
+            "recurrent_kernel": (width, 4 * width),
+            "bias": (4 * width,),
+            "word_bias": (words,),
+        }
+        for name, shape in shapes.items():
+            array = getattr(self, name)
+            if array.shape != shape:
+                raise ValueError(f"{name} is {list(array.shape)}, not {list(shape)}")
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} has non-finite values")
+        if self.vocabulary[:2] != [END, UNKNOWN]:
+            raise ValueError(f"the first words are not {END} and {UNKNOWN}")
 
     @classmethod
     def load(cls, path: Path | str) -> RecurrentModel:
@@ -86,18 +87,15 @@ class RecurrentModel:
     def save(self, path: Path | str) -> None:
         """Writes the embedding in 8 bits with a scale for each word, all else in float16."""
         scales = (np.abs(self.embedding).max(axis=1) / _INT8_MOST).astype(np.float16)
-        scales = np.maximum(scales, np.finfo(np.float16).smallest_subnormal)  # of a word without any weight
+        scales = np.maximum(scales, np.finfo(np.float16).smallest_subnormal)  # where all weights are 0
         codes = np.round(self.embedding / scales[:, np.newaxis].astype(np.float32))
         tensors = {
             "embedding": np.clip(codes, -_INT8_MOST, _INT8_MOST).astype(np.int8),
             "embedding_scales": scales,
-            "kernel": self.kernel.astype(np.float16),
-            "recurrent_kernel": self.recurrent_kernel.astype(np.float16),
-            "bias": self.bias.astype(np.float16),
-            "word_bias": self.word_bias.astype(np.float16),
         }
-        with replacing(path) as partial:
-            partial.write_bytes(save(tensors, metadata={"vocabulary": json.dumps(self.vocabulary)}))
+        for name in ("kernel", "recurrent_kernel", "bias", "word_bias"):
+            tensors[name] = getattr(self, name).astype(np.float16)
+        write_whole(Path(path), save(tensors, metadata={"vocabulary": json.dumps(self.vocabulary)}))
 
     def id(self, word: str) -> int:
         """The id of a word; `<unk>`'s for one that is not in the vocabulary."""
@@ -106,11 +104,11 @@ class RecurrentModel:
     def log_probs(self, sentences: Sequence[Sequence[int]], normalized: bool = False) -> list[np.ndarray]:
         """ln P(word | words before) of every word of each sentence and of its end.
 
-        Sentences that begin alike share the work: the N-best texts of an utterance differ in a few places.
+        What sentences have in common from the start is computed once: N-best texts differ in a few places.
 
         Args:
           sentences: ids, without `</s>`.
-          normalized: divides by the sum over all words, which costs a product with every one of them.
+          normalized: divides by the sum over all words, which is slow.
 
         Returns:
           float32 [words + 1] for each sentence.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 
@@ -37,13 +36,10 @@ class Rescorer:
         texts: int = 32,
     ):
         if not 0 <= share <= 1 or alpha < 0 or texts < 1:
-            raise ValueError(
-                "the recurrent model's share must lie in [0, 1], alpha not below 0, texts above 0"
-            )
+            raise ValueError("share must lie in [0, 1], alpha not below 0, texts above 0")
         self.recurrent, self.ngram = recurrent, ngram
         self.first_alpha, self.alpha, self.share, self.texts = first_alpha, alpha, share, texts
-        letters = ngram.tables.text.tobytes()
-        words = [letters[first:last].decode() for first, last in pairwise(ngram.tables.text_begin.tolist())]
+        words = ngram.vocabulary()
         self._ngram_ids = {word: id for id, word in enumerate(words)}
         self._recurrent_ids = np.array([recurrent.id(word) for word in words])
         self._recurrent_ids[ngram.tables.end_id] = END_ID

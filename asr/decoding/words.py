@@ -11,7 +11,7 @@ from asr.transcript import Word
 
 # float32 log-probs near 0 are exact to about 1e-7: outside these bounds a logit is noise or infinite.
 _MIN_PROBABILITY = 1e-6
-# The posterior of the least certain unit, unchanged.
+# Confidence is then the posterior of the least certain unit.
 UNCALIBRATED = {"certainty": 1.0, "shortfall": 0.0, "offset": 0.0}
 
 
@@ -32,8 +32,7 @@ def words_of(
 ) -> list[Word]:
     """The words of a hypothesis, in order of time, in seconds from the first step.
 
-    A word lasts from the start of its first unit's first step to the end of its last unit's last step. Its
-    confidence is computed from `word_evidence`, with the weights found by training.calibrate.
+    A word lasts from the start of its first unit's first step to the end of its last unit's last step.
 
     Args:
       hypothesis: units and their steps in `log_probs`.
@@ -42,23 +41,19 @@ def words_of(
       step_seconds: length of a step in seconds.
       calibration: see `confidences`; None means UNCALIBRATED.
     """
-    words = _spellings(hypothesis, tokenizer)
-    found = confidences(_evidence(words, log_probs), UNCALIBRATED if calibration is None else calibration)
+    evidence = word_evidence(hypothesis, log_probs, tokenizer)
+    found = confidences(evidence, UNCALIBRATED if calibration is None else calibration).tolist()
     return [
-        Word(
-            text=word.text,
-            start=word.steps[0][0] * step_seconds,
-            end=(word.steps[-1][1] + 1) * step_seconds,
-            confidence=confidence,
-        )
-        for word, confidence in zip(words, found.tolist(), strict=True)
+        Word(word.text, word.steps[0][0] * step_seconds, (word.steps[-1][1] + 1) * step_seconds, confidence)
+        for word, confidence in zip(_spellings(hypothesis, tokenizer), found, strict=True)
     ]
 
 
 def confidences(evidence: np.ndarray, calibration: Mapping[str, float]) -> np.ndarray:
     """Confidence of words, [words] in [0, 1], from their evidence [words, 2].
 
-    Logistic regression on certainty and shortfall, with the weights and the "offset" in `calibration`.
+    Logistic regression on certainty and shortfall, with the weights and the "offset" in `calibration`, which
+    training.calibrate finds.
     """
     weights = np.array([calibration["certainty"], calibration["shortfall"]])
     return 1 / (1 + np.exp(-(evidence @ weights + calibration["offset"])))
@@ -71,15 +66,10 @@ def word_evidence(hypothesis: Hypothesis, log_probs: np.ndarray, tokenizer: Toke
     probable the word's path is than the best path through the same steps, in nats per letter; 0 in greedy
     decoding, positive if a language model or a hot word changed the word.
     """
-    return _evidence(_spellings(hypothesis, tokenizer), log_probs)
-
-
-def _evidence(words: list[_Spelling], log_probs: np.ndarray) -> np.ndarray:
     rows = []
-    for word in words:
+    for word in _spellings(hypothesis, tokenizer):
         begin, end = word.steps[0][0], word.steps[-1][1] + 1
-        span = log_probs[begin:end]
-        path = np.full(end - begin, BLANK_ID)
+        span, path = log_probs[begin:end], np.full(end - begin, BLANK_ID)
         certainty = 0.0
         for unit, (first, last) in zip(word.units, word.steps, strict=True):
             path[first - begin : last + 1 - begin] = unit

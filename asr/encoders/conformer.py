@@ -3,11 +3,11 @@
 import keras
 from keras import ops
 
-from asr.encoders.subsampling import ConvSubsampling, mask_padding
+from asr.encoders.subsampling import Composite, ConvSubsampling, mask_padding
 from asr.encoders.transformer import SelfAttention, layer_norm, sinusoids
 
 
-class FeedForward(keras.layers.Layer):
+class FeedForward(Composite):
     """LayerNorm, expansion, Swish, projection: one of the two feed-forward modules of a Conformer block.
 
     Call with x [..., width]; returns the same shape.
@@ -15,22 +15,16 @@ class FeedForward(keras.layers.Layer):
 
     def __init__(self, width: int, hidden: int, **kwargs):
         super().__init__(**kwargs)
-        self.hidden = hidden
         policy = self.dtype_policy
         self.norm = layer_norm("norm", policy)
         self.expand = keras.layers.Dense(hidden, activation="silu", dtype=policy, name="expand")
         self.contract = keras.layers.Dense(width, dtype=policy, name="contract")
 
-    def build(self, x_shape):
-        self.norm.build(x_shape)
-        self.expand.build(x_shape)
-        self.contract.build((*x_shape[:-1], self.hidden))
-
     def call(self, x):
         return self.contract(self.expand(self.norm(x)))
 
 
-class ConvolutionModule(keras.layers.Layer):
+class ConvolutionModule(Composite):
     """LayerNorm, GLU, depthwise convolution over time, LayerNorm, Swish, projection (figure 2 of the paper).
 
     The paper's BatchNorm is a LayerNorm here, since batch statistics would include padding.
@@ -50,10 +44,6 @@ class ConvolutionModule(keras.layers.Layer):
         self.depthwise_norm = layer_norm("depthwise_norm", policy)
         self.project = keras.layers.Dense(width, dtype=policy, name="project")
 
-    def build(self, x_shape, lengths_shape=None):
-        for layer in (self.norm, self.gated, self.depthwise, self.depthwise_norm, self.project):
-            layer.build(x_shape)
-
     def call(self, x, lengths):
         value, gate = ops.split(self.gated(self.norm(x)), 2, axis=-1)
         x = mask_padding(value * ops.sigmoid(gate), lengths)  # the convolution reaches into the padding
@@ -61,7 +51,7 @@ class ConvolutionModule(keras.layers.Layer):
         return self.project(x)
 
 
-class ConformerBlock(keras.layers.Layer):
+class ConformerBlock(Composite):
     """x + ½ feed-forward, + self-attention, + convolution, + ½ feed-forward; then LayerNorm.
 
     Call with x [batch, steps, width] and lengths [batch]; returns [batch, steps, width].
@@ -78,11 +68,6 @@ class ConformerBlock(keras.layers.Layer):
         self.norm = layer_norm("norm", policy)
         self.drop = keras.layers.Dropout(dropout, dtype=policy)
 
-    def build(self, x_shape, lengths_shape=None):
-        parts = (self.first, self.attention_norm, self.attention, self.convolution, self.second, self.norm)
-        for layer in parts:
-            layer.build(x_shape)
-
     def call(self, x, lengths, training=False):
         x = x + 0.5 * self.drop(self.first(x), training=training)
         x = x + self.drop(self.attention(self.attention_norm(x), lengths), training=training)
@@ -91,8 +76,7 @@ class ConformerBlock(keras.layers.Layer):
         return self.norm(x)
 
 
-@keras.saving.register_keras_serializable("hark")
-class ConformerEncoder(keras.layers.Layer):
+class ConformerEncoder(Composite):
     """Convolutional subsampling and Conformer blocks (Gulati et al. 2020, arXiv:2005.08100).
 
     Differs from the paper in two ways: position embeddings are absolute sinusoids, not relative, and the
@@ -129,17 +113,9 @@ class ConformerEncoder(keras.layers.Layer):
         sizes = (width, heads, hidden or 4 * width, kernel, dropout)
         self.blocks = [ConformerBlock(*sizes, dtype=policy, name=f"block_{i}") for i in range(layers)]
 
-    def build(self, x_shape, lengths_shape=None):
-        self.convolutions.build(x_shape)
-        for block in self.blocks:
-            block.build((None, None, self.width))
-
     def call(self, x, lengths, training=False):
         x, lengths = self.convolutions(x, lengths)
         x = x + ops.cast(sinusoids(ops.shape(x)[1], self.width), x.dtype)
         for block in self.blocks:
             x = block(x, lengths, training=training)
         return mask_padding(x, lengths), lengths
-
-    def compute_output_shape(self, x_shape, lengths_shape=None):
-        return self.convolutions.compute_output_shape(x_shape)

@@ -22,12 +22,8 @@ def _on_gpu() -> bool:
     return any("gpu" in device for device in keras.distribution.list_devices())
 
 
-def _run_layers(layers, inputs):
-    return [layer(x) for layer, x in zip(layers, inputs, strict=True)]
-
-
 def _run_lstms(layers, inputs):
-    """The same result as `_run_layers` for stock LSTM layers, in one loop over time."""
+    """Outputs of stock LSTM layers, each on an input of its own, in one loop over time."""
     projected = []
     for layer, x in zip(layers, inputs, strict=True):
         x = ops.matmul(ops.transpose(ops.cast(x, layer.compute_dtype), (1, 0, 2)), layer.cell.kernel)
@@ -37,14 +33,12 @@ def _run_lstms(layers, inputs):
     return [ops.transpose(hidden[:, i], (1, 0, 2)) for i in range(len(layers))]
 
 
-@keras.saving.register_keras_serializable("hark")
 class RecurrentEncoder(keras.layers.Layer):
     """Stacked recurrent layers, optionally bidirectional.
 
-    The weights are those of stock Keras layers. No mask is needed to ignore padding: the forward
-    layer reaches it last, and the backward layer reads each utterance reversed within its own length.
-    On a CPU both directions of an LSTM run in one loop (`asr.encoders.recurrence`); on a GPU the stock layers
-    run, which can use cuDNN.
+    The weights are those of stock Keras layers. No mask is needed: the forward layer reaches the padding
+    last, and the backward layer reads each utterance reversed within its own length. On a CPU both directions
+    of an LSTM run in one loop (`asr.encoders.recurrence`); on a GPU the stock layers may use cuDNN.
 
     Args:
       width: cells per direction.
@@ -103,13 +97,11 @@ class RecurrentEncoder(keras.layers.Layer):
             x = self.drop(x, training=training)
             directions = [x, reverse_valid(x, lengths)] if self.bidirectional else [x]
             recurrences = [self.forwards[i], self.backwards[i]] if self.bidirectional else [self.forwards[i]]
-            run = _run_lstms if self.cell == "lstm" and not _on_gpu() else _run_layers
-            outputs = run(recurrences, directions)
+            if self.cell == "lstm" and not _on_gpu():
+                outputs = _run_lstms(recurrences, directions)
+            else:
+                outputs = [layer(x) for layer, x in zip(recurrences, directions, strict=True)]
             if self.bidirectional:
                 outputs[1] = reverse_valid(outputs[1], lengths)
             x = mask_padding(ops.concatenate(outputs, axis=-1), lengths)
         return x, lengths
-
-    def compute_output_shape(self, x_shape, lengths_shape=None):
-        (batch, steps, _), _ = self.stacking.compute_output_shape(x_shape)
-        return (batch, steps, self.width * (1 + self.bidirectional)), (batch,)

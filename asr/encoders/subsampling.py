@@ -37,7 +37,14 @@ def _halvings(factor: int) -> int:
     return factor.bit_length() - 1
 
 
-class ConvSubsampling(keras.layers.Layer):
+class Composite(keras.layers.Layer):
+    """A layer made of layers, each of which builds itself when it is first called."""
+
+    def build(self, x_shape=None):  # without this, Keras traces the call once for every level of nesting
+        pass
+
+
+class ConvSubsampling(Composite):
     """Convolutions with kernel size 3 and GELU: the first with stride 1, each further one with stride 2.
 
     With factor 2 this is the stem of Whisper's encoder (Radford et al. 2022, arXiv:2212.04356).
@@ -61,12 +68,6 @@ class ConvSubsampling(keras.layers.Layer):
             for i in range(1 + self.halvings)
         ]
 
-    def build(self, x_shape, lengths_shape=None):
-        channels = x_shape[-1]
-        for convolution in self.convolutions:
-            convolution.build((None, None, channels))
-            channels = self.width
-
     def call(self, x, lengths):
         for i, convolution in enumerate(self.convolutions):
             x = mask_padding(x, lengths)
@@ -76,10 +77,6 @@ class ConvSubsampling(keras.layers.Layer):
             if i > 0:
                 lengths = halved(lengths)
         return mask_padding(x, lengths), lengths
-
-    def compute_output_shape(self, x_shape, lengths_shape=None):
-        steps = None if x_shape[1] is None else halved(x_shape[1], self.halvings)
-        return (x_shape[0], steps, self.width), (x_shape[0],)
 
 
 class StackFrames(keras.layers.Layer):
@@ -100,8 +97,3 @@ class StackFrames(keras.layers.Layer):
         steps = halved(frames, self.halvings)
         x = ops.pad(x, [[0, 0], [0, steps * self.factor - frames], [0, 0]])
         return ops.reshape(x, (batch, steps, self.factor * width)), halved(lengths, self.halvings)
-
-    def compute_output_shape(self, x_shape, lengths_shape=None):
-        batch, frames, width = x_shape
-        steps = None if frames is None else halved(frames, self.halvings)
-        return (batch, steps, self.factor * width), (batch,)

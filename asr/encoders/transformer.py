@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from asr.encoders.subsampling import ConvSubsampling, gelu, mask_padding, valid_steps
+from asr.encoders.subsampling import Composite, ConvSubsampling, gelu, mask_padding, valid_steps
 
 LONGEST_PERIOD_STEPS = 10_000
 
@@ -23,11 +23,10 @@ def sinusoids(steps, width: int):
     return ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=1)
 
 
-class SelfAttention(keras.layers.Layer):
+class SelfAttention(Composite):
     """Multi-head self-attention with padding masked (Vaswani et al. 2017).
 
-    The key projection has no bias, as in Whisper; the softmax would cancel it.
-    Raises ValueError unless `heads` divides `width`.
+    The key projection has no bias, as in Whisper; the softmax would cancel it. `heads` must divide `width`.
 
     Call with x [batch, steps, width] and lengths [batch]; returns [batch, steps, width].
     """
@@ -45,24 +44,18 @@ class SelfAttention(keras.layers.Layer):
         self.query, self.key, self.value = dense("query"), dense("key", bias=False), dense("value")
         self.out = dense("out")
 
-    def build(self, x_shape, lengths_shape=None):
-        for layer in (self.query, self.key, self.value, self.out):
-            layer.build((*x_shape[:-1], self.width))
-
     def call(self, x, lengths):
         batch, steps, _ = ops.shape(x)
 
         def split(y):  # [batch, steps, width] → [batch, steps, heads, width / heads]
             return ops.reshape(y, (batch, steps, self.heads, self.width // self.heads))
 
-        mask = valid_steps(steps, lengths)[:, None, None, :]
-        y = ops.dot_product_attention(
-            split(self.query(x)), split(self.key(x)), split(self.value(x)), mask=mask
-        )
+        query, key, value = split(self.query(x)), split(self.key(x)), split(self.value(x))
+        y = ops.dot_product_attention(query, key, value, mask=valid_steps(steps, lengths)[:, None, None, :])
         return self.out(ops.reshape(y, (batch, steps, self.width)))
 
 
-class TransformerBlock(keras.layers.Layer):
+class TransformerBlock(Composite):
     """x + attention(norm(x)), then x + feed-forward(norm(x)).
 
     Call with x [batch, steps, width] and lengths [batch]; returns [batch, steps, width].
@@ -70,7 +63,6 @@ class TransformerBlock(keras.layers.Layer):
 
     def __init__(self, width: int, heads: int, hidden: int, dropout: float = 0.0, **kwargs):
         super().__init__(**kwargs)
-        self.hidden = hidden
         policy = self.dtype_policy
         self.attention_norm = layer_norm("attention_norm", policy)
         self.attention = SelfAttention(width, heads, dtype=policy, name="attention")
@@ -79,19 +71,13 @@ class TransformerBlock(keras.layers.Layer):
         self.contract = keras.layers.Dense(width, dtype=policy, name="contract")
         self.drop = keras.layers.Dropout(dropout, dtype=policy)
 
-    def build(self, x_shape, lengths_shape=None):
-        for layer in (self.attention_norm, self.attention, self.feed_forward_norm, self.expand):
-            layer.build(x_shape)
-        self.contract.build((*x_shape[:-1], self.hidden))
-
     def call(self, x, lengths, training=False):
         x = x + self.drop(self.attention(self.attention_norm(x), lengths), training=training)
         y = gelu(self.expand(self.feed_forward_norm(x)))
         return x + self.drop(self.contract(y), training=training)
 
 
-@keras.saving.register_keras_serializable("hark")
-class TransformerEncoder(keras.layers.Layer):
+class TransformerEncoder(Composite):
     """Convolutional stem, sinusoidal positions, pre-norm blocks, final LayerNorm.
 
     `TransformerEncoder(width=384, layers=4, heads=6, subsampling=2)` is the encoder of Whisper tiny and takes
@@ -127,27 +113,16 @@ class TransformerEncoder(keras.layers.Layer):
         if not stem and subsampling != 1:
             raise ValueError(f"subsampling by {subsampling} needs the stem: use subsampling 1 or stem True")
         self.width = width
-        self.layers = layers
         self.subsampling = subsampling
         self.stem = stem
         self.final_norm = final_norm
         policy = self.dtype_policy
         if stem:
             self.convolutions = ConvSubsampling(width, subsampling, dtype=policy, name="stem")
-        self.blocks = [
-            TransformerBlock(width, heads, hidden or 4 * width, dropout, dtype=policy, name=f"block_{i}")
-            for i in range(layers)
-        ]
+        sizes = (width, heads, hidden or 4 * width, dropout)
+        self.blocks = [TransformerBlock(*sizes, dtype=policy, name=f"block_{i}") for i in range(layers)]
         if final_norm:
             self.norm = layer_norm("norm", policy)
-
-    def build(self, x_shape, lengths_shape=None):
-        if self.stem:
-            self.convolutions.build(x_shape)
-        for block in self.blocks:
-            block.build((None, None, self.width))
-        if self.final_norm:
-            self.norm.build((None, None, self.width))
 
     def call(self, x, lengths, training=False):
         if self.stem:
@@ -158,6 +133,3 @@ class TransformerEncoder(keras.layers.Layer):
         if self.final_norm:
             x = self.norm(x)
         return mask_padding(x, lengths), lengths
-
-    def compute_output_shape(self, x_shape, lengths_shape=None):
-        return self.convolutions.compute_output_shape(x_shape) if self.stem else (x_shape, (x_shape[0],))

@@ -31,7 +31,7 @@ class Session:
 
 
 class Sessions:
-    """The open pages by Gradio's session hash. Uploads are stored by content hash, so pages may share one."""
+    """The open pages by Gradio's session hash. Uploads are stored by content hash: pages may use the same."""
 
     def __init__(self):
         self._sessions: dict[str, Session] = {}

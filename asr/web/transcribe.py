@@ -1,6 +1,5 @@
 """The tab "Transcribe": record or upload audio, read the text, play any word, save the transcript."""
 
-import itertools
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,8 +9,7 @@ import gradio as gr
 
 from asr.audio import SAMPLE_RATE, AudioError, load_audio
 from asr.recognizer import Recognizer
-from asr.transcript import Transcript
-from asr.web import markup
+from asr.web.markup import html
 from asr.web.picture import picture_html
 from asr.web.recognize import Recognition
 from asr.web.sessions import Session, Sessions
@@ -43,9 +41,7 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
             show_label=False,
             buttons=[],
             editable=False,
-            waveform_options=gr.WaveformOptions(
-                waveform_color="#a8a29e", waveform_progress_color="#0d9488", sample_rate=SAMPLE_RATE
-            ),
+            waveform_options=gr.WaveformOptions("#a8a29e", "#0d9488", sample_rate=SAMPLE_RATE),
             elem_id="sound",
         )
         with gr.Row(elem_classes="options", visible=choices):
@@ -58,8 +54,8 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
                 visible=language_model,
             )
             hotwords = gr.Textbox(
+                "",  # a default, so that the API may leave it out
                 label="Names and terms to expect",
-                value="",
                 placeholder="separated by commas",
                 visible=language_model,
             )
@@ -85,7 +81,7 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
     def begin(path: str, request: gr.Request) -> Update:
         """Updates the page at once; the recording may have to wait in the queue."""
         sessions.begin(request.session_hash, path)
-        return {**empty, **busy, status: markup.WAITING}
+        return {**empty, **busy, status: html.waiting()}
 
     def recognize(model: str, decoder: str, hotwords: str, request: gr.Request) -> Iterator[Update]:
         """Shows the text utterance by utterance, until the session is cancelled.
@@ -96,36 +92,34 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
         if session is None or session.cancelled:  # while it was queued
             return
         session.started = True
-        yield {**empty, **busy, status: markup.progress_html(0.0, None, 0)}
+        yield {**empty, **busy, status: html.progress(0.0, None, 0)}
         started = shown_at = time.monotonic()
-        paragraphs, words = markup.TEXT_START, 0
+        paragraphs, words = html.text_start(), 0
         try:
             recognition = Recognition(recognizers[model], session.path, decoder, hotwords)
             for index, segment in enumerate(recognition):
                 if session.cancelled:
                     break
-                paragraphs += markup.segment_html(segment, index)
+                paragraphs += html.segment(segment, index)
                 words += len(segment.words)
                 if time.monotonic() - shown_at >= REFRESH_SECONDS:
                     shown_at = time.monotonic()
-                    progress = markup.progress_html(
-                        recognition.done_seconds, recognition.total_seconds, words
-                    )
+                    progress = html.progress(recognition.done_seconds, recognition.total_seconds, words)
                     yield {status: progress, text: paragraphs}
         except AudioError as error:
-            yield {**empty, **idle, status: markup.error_html(_without_folder(error, session.path))}
+            yield {**empty, **idle, status: html.error(_without_folder(error, session.path))}
             return
         except Exception:  # a bug
-            yield {**empty, **idle, status: markup.error_html(INTERNAL_ERROR)}
+            yield {**empty, **idle, status: html.error(INTERNAL_ERROR)}
             raise
         session.transcript = recognition.transcript
         current = sessions.get(request.session_hash)
         if current is None:
             yield initial
         elif current is session and session.cancelled:
-            yield {**idle, **result(session, markup.stopped_html(session.transcript))}
+            yield {**idle, **result(session, html.stopped(session.transcript))}
         elif current is session:
-            summary = markup.summary_html(session.transcript, time.monotonic() - started)
+            summary = html.summary(session.transcript, time.monotonic() - started)
             yield {**done, **result(session, summary)}
 
     def stopped(request: gr.Request) -> Update:
@@ -138,16 +132,23 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
 
     def result(session: Session, summary: str) -> Update:
         transcript = session.transcript
-        warnings = markup.warnings_html(transcript.warnings)
+        warnings = html.warnings(transcript.warnings)
         if not transcript.words:
-            return {status: markup.silence_html(transcript.duration) + warnings, text: ""}
+            return {status: html.silence(transcript.duration) + warnings, text: ""}
         stem = Path(session.path).stem
         files = {f"{stem}.{format}": transcript.render(format) for format in SAVED_FORMATS}
-        paragraphs = "".join(map(markup.segment_html, transcript.segments, itertools.count()))
+        paragraphs = html.text_start()
+        for index, segment in enumerate(transcript.segments):
+            paragraphs += html.segment(segment, index)
         return {
-            sound: gr.update(subtitles=_captions(transcript)),
-            status: summary + warnings + markup.legend_html(transcript.words),
-            text: gr.update(value=markup.TEXT_START + paragraphs + markup.saving_html(files), files=files),
+            sound: gr.update(
+                subtitles=[
+                    {"text": caption, "timestamp": [start / 1000, end / 1000]}
+                    for start, end, caption in transcript.cues()
+                ]
+            ),
+            status: summary + warnings + html.legend(transcript.words),
+            text: gr.update(value=paragraphs + html.saving(files), files=files),
         }
 
     def cleared(request: gr.Request) -> Update:
@@ -155,15 +156,11 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
         return initial
 
     def draw_first(request: gr.Request) -> str:
-        session = sessions.get(request.session_hash)
-        if session is None or session.transcript is None or not session.transcript.segments:
-            return ""
-        return _picture_of(session, 0)
+        return _picture_of(sessions.get(request.session_hash), 0)
 
     def draw(event: gr.EventData, request: gr.Request) -> str:
         """Draws the segment of the clicked word."""
-        session = sessions.get(request.session_hash)
-        return "" if session is None or session.transcript is None else _picture_of(session, event.segment)
+        return _picture_of(sessions.get(request.session_hash), event.segment)
 
     def offer_options(model: str) -> Update:
         can_choose = recognizers[model].bundle.has_language_model
@@ -188,8 +185,7 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
             raise gr.Error("no recording: pass an audio file as sound", print_exception=False)
         try:
             recognition = Recognition(recognizers[model], sound, decoder, hotwords)
-            for _ in recognition:
-                pass
+            list(recognition)
         except ValueError as error:
             raise gr.Error(_without_folder(error, sound), print_exception=False) from None
         return recognition.transcript.to_dict()
@@ -198,18 +194,10 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
     options = [model, decoder, hotwords]
     page = [sound, again, stop, status, text, picture]
 
-    begun = gr.on(
-        [sound.upload, sound.stop_recording, again.click], begin, sound, page, queue=False, **private
-    )
-    running = begun.then(
-        recognize,
-        options,
-        page,
-        concurrency_id=RECOGNIZER,
-        concurrency_limit=1,
-        trigger_mode="multiple",
-        **private,
-    )
+    triggers = [sound.upload, sound.stop_recording, again.click]
+    begun = gr.on(triggers, begin, sound, page, queue=False, **private)
+    one_at_a_time = {"concurrency_id": RECOGNIZER, "concurrency_limit": 1}
+    running = begun.then(recognize, options, page, trigger_mode="multiple", **one_at_a_time, **private)
     running.success(draw_first, None, picture, concurrency_id=PICTURE, **private)
     text.click(draw, None, picture, concurrency_id=PICTURE, **private)
     stop.click(stopped, None, page, queue=False, **private)
@@ -223,35 +211,25 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
         [sound, *options],
         gr.JSON(label="Transcript", visible=False),
         api_name="transcribe",
-        concurrency_id=RECOGNIZER,
-        concurrency_limit=1,
+        **one_at_a_time,
     )
 
 
-def _captions(transcript: Transcript) -> list[dict[str, Any]]:
-    return [
-        {"text": caption, "timestamp": [start / 1000, end / 1000]}
-        for start, end, caption in transcript.cues()
-    ]
-
-
-def _picture_of(session: Session, index: int) -> str:
+def _picture_of(session: Session | None, index: int) -> str:
+    """The picture of a segment; "" before there is a transcript, or for one without segments."""
+    if session is None or session.transcript is None or not session.transcript.segments:
+        return ""
     segment = session.transcript.segments[index]
     start = max(0.0, segment.start - PICTURE_MARGIN_SECONDS)
     duration = min(segment.end + PICTURE_MARGIN_SECONDS - start, PICTURE_SECONDS)
     words = [word for word in segment.words if word.end <= start + duration]
     try:
         session.keep_file()
-        picture = picture_html(load_audio(session.path, start, duration, warn=_ignore), start, words)
+        samples = load_audio(session.path, start, duration, warn=lambda warning: None)  # shown before
+        picture = picture_html(samples, start, words)
     except FileNotFoundError:
-        picture = markup.error_html(
-            "The recording was deleted after an hour. Upload it again to see this picture."
-        )
-    return picture + markup.alternatives_html(segment)
-
-
-def _ignore(warning: str) -> None:
-    """The warnings are already shown with the transcript."""
+        picture = html.error("The recording was deleted after an hour. Upload it again to see this picture.")
+    return picture + html.alternatives(segment)
 
 
 def _without_folder(error: Exception, path: str) -> str:

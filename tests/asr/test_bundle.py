@@ -1,6 +1,8 @@
 """asr/bundle.py: what is saved is what is loaded; broken folders are refused in one line."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 
@@ -128,7 +130,26 @@ def test_descriptions_that_name_no_model(folder, changes, message):
     assert message in refusal(Bundle.load(folder).build_model)
 
 
-def test_units_that_are_none(folder):
+@pytest.mark.parametrize("name", ["model.json", "tokenizer.json", "weights.safetensors"])
+def test_a_file_that_cannot_be_written_leaves_the_old_one(folder, model, name, monkeypatch):
+    before = (folder / name).read_bytes()
+    replace = os.replace
+
+    def failing(source, target):
+        if target.name == name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", failing)
+    model.output_layer.bias.assign(np.ones(UNITS.size, "float32"))
+    model.feature_options["scale"] = "natural"
+    with pytest.raises(OSError, match="No space left"):
+        save_bundle(folder, model, Tokenizer.characters("de"))
+    assert (folder / name).read_bytes() == before
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_units_without_a_blank(folder):
     content = {"language": "en", "alphabet": "b", "symbols": ["a", "b"], "bpe": None}
     (folder / "tokenizer.json").write_text(json.dumps(content))
     assert "tokenizer.json: unit 0 must be the CTC blank" in refusal(lambda: Bundle.load(folder))

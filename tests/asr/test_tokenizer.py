@@ -1,5 +1,7 @@
 """asr/tokenizer.py: normalisation in any alphabet, characters and subwords, and what is lost is named."""
 
+import dataclasses
+import sys
 import unicodedata
 
 import pytest
@@ -85,6 +87,15 @@ def test_a_character_without_a_unit_is_named():
     for tokenizer in TOKENIZERS:
         with pytest.raises(ValueError, match="no unit for '!' 'Z': normalise"):
             tokenizer.encode("Z!")
+
+
+def test_subwords_without_their_library_say_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    subwords = dataclasses.replace(SUBWORDS)  # which has not loaded the library yet
+    assert subwords.decode(SUBWORDS.encode("the cat")) == "the cat"
+    with pytest.raises(ImportError, match="pip install tokenizers") as error:
+        subwords.encode("the cat")
+    assert "\n" not in str(error.value)
 
 
 def test_too_few_subwords_for_the_alphabet():

@@ -186,7 +186,7 @@ def test_an_output_folder_that_takes_nothing_is_refused_before_any_work(capsys, 
 )
 def test_without_the_packages_of_training_the_way_out_is_named(tmp_path, arguments, missing):
     code = f"import sys; sys.modules[{missing!r}] = None; sys.path.insert(0, {str(ROOT)!r}); {HARK}"
-    (tmp_path / "x.yaml").write_text("")
+    (tmp_path / "x.yaml").write_text("{output: run, model: {encoders: []}, data: {train: []}}")
     ended = subprocess.run(
         [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.commands import main
-from training.synthesize import HEARD_ENOUGH, choose, readable
+from training.synthesize import ENOUGH, choose, readable
 
 WORDS = st.sampled_from(["the", "cat", "sat", "on", "a", "mat", "dog", "ran", "off"])
 LINES = st.lists(st.lists(WORDS, min_size=1, max_size=8).map(" ".join), max_size=20)
@@ -21,18 +21,18 @@ def test_only_readable_lines_and_none_twice(lines, seconds):
 
 
 @given(LINES)
-def test_no_other_line_would_have_been_worth_more_at_the_start(lines):
+def test_the_first_line_has_the_largest_gain(lines):
     in_text = Counter(word for line in lines for word in line.split())
-    worth = {line: sum(in_text[w] for w in set(line.split())) / (len(line) + 15) for line in lines}
+    gain = {line: sum(in_text[w] for w in set(line.split())) / (len(line) + 15) for line in lines}
     for line in choose(lines, Counter(), 0.001):
-        assert worth[line] == max(worth[other] for other in lines if readable(other))
+        assert gain[line] == max(gain[other] for other in lines if readable(other))
 
 
-def test_what_has_been_heard_comes_last():
+def test_what_is_recorded_comes_last():
     known, new = "the cat sat there", "quillan bowed to mantelish"
     lines = [known, known, known, new]
     assert choose(lines, Counter(), 0.001) == [known]
-    assert choose(lines, Counter(dict.fromkeys(known.split(), HEARD_ENOUGH)), 0.001) == [new]
+    assert choose(lines, Counter(dict.fromkeys(known.split(), ENOUGH)), 0.001) == [new]
 
 
 @pytest.mark.parametrize("line", ["too short here", "don ram n came home", "word " * 31])

@@ -6,11 +6,11 @@ Folders are copies of these repositories, whose books are in the public domain:
     computationalstylistics/100_english_novels (plain text)
     mlschmitt/classic-books-markdown (Markdown)
 
-Only books from which the text of --like has sentences are taken. So a text from which the books were left out
-that a test set reads from keeps them out.
+Only books from which the text of --like has sentences are taken. To exclude the books of a test set, pass a
+--like text that does not contain them.
 
-The output has a sentence a line, normalised as transcripts are. Sentences with digits are left out, since
-nobody can tell how they would be read; longer ones that were there before, in another edition, too.
+The output has one sentence per line, normalised as transcripts are. Sentences with digits are left out, since
+they can be read in several ways, and long sentences that occurred before, as in another edition.
 """
 
 import argparse
@@ -27,17 +27,11 @@ from training.language_model import ENGLISH, read_sentences
 from training.scoring.console import progress
 
 KINDS = (".md", ".txt", ".xml")
-TELLING_WORDS = 10  # sentences of so many words tell which book they are from, and whether they come again
-LEAST_COMMON = 20  # such sentences that a book must share with the text of --like
+TELLING_WORDS = 10  # a sentence with so many words occurs in one book only
+LEAST_COMMON = 20  # such sentences that a book must have in common with the text of --like
 
-_TITLES = {
-    "mr": "mister",
-    "mrs": "missus",
-    "ms": "miss",
-    "dr": "doctor",
-    "messrs": "messieurs",
-    "st": "saint",
-}
+_TITLES = {"mr": "mister", "mrs": "missus", "ms": "miss", "dr": "doctor"}
+_TITLES |= {"messrs": "messieurs", "st": "saint"}
 _TITLE = re.compile(rf"\b({'|'.join(_TITLES)})\.(?=\s)", re.IGNORECASE)
 _INITIAL = re.compile(r"\b([A-Z])\.(?=\s*[A-Z])")
 # After a full stop with what closes a quotation, and before what may open one and a capital.
@@ -48,21 +42,18 @@ _TEI_NO_TEXT = re.compile(r"<(head|note|figure|fw)\b.*?</\1>", re.DOTALL)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0, or 2 where something cannot be read or nothing was found."""
+    style = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
-        prog="python -m training.corpora.books",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "python -m training.corpora.books", description=__doc__, formatter_class=style
     )
     parser.add_argument("folders", nargs="+", type=Path, help="copies of the repositories")
     parser.add_argument("--like", required=True, help="text of the books that may be taken; .xz or plain")
     parser.add_argument("--output", type=Path, required=True, help="FILE.txt.xz")
     options = parser.parse_args(argv)
     try:
-        books = sorted(
-            path for folder in options.folders for path in folder.rglob("*") if path.suffix in KINDS
-        )
+        books = sorted(p for folder in options.folders for p in folder.rglob("*") if p.suffix in KINDS)
         if not books:
-            raise ValueError(f"{options.folders[0]}: no book ({', '.join(KINDS)}) lies in it")
+            raise ValueError(f"{options.folders[0]}: has no book ({', '.join(KINDS)})")
         like = {hash(line) for block in read_sentences([options.like]) for line in block if _is_telling(line)}
         print(write(books, like, options.output))
     except (ValueError, OSError) as error:
@@ -72,15 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def write(books: Sequence[Path], like: set[int], output: Path) -> str:
-    """Writes the sentences of the books that may be taken; says how many there were.
+    """Writes the sentences of the books that may be taken to an .xz file; says how many there were.
 
-    Args:
-      books: their files.
-      like: hashes of the telling sentences of the text that they must share some with.
-      output: .xz.
-
-    Raises:
-      ValueError: none of them may be taken.
+    `like` are hashes of long sentences, of which a book must have some. Raises ValueError where none has.
     """
     taken = words = 0
     seen: set[int] = set()
@@ -95,9 +80,9 @@ def write(books: Sequence[Path], like: set[int], output: Path) -> str:
                 continue
             taken += 1
             for sentence in sentences:
+                if hash(sentence) in seen:
+                    continue
                 if _is_telling(sentence):
-                    if hash(sentence) in seen:
-                        continue
                     seen.add(hash(sentence))
                 words += sentence.count(" ") + 1
                 file.write(sentence + "\n")

@@ -7,7 +7,10 @@ from training.objectives.objective import Objective
 
 
 class Consistency(Objective):
-    """KL divergence between two augmented views of each utterance (CR-CTC, Yao et al. 2025)."""
+    """KL divergence between two augmented views of each utterance.
+
+    "CR-CTC: Consistency regularization on CTC for improved speech recognition" (Yao et al. 2025).
+    """
 
     name = "consistency"
     views = 2
@@ -18,8 +21,6 @@ class Consistency(Objective):
 
 def consistency_losses(logits, lengths):
     """KL divergence from the other view's units, which get no gradient, summed over the steps; [batch].
-
-    "CR-CTC: Consistency regularization on CTC for improved speech recognition" (Yao et al. 2025).
 
     Args:
       logits: [batch, steps, units]; the second half of the batch holds the other views of the first.

@@ -1,7 +1,7 @@
 """Learning from a larger model."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +31,7 @@ class Distillation(Objective):
 
     def __init__(self, probabilities: Sequence[np.ndarray], lengths: Sequence[int], weight: float):
         super().__init__(weight)
-        self.probabilities = probabilities
-        self.lengths = lengths
+        self.probabilities, self.lengths = probabilities, lengths
 
     def targets(self, utterance, inputs):
         probabilities = self.probabilities[utterance]
@@ -58,12 +57,7 @@ def soft_losses(logits, probabilities):
 
 
 def teacher_probabilities(
-    source: Path,
-    network: CTCModel,
-    tokenizer: Tokenizer,
-    parts: Sequence[Speech],
-    folder: Path,
-    progress: Callable[[Iterable], Iterable],
+    source: Path, network: CTCModel, tokenizer: Tokenizer, parts: Sequence[Speech], folder: Path, progress
 ) -> RaggedCache:
     """A teacher's probabilities of every utterance, float16 [steps, units], computed once.
 
@@ -78,10 +72,7 @@ def teacher_probabilities(
         )
     engine = Engine.load(teacher)
 
-    def probabilities():
-        utterances = [(part, i) for part in parts for i in range(len(part))]
-        for part, i in progress(utterances):
-            yield np.exp(engine.log_probs(part[i])).astype("float16")
-
+    utterances = [(part, i) for part in parts for i in range(len(part))]
+    probabilities = (np.exp(engine.log_probs(part[i])).astype("float16") for part, i in progress(utterances))
     content = [weights_digest(weights_path(teacher.directory)), *(part.key for part in parts)]
-    return RaggedCache.create(folder, content, probabilities())
+    return RaggedCache.create(folder, content, probabilities)

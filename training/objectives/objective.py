@@ -11,7 +11,7 @@ class Objective:
       name: of its mean in the logs.
       weight: in the loss of the run.
       views: augmented copies of each utterance that it needs; those of a batch follow each other.
-      metrics: what it logs beside the loss; the first is its own mean.
+      metrics: what it logs besides the loss; the first is its own mean.
     """
 
     name: str

@@ -61,7 +61,7 @@ def log(probabilities):
 
 
 def rows(text, certainty=0.9):
-    """Log-probs that spell a text, "-" standing for the blank; the rest is spread over the other units."""
+    """Log-probs that spell a text, "-" is the blank; the rest is spread over the other units."""
     matrix = np.full((len(text), UNITS.size), (1 - certainty) / (UNITS.size - 1))
     for step, character in enumerate(text):
         matrix[step, UNITS.symbols.index(character if character != "-" else "")] = certainty
@@ -196,14 +196,14 @@ def test_the_language_model_decides_between_what_sounds_alike(model):
     assert BeamDecoder(UNITS, model, alpha=0.5).decode(between)[0].text == "ab"
 
 
-def test_unknown_words_are_dear_but_possible(model):
+def test_unknown_words_cost_but_are_possible(model):
     for text in ("cab", "ab cab b", "bb"):
         spelling = text.replace("bb", "b-b")
         assert BeamDecoder(UNITS, model).decode(rows(spelling, certainty=0.99))[0].text == text
 
 
-def test_known_words_are_not_glued_where_the_space_is_in_doubt(model):
-    # The space is heard a little worse than nothing at all.
+def test_known_words_are_not_joined_where_the_space_is_in_doubt(model):
+    # The space is a little less probable than the blank.
     doubtful = rows("ab-b", certainty=0.98)
     doubtful[2, :2] = log([0.55, 0.43])
     assert BeamDecoder(UNITS).decode(doubtful)[0].text == "abb"

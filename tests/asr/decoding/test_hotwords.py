@@ -34,7 +34,7 @@ def test_case_and_accents_are_folded():
 
 def test_a_string_alone_is_one_phrase():
     assert spelled("Zoë Müller", UNITS) == ["zoe muller"]
-    best = BeamDecoder(UNITS, hotwords="Quilan").decode(heard("the kuilan said", others={4: "q"}))[0]
+    best = BeamDecoder(UNITS, hotwords="Quilan").decode(spelled_out("the kuilan said", others={4: "q"}))[0]
     assert best.text == "the quilan said"
 
 
@@ -105,7 +105,7 @@ def test_an_unfinished_text_never_scores_less_than_its_rewards(phrases, text):
         assert rewards + automaton.credit[state] >= rewards >= 0
 
 
-def heard(text, others=None, certainty=0.9):
+def spelled_out(text, others=None, certainty=0.9):
     """Log-probs that spell a text; `others` maps steps to a letter nearly as probable as the text's."""
     matrix = np.full((len(text), UNITS.size), (1 - certainty) / (UNITS.size - 1))
     for step, character in enumerate(text):
@@ -127,11 +127,11 @@ def model(tmp_path_factory):
 
 
 def test_a_name_is_found_that_the_language_model_does_not_know(model):
-    log_probs = heard("the quilan said", others={4: "k"})
+    log_probs = spelled_out("the quilan said", others={4: "k"})
     plain = BeamDecoder(UNITS, model).decode(log_probs)[0].text
     boosted = BeamDecoder(UNITS, model, hotwords=["Quilan"]).decode(log_probs)[0].text
     assert (plain, boosted) == ("the quilan said", "the quilan said")
-    log_probs = heard("the kuilan said", others={4: "q"})
+    log_probs = spelled_out("the kuilan said", others={4: "q"})
     assert BeamDecoder(UNITS, model).decode(log_probs)[0].text == "the kuilan said"
     assert BeamDecoder(UNITS, model, hotwords=["Quilan"]).decode(log_probs)[0].text == "the quilan said"
 
@@ -140,4 +140,4 @@ def test_a_name_is_found_that_the_language_model_does_not_know(model):
 def test_the_strongest_boost_leaves_the_neighbours_alone(model, weight):
     decoder = BeamDecoder(UNITS, model, hotwords=["quilan", "asks him", "a"], hotword_weight=weight)
     for text in ("the quick said", "asked him and", "kil-ler", "the and the"):
-        assert decoder.decode(heard(text, certainty=0.97))[0].text == text.replace("-", "")
+        assert decoder.decode(spelled_out(text, certainty=0.97))[0].text == text.replace("-", "")

@@ -1,4 +1,4 @@
-"""The recurrent language model in NumPy, and the second look at N-best texts that it takes."""
+"""The recurrent language model in NumPy, and rescoring of N-best texts with it."""
 
 import json
 
@@ -18,7 +18,7 @@ from tests.asr.decoding.certainties import tokenizer_of
 VOCABULARY = ["</s>", "<unk>", "a", "ab", "b"]
 UNITS = tokenizer_of("", " ", "a", "b", "c")
 
-# In place of "abc" and "c", which the recurrent model does not know, it foretells <unk>.
+# In place of "abc" and "c", which the recurrent model does not know, it predicts <unk>.
 ARPA = """\\data\\
 ngram 1=8
 ngram 2=3
@@ -54,7 +54,7 @@ def random_model(seed, vocabulary=VOCABULARY, width=6):
 
 
 def unigram_model(probabilities):
-    """A model that foretells the same whatever came before, normalised."""
+    """A model that predicts the same whatever came before, normalised."""
     width, words = 2, len(probabilities)
     zeros = np.zeros((width, 4 * width), np.float32)
     return RecurrentModel(
@@ -147,7 +147,7 @@ def test_non_finite_values_are_refused():
         RecurrentModel(VOCABULARY, **tensors)
 
 
-def test_words_that_only_the_ngram_model_knows_share_the_unknown_one(ngram):
+def test_words_that_only_the_ngram_model_knows_divide_the_unknown_one(ngram):
     recurrent = unigram_model({"</s>": 0.2, "<unk>": 0.25, "a": 0.3, "ab": 0.15, "b": 0.1})
     rescorer = Rescorer(recurrent, ngram, first_alpha=1, alpha=1, share=0.5)
     probabilities = {}
@@ -178,7 +178,7 @@ def test_numbers_out_of_range_are_refused(ngram, options):
 LOG_PROBS = np.log(np.array([[0.02, 0.02, 0.5, 0.44, 0.02]], np.float32))  # "a" or "b"
 
 
-def test_the_second_look_turns_a_close_race(ngram):
+def test_rescoring_turns_a_close_race(ngram):
     recurrent = unigram_model({"</s>": 0.4, "<unk>": 0.02, "a": 0.04, "ab": 0.04, "b": 0.5})
     first = BeamDecoder(UNITS, ngram, alpha=0.5).decode(LOG_PROBS, n_best=3)
     rescorer = Rescorer(recurrent, ngram, first_alpha=0.5, alpha=0.5, share=0.9)
@@ -190,7 +190,7 @@ def test_the_second_look_turns_a_close_race(ngram):
         assert one.score - before[one.text] == pytest.approx(rescorer.gains([one.text])[0])
 
 
-def test_no_share_changes_nothing(ngram):
+def test_weight_zero_changes_nothing(ngram):
     rescorer = Rescorer(random_model(0), ngram, first_alpha=0.5, alpha=0.5, share=0.0)
     plain, rescored = (BeamDecoder(UNITS, ngram, alpha=0.5, rescorer=r) for r in (None, rescorer))
     generator = np.random.default_rng(0)

@@ -72,4 +72,4 @@ def test_no_book_that_may_be_taken_is_one_line(tmp_path, capsys):
 
 def test_a_folder_without_books_is_one_line(tmp_path, capsys):
     assert main([str(tmp_path), "--like", "none.txt", "--output", str(tmp_path / "out.xz")]) == 2
-    assert capsys.readouterr().err == f"books: {tmp_path}: no book (.md, .txt, .xml) lies in it\n"
+    assert capsys.readouterr().err == f"books: {tmp_path}: has no book (.md, .txt, .xml)\n"
