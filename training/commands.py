@@ -130,7 +130,13 @@ def add_training(commands) -> None:
     add("text", nargs="+", metavar="TEXT", help=TEXT)
     add("--voice", required=True, metavar="ONNX", help="a voice of Piper, with its ONNX.json")
     add("--output", type=Path, required=True, metavar="DIR", help="of the sound; the manifest is DIR.jsonl")
-    add("--heard", nargs="*", default=[], metavar="MANIFEST", help="recordings whose words are not lacking")
+    add(
+        "--recorded",
+        nargs="*",
+        default=[],
+        metavar="MANIFEST",
+        help="recordings, whose words are not missing",
+    )
     add("--hours", type=float, default=1.0, help="of speech (1)")
     add("--processes", type=positive, default=os.cpu_count(), help="(one for each core)")
     add("--seed", type=int, default=0)

@@ -43,7 +43,9 @@ OPUS_LEVEL = 0.9  # of soundfile's compression_level: about 24 kbit/s
 
 def main(options: argparse.Namespace) -> None:
     """`hark synthesize`."""
-    recorded = Counter(w for block in read_sentences(options.heard) for line in block for w in line.split())
+    recorded = Counter(
+        w for block in read_sentences(options.recorded) for line in block for w in line.split()
+    )
     lines = [line for block in read_sentences(options.text) for line in block]
     sentences = choose(lines, recorded, options.hours * 3600)
     synthesize(sentences, options.voice, options.output, options.processes, options.seed)

@@ -1,10 +1,12 @@
 """The interface of a part of the loss."""
 
+from abc import ABC, abstractmethod
+
 import keras
 import numpy as np
 
 
-class Objective:
+class Objective(ABC):
     """A part of the loss, with the targets that it compares the network's outputs with.
 
     Attributes:
@@ -30,6 +32,7 @@ class Objective:
         """
         return {}
 
+    @abstractmethod
     def losses(self, outputs: dict, targets: dict):
         """The loss of each utterance, float32 [batch]; an infinite one is left out of the mean.
 
@@ -38,4 +41,3 @@ class Objective:
           targets: of all objectives, padded with zeros to [batch, length, ...], and under NAME_lengths their
             lengths, [batch].
         """
-        raise NotImplementedError
