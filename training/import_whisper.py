@@ -100,7 +100,7 @@ def assign_whisper(model, weights: dict[str, np.ndarray]) -> None:
             if name not in weights or weights[name].shape != shape:
                 raise WeightsError(f"Whisper's weights do not fit this encoder: {name} {shape}")
             variable.assign(weights[name])
-        block += encoder.layers
+        block += len(encoder.blocks)
 
 
 def _rename(theirs: dict[str, np.ndarray], prefix: str, names: dict[str, str]) -> dict[str, np.ndarray]:
