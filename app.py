@@ -7,6 +7,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
@@ -17,6 +18,7 @@ from asr.audio import SAMPLE_RATE
 from asr.bundle import BundleError, available_bundles
 
 LARGEST_PORT = 65535
+POLL_SECONDS = 0.2  # between two looks for a signal
 LOCAL_HOSTS = ("localhost", "127.0.0.1")
 
 
@@ -83,14 +85,16 @@ def _serve(recognizers: Mapping[str, Recognizer], host: str, port: int) -> None:
     except ModuleNotFoundError as error:
         _fail(f"the page needs {error.name}, which is not installed: pip install '.[page]' in Hark's folder")
 
-    # Blocked before there are other threads: a signal that one of those took would not wake this one.
-    stop = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, stop)
+    received: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: received.append(number))
     page = build_page(recognizers)
     page.launch(server_name=host, server_port=port, prevent_thread_lock=True, quiet=True, **serving_options())
     print(f"Hark is listening on http://{host}:{port}", flush=True)
     threading.Thread(target=_warm_up, args=[recognizers], daemon=True).start()
-    signal.sigwait(stop)
+    # Not signal.pause(): it goes on sleeping where the kernel hands the signal to another thread.
+    while not received:
+        time.sleep(POLL_SECONDS)
     page.close(verbose=False)
 
 

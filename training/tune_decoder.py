@@ -252,11 +252,11 @@ def spelling(path: Path, tokenizer: Tokenizer) -> str:
 def main(options: argparse.Namespace) -> int:
     """`hark tune-decoder`. Returns the exit code: 1 if utterances were left out."""
     bundle = Bundle.load(options.model)
+    names = distinct_names(options.manifests)
+    manifests = {name: read_manifest(path) for name, path in zip(names, options.manifests, strict=True)}
     path = options.lm / MODEL_NAME if options.lm else bundle.directory / LANGUAGE_MODEL_NAME
     print(spelling(path, bundle.tokenizer), file=sys.stderr)
     engine = Engine.load(bundle)
-    names = distinct_names(options.manifests)
-    manifests = {name: read_manifest(path) for name, path in zip(names, options.manifests, strict=True)}
     sets = {
         name: dev_utterances(engine, bundle.tokenizer, progress(name)(entries))
         for name, entries in manifests.items()
