@@ -21,8 +21,8 @@ import numpy as np
 import soxr
 
 from asr.channels import mixed
+from asr.chunks import AudioError, Chunks, Warn, by_kind, in_blocks, scaled
 from asr.containers import MAX_CHANNELS, read_chunks, stated_seconds
-from asr.tracks import AudioError, Chunks, Warn, scaled
 
 SAMPLE_RATE = 16_000  # Hz, of every model
 
@@ -30,12 +30,10 @@ MIN_RATE, MAX_RATE = 4_000, 768_000  # Hz; beyond these a header is damaged or n
 MAX_AMPLITUDE = 100.0  # full scale is 1; far beyond are integers that were cast to float without scaling
 MIN_OFFSET = 0.01  # a mean larger than this is a sound card's constant voltage: speech has none
 OFFSET_SECONDS = 10.0  # of sound whose mean is the offset
-
-LIVE_OFFSET_SECONDS = 2.0  # of a pipe, in which words shall not wait for that long
+LIVE_OFFSET_SECONDS = 2.0  # of a pipe, whose first words must not wait that long
 ARRAY_CHUNK = 2**18  # samples of an array taken at a time
 
-# What to read of several channels: one of them, both [samples, 2], or (for recognition) the mean and both.
-CHANNELS = ("left", "right", "each", "mean and each")
+COLUMNS = {"left": [0], "right": [1], "each": [0, 1]}  # of several channels
 
 Source = str | Path | bytes | BinaryIO | np.ndarray | tuple[np.ndarray, float]
 
@@ -80,7 +78,7 @@ def load_audio(
         raise AudioError(f'{_name(source)}: no channel {channel!r}; choose "left" or "right"')
     wanted = None if duration_seconds is None else 4 * round(duration_seconds * SAMPLE_RATE)
     buffer = bytearray()  # grows in place, where joining a list of blocks would hold the recording twice
-    for samples in _resampled(_sound(source, offset_seconds, channel, track, warn)):
+    for samples in _samples(source, offset_seconds, channel, track, warn):
         buffer += samples.tobytes()
         if wanted is not None and len(buffer) >= wanted:
             del buffer[wanted:]
@@ -99,8 +97,8 @@ def read_blocks(
     """The sound of load_audio(source) in blocks of block_seconds (the last one shorter), in bounded memory.
 
     Arguments are those of load_audio, and channel may be "each", which gives blocks [samples, 2] of a stereo
-    recording, or "mean and each", which gives [samples, 3] of a stereo one and [samples] of any other.
-    A pipe is opened once, and each block given as soon as it is there.
+    recording, or "mid and side", which gives [samples, 2] of a stereo one (see asr.channels.mixed) and
+    [samples] of any other. A pipe is opened once, and each block given as soon as it is there.
     Errors are raised when the first block is asked for, or at the block that cannot be used.
     """
     size = round(block_seconds * SAMPLE_RATE)
@@ -108,18 +106,8 @@ def read_blocks(
         raise AudioError(
             f"{_name(source)}: blocks of {block_seconds} s are too short; give block_seconds above 0"
         )
-    parts: list[np.ndarray] = []
-    waiting = 0  # samples
-    for samples in _resampled(_sound(source, 0.0, channel, track, warn)):
-        parts.append(samples[:, 0] if samples.shape[1] == 1 else samples)
-        waiting += len(samples)
-        if waiting >= size:
-            joined = np.concatenate(parts)
-            for start in range(0, waiting - size + 1, size):
-                yield joined[start : start + size]
-            parts, waiting = [joined[waiting - waiting % size :].copy()], waiting % size
-    if waiting:
-        yield np.concatenate(parts)
+    for block in in_blocks(_samples(source, 0.0, channel, track, warn), size):
+        yield block[:, 0] if block.shape[1] == 1 else block
 
 
 def duration_seconds(source: Source) -> float | None:
@@ -150,70 +138,47 @@ def is_pipe(source: Source) -> bool:
     return hasattr(source, "seekable") and not getattr(source, "closed", False) and not source.seekable()
 
 
-def _sound(
+def _samples(
     source: Source, offset_seconds: float, channel: str | None, track: int | None, warn: Warn
-) -> Chunks:
-    """Chunks from offset_seconds on, checked, without constant offset; at least one sample or AudioError.
+) -> Iterator[np.ndarray]:
+    """Parts float32 [samples, columns] at 16 kHz from offset_seconds on, without constant offset.
 
-    Samples are float32 [samples, columns] with the columns that `channel` names.
+    The columns are those that `channel` names. Raises AudioError if there is not one sample.
     """
-    name = _name(source)
-    is_array = isinstance(source, np.ndarray | tuple)
-    if is_array:
-        if track not in (None, 1):
-            raise AudioError(f"{name} has no tracks; leave the track out")
-        chunks = _array_chunks(source, offset_seconds)
-    else:
-        chunks = _file_chunks(source, offset_seconds, track, warn)
+    name, is_array = _name(source), isinstance(source, np.ndarray | tuple)
+    if is_array and track not in (None, 1):
+        raise AudioError(f"{name} has no tracks; leave the track out")
+    chunks = (
+        _array_chunks(source, offset_seconds)
+        if is_array
+        else _file_chunks(source, offset_seconds, track, warn)
+    )
     chunks = _chosen(name, _checked(name, chunks), channel)
     head_seconds = OFFSET_SECONDS if is_array or not is_pipe(source) else LIVE_OFFSET_SECONDS
-    empty = True
-    for rate, samples in _without_constant(chunks, head_seconds):
-        empty = False
-        yield rate, samples
-    if empty and offset_seconds:
+    chunks = _without_constant(chunks, head_seconds)
+    first = next(chunks, None)
+    if first is None and offset_seconds:
         raise AudioError(f"{name} ends before {offset_seconds} s; give a smaller offset")
-    if empty:
+    if first is None:
         raise AudioError(f"{name} holds no sound at all; record or export it again")
+    yield from _resampled(chain([first], chunks))
 
 
 def _chosen(name: str, chunks: Chunks, channel: str | None) -> Chunks:
     """The mean of the channels, or those columns that `channel` names."""
-    if channel is None:
-        yield from mixed(chunks)
+    if channel in (None, "mid and side"):
+        yield from mixed(chunks, with_side=channel is not None)
         return
-    if channel not in CHANNELS:
+    if channel not in COLUMNS:
         raise AudioError(f"{name}: no channel {channel!r}; choose left, right or each")
-    first = next(chunks, None)
-    if first is None:
-        return
-    count = first[1].shape[1]
-    chunks = chain([first], chunks)
-    if channel == "mean and each":
-        yield from _mean_and_each(chunks) if count == 2 else mixed(chunks)
-        return
-    if count == 1:
-        raise AudioError(f"{name} has only one channel, no {channel} one; leave the channel out")
-    if channel == "each" and count > 2:
-        raise AudioError(f"{name} has {count} channels, not one a party; choose left or right, or none")
-    columns = {"left": [0], "right": [1], "each": [0, 1]}[channel]
+    count = None
     for rate, samples in chunks:
-        yield rate, samples[:, [min(column, samples.shape[1] - 1) for column in columns]]
-
-
-def _mean_and_each(chunks: Chunks) -> Chunks:
-    """[samples, 3] of stereo: the mean that `mixed` makes, left, right."""
-    both: list[np.ndarray] = []  # not mixed yet: a second at most
-
-    def seen() -> Chunks:
-        for rate, samples in chunks:
-            both.append(samples[:, :2] if samples.shape[1] > 1 else np.repeat(samples, 2, axis=1))
-            yield rate, samples
-
-    for rate, mean in mixed(seen()):
-        each = np.concatenate(both)
-        both[:] = [each[len(mean) :]]
-        yield rate, np.concatenate([mean, each[: len(mean)]], axis=1)
+        count = count or samples.shape[1]
+        if count == 1:
+            raise AudioError(f"{name} has only one channel, no {channel} one; leave the channel out")
+        if channel == "each" and count > 2:
+            raise AudioError(f"{name} has {count} channels, not one a party; choose left or right, or none")
+        yield rate, samples[:, [min(column, samples.shape[1] - 1) for column in COLUMNS[channel]]]
 
 
 def _checked(name: str, chunks: Chunks) -> Chunks:
@@ -256,15 +221,13 @@ def _without_constant(chunks: Chunks, head_seconds: float) -> Chunks:
 
 def _resampled(chunks: Chunks) -> Iterator[np.ndarray]:
     """Samples at 16 kHz, without a trace of the joints of chunks. A rate that changes midway is followed."""
-    stream, stream_rate, columns = None, SAMPLE_RATE, 1
-    for rate, samples in chunks:
-        if rate != stream_rate:
-            if stream is not None:
-                yield stream.resample_chunk(np.empty((0, columns), np.float32), last=True)
-            stream_rate, columns = rate, samples.shape[1]
-            stream = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, columns)
-        yield samples if stream is None else stream.resample_chunk(np.ascontiguousarray(samples))
-    if stream is not None:
+    for rate, columns, run in by_kind(chunks):
+        if rate == SAMPLE_RATE:
+            yield from run
+            continue
+        stream = soxr.ResampleStream(rate, SAMPLE_RATE, columns)
+        for samples in run:
+            yield stream.resample_chunk(np.ascontiguousarray(samples))
         yield stream.resample_chunk(np.empty((0, columns), np.float32), last=True)
 
 

@@ -5,11 +5,10 @@ other channel says. Both are looked for in blocks of a second, so that a recordi
 """
 
 from collections import deque
-from collections.abc import Iterator
 
 import numpy as np
 
-Chunks = Iterator[tuple[float, np.ndarray]]  # (rate in Hz, float32 [samples, channels]) each
+from asr.chunks import Chunks, by_kind, in_blocks
 
 BLOCK_SECONDS = 1.0
 HISTORY_BLOCKS = 4  # over which a channel's level is compared
@@ -23,76 +22,67 @@ CANCELLING = 0.25
 SILENCE = 1e-10  # mean square
 
 
-def mixed(chunks: Chunks) -> Chunks:
+def mixed(chunks: Chunks, with_side: bool = False) -> Chunks:
     """The mean of the channels [samples, 1], without those that hold only noise beside another's speech.
 
     Channels that cancel each other give way to the loudest of them.
+
+    Args:
+      with_side: gives [samples, 2] of a recording that starts with two channels: their mean ("mid") and half
+        of their difference ("side"), so that left is mid + side and right mid - side. The side is zero where
+        one channel is left out.
     """
-    mixer = None
-    for rate, samples in chunks:
-        channels = samples.shape[1]
-        if mixer is not None and mixer.kind != (rate, channels):
-            yield from mixer.flush()
-            mixer = None
+    for number, (rate, channels, run) in enumerate(by_kind(chunks)):
+        with_side &= number > 0 or channels == 2
         if channels == 1:
-            yield rate, samples
+            for samples in run:
+                yield rate, np.pad(samples, ((0, 0), (0, 1))) if with_side else samples
             continue
-        mixer = mixer or _Mixer(rate, channels)
-        yield from mixer.push(samples)
-    if mixer is not None:
-        yield from mixer.flush()
+        mixer = _Mixer(rate, channels)
+        for block in in_blocks(run, max(1, round(BLOCK_SECONDS * rate))):
+            mean, is_mean = mixer.mix(np.ascontiguousarray(block.T))  # faster than sums over the short axis
+            side = (block[:, 0] - block[:, 1]) / 2 if is_mean and channels == 2 else np.zeros_like(mean)
+            yield rate, np.stack([mean, side] if with_side else [mean], axis=1)
+
+
+def levels_db(channels: np.ndarray, frame: int) -> np.ndarray:
+    """Level of each whole frame of so many samples of [channels, samples]: [channels, frames] in dB."""
+    frames = channels[:, : channels.shape[1] // frame * frame].reshape(len(channels), -1, frame)
+    return 10 * np.log10(np.einsum("cfs,cfs->cf", frames, frames) / frame + SILENCE)
 
 
 class _Mixer:
-    """Mixes chunks of one rate and number of channels, block by block."""
+    """Mixes blocks of one rate and number of channels."""
 
     def __init__(self, rate: float, channels: int):
-        self.kind = rate, channels
-        self.rate = rate
-        self.block = max(1, round(BLOCK_SECONDS * rate))
         self.frame = max(1, round(FRAME_SECONDS * rate))
-        self.waiting = np.empty((0, channels), np.float32)
         self.levels_db: deque[np.ndarray] = deque(maxlen=HISTORY_BLOCKS)  # [2, channels, frames] each
         self.is_noise = np.zeros(channels, bool)
         self.loudest: int | None = None  # of channels that cancel each other
 
-    def push(self, samples: np.ndarray) -> Chunks:
-        self.waiting = np.concatenate([self.waiting, samples])
-        while len(self.waiting) >= self.block:
-            yield self.rate, self._mix(self.waiting[: self.block])
-            self.waiting = self.waiting[self.block :]
-
-    def flush(self) -> Chunks:
-        if len(self.waiting):
-            yield self.rate, self._mix(self.waiting)
-
-    def _mix(self, block: np.ndarray) -> np.ndarray:
-        channels = np.ascontiguousarray(block.T)  # faster than sums over the short axis
+    def mix(self, channels: np.ndarray) -> tuple[np.ndarray, bool]:
+        """One channel [samples] of [channels, samples], and whether it is the mean of all."""
         self._find_noise(channels)
+        count = len(channels)
         kept = np.flatnonzero(~self.is_noise)
-        if 0 < len(kept) < len(channels):
+        if 0 < len(kept) < count:
             channels = channels[kept]
-        mean = channels.mean(axis=0)
-        energies = channels.var(axis=1)
+        mean, energies = channels.mean(axis=0), channels.var(axis=1)
         if energies.mean() > SILENCE:
             if mean.var() * len(channels) >= CANCELLING * energies.mean():
                 self.loudest = None
             elif self.loudest is None or self.loudest >= len(channels):
                 self.loudest = int(energies.argmax())
         if self.loudest is not None and self.loudest < len(channels):
-            mean = channels[self.loudest]
-        return mean[:, None]
+            return channels[self.loudest], False
+        return mean, len(channels) == count
 
     def _find_noise(self, channels: np.ndarray) -> None:
-        frames = channels.shape[1] // self.frame
-        if not frames:
+        if channels.shape[1] < self.frame:
             return
         # Differences weigh the high frequencies more, so that rumble, too, has a steady level.
-        steady, loud = (
-            _levels_db(samples[:, : frames * self.frame].reshape(len(channels), frames, self.frame))
-            for samples in (np.diff(channels, axis=1, prepend=channels[:, :1]), channels)
-        )
-        self.levels_db.append(np.stack([steady, loud]))
+        steady = levels_db(np.diff(channels, axis=1, prepend=channels[:, :1]), self.frame)
+        self.levels_db.append(np.stack([steady, levels_db(channels, self.frame)]))
         steady, loud = np.concatenate(self.levels_db, axis=2)
         low, high = np.percentile(steady, [10, 90], axis=1)
         speech = high - low > SPEECH_RANGE_DB
@@ -101,8 +91,3 @@ class _Mixer:
             covers = np.median(loud, axis=1) > speech_db + HARMLESS_DB
             self.is_noise |= (high - low < NOISE_RANGE_DB) & covers
         self.is_noise &= ~speech
-
-
-def _levels_db(frames: np.ndarray) -> np.ndarray:
-    """Mean squares [channels, frames] of samples [channels, frames, samples], in dB of full scale."""
-    return 10 * np.log10(np.einsum("cfs,cfs->cf", frames, frames) / frames.shape[2] + SILENCE)

@@ -6,15 +6,17 @@ later sound in its place.
 """
 
 import io
+import re
 import shutil
 import tempfile
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import BinaryIO
 
 import soundfile
 
 from asr import tracks
-from asr.tracks import SHORT_SECONDS, AudioError, Chunks, Warn, dropped
+from asr.chunks import AudioError, Chunks, Warn, dropped
 
 MAX_CHANNELS = 256
 CHUNK_VALUES = 2**18  # decoded at a time by libsndfile, over all channels: 1 MiB of float32
@@ -28,9 +30,9 @@ STREAM_MAGIC = (
     b"fLaC",
     b"OggS",
     b".snd",
-    b"\x1aE\xdf\xa3",
     b"FLV",
     b"#!AMR",
+    b"\x1aE\xdf\xa3",
     b"G",
     b"\xff",
 )
@@ -83,18 +85,20 @@ def _file_chunks(name: str, file: BinaryIO, offset_seconds: float, track: int | 
     links = _links(name, file)
     if len(links) == 1:
         yield from _link_chunks(name, links[0], offset_seconds, track, warn)
-        return
+    else:
+        joined = _joined((_link_chunks(name, link, 0.0, track, warn) for link in links), warn)
+        yield from dropped(joined, offset_seconds)
 
-    def joined() -> Chunks:
-        for link in links:
-            try:
-                yield from _link_chunks(name, link, 0.0, track, warn)
-            except AudioError as error:
-                if link is links[0]:
-                    raise
-                warn(f"a later part is left out: {error}")
 
-    yield from dropped(joined(), offset_seconds)
+def _joined(links: Iterable[Chunks], warn: Warn) -> Chunks:
+    """One link after the other. Only what is wrong with the first is an error."""
+    for number, chunks in enumerate(links):
+        try:
+            yield from chunks
+        except AudioError as error:
+            if number == 0:
+                raise
+            warn(f"a later part is left out: {error}")
 
 
 def _link_chunks(name: str, file: "_Part", offset_seconds: float, track: int | None, warn: Warn) -> Chunks:
@@ -116,8 +120,8 @@ def _link_chunks(name: str, file: "_Part", offset_seconds: float, track: int | N
             for rate, samples in tracks.file_chunks(name, file.copy, position, None, lambda message: None):
                 yield rate, samples
                 position += len(samples) / rate
-    if offset_seconds < position < stated - SHORT_SECONDS:
-        warn(f"{name} is truncated: its header states {stated:.1f} s, it holds {position:.1f} s")
+    if offset_seconds < position < stated - tracks.SHORT_SECONDS:
+        warn(tracks.TRUNCATED.format(name, stated, position))
     elif damaged_at is not None:
         warn(f"{name} is damaged near {damaged_at:.1f} s; what can be read is used")
 
@@ -125,8 +129,8 @@ def _link_chunks(name: str, file: "_Part", offset_seconds: float, track: int | N
 class _Part:
     """The bytes of a file from start to end, as a file. One that begins and ends in `streams` tracks.
 
-    It stays where it is when a damaged header sends it to before its start: soundfile would print the
-    exception that files raise then, and go on.
+    A damaged header may send it to before its start. It then stays where it is: of an exception, soundfile
+    would print the traceback and go on.
     """
 
     def __init__(self, file: BinaryIO, start: int, end: int, streams: int = 1):
@@ -206,16 +210,12 @@ def _ogg_starts(file: _Part, start: int) -> dict[int, int]:
 
 
 def _flac_starts(file: _Part, start: int) -> dict[int, int]:
-    magic = b"fLaC\x00\x00\x00\x22"  # with the head of the block that always comes first
-    starts, position, tail = {start: 1}, start + 1, b""
+    magic = rb"fLaC\x00\x00\x00\x22"  # with the head of the block that always comes first
+    starts, position = {start: 1}, start + 1
     file.seek(position)
-    while data := file.read(2**20):
-        data = tail + data
-        found = -1
-        while (found := data.find(magic, found + 1)) >= 0:
-            starts[position - len(tail) + found] = 1
-        position += len(data) - len(tail)
-        tail = data[-len(magic) + 1 :]
+    while len(data := file.read(2**20)) >= 8:
+        starts |= {position + match.start(): 1 for match in re.finditer(magic, data)}
+        position = file.seek(position + len(data) - 7)  # the magic may lie across two blocks
     return starts
 
 
@@ -265,19 +265,18 @@ def _open_with_soundfile(file: _Part) -> soundfile.SoundFile | None:
 
 
 def _soundfile_chunks(sound: soundfile.SoundFile, offset_seconds: float) -> Chunks:
-    rate, size = sound.samplerate, CHUNK_VALUES // sound.channels
-    left_out = round(offset_seconds * rate)
-    if left_out >= sound.frames:
+    def chunks() -> Chunks:
+        while len(samples := sound.read(CHUNK_VALUES // sound.channels, dtype="float32", always_2d=True)):
+            yield sound.samplerate, samples
+
+    frames = round(offset_seconds * sound.samplerate)
+    if frames >= sound.frames:
         return
-    if left_out and sound.seekable():
+    if frames and sound.seekable():
         with suppress(soundfile.SoundFileError):  # GSM: it says that it can, and cannot
-            sound.seek(left_out)
-            left_out = 0
-    while len(samples := sound.read(size, dtype="float32", always_2d=True)):
-        dropped = min(left_out, len(samples))
-        left_out -= dropped
-        if dropped < len(samples):
-            yield rate, samples[dropped:]
+            sound.seek(frames)
+            offset_seconds = 0.0
+    yield from dropped(chunks(), offset_seconds)
 
 
 # Streams: pipes, sockets, whatever cannot go back
@@ -357,18 +356,15 @@ def _stream_chunks(name: str, stream: _Stream, track: int | None, warn: Warn) ->
     if stream.peek(4) != b"OggS":
         yield from _track_of_stream(name, stream, track, warn)
         return
-    first = True
-    while stream.peek(1):
-        link = _OggLink(stream)
-        try:
-            yield from _track_of_stream(name, link, track, warn)
-        except AudioError as error:
-            if first:
-                raise
-            warn(f"a later part is left out: {error}")
-        first = False
-        while link.read(2**16):
-            pass
+
+    def links() -> Iterator[Chunks]:
+        while stream.peek(1):
+            link = _OggLink(stream)
+            yield _track_of_stream(name, link, track, warn)
+            while link.read(2**16):
+                pass
+
+    yield from _joined(links(), warn)
 
 
 def _track_of_stream(name: str, stream, track: int | None, warn: Warn) -> Chunks:

@@ -28,16 +28,31 @@ if TYPE_CHECKING:
     from asr.engine import Engine
     from asr.segmentation import Utterance
 
-DECODERS = ("greedy", "beam")
-CHANNELS = ("left", "right", "each")
 BLOCK_SECONDS = 1.0  # read at a time, so that words of a pipe come soon
 STOP_SECONDS = 1.0  # that a reader gets to stop in
 
-Decoder = Callable[[np.ndarray], list[Word]]
-# From an utterance's log-probs [steps, units] to its words, in seconds from its start, and its other texts.
-Recognize = Callable[[np.ndarray], tuple[list[Word], tuple[str, ...]]]
 Progress = Callable[[float, float | None], None]
-Utterances = Iterator[tuple["_Recording", "Utterance | None"]]  # None at the end of each recording
+
+
+class Options(TypedDict, total=False):
+    """How to transcribe.
+
+    decoder: one of `asr.DECODERS`. None takes beam search if the model ships a language model, there are hot
+      words or several texts are wanted, else greedy.
+    hotwords: names and terms to expect, a string alone being one; only beam search knows them.
+    n_best: texts to give of each segment, its alternatives included; only beam search has several.
+    channel: "left" or "right" of several channels, or "each" of a stereo recording with one party a channel;
+      segments then name theirs. None takes the mean, and the channels apart only where they hold different
+      speech at the same time.
+    track: of a file with several sound tracks, counted from 1. None takes the default one, or if that is mute
+      the next.
+    """
+
+    decoder: str | None
+    hotwords: Sequence[str]
+    n_best: int
+    channel: str | None
+    track: int | None
 
 
 class Recognizer:
@@ -84,28 +99,9 @@ class Recognizer:
         return self.bundle.tokenizer
 
     def transcribe(
-        self,
-        source: Source,
-        *,
-        decoder: str | None = None,
-        hotwords: Sequence[str] = (),
-        n_best: int = 1,
-        channel: str | None = None,
-        track: int | None = None,
-        progress: Progress | None = None,
+        self, source: Source, *, progress: Progress | None = None, **options: Unpack[Options]
     ) -> Transcript:
         """The transcript of one recording; without speech it has no segments.
-
-        Args:
-          decoder: one of `DECODERS`. None takes beam search if the model ships a language model, there are
-            hot words or several texts are wanted, else greedy.
-          hotwords: names and terms to expect, a string alone being one; only beam search knows them.
-          n_best: texts to give of each segment, its alternatives included; only beam search has several.
-          channel: "left" or "right" of several channels, or "each" of a stereo recording with one party a
-            channel; segments then name theirs. None takes the mean, and the channels apart only where they
-            hold different speech at the same time.
-          track: of a file with several sound tracks, counted from 1. None takes the default one, or if that
-            is mute the next.
 
         What was damaged or left out is told in the transcript's `warnings`.
 
@@ -113,57 +109,57 @@ class Recognizer:
           AudioError: the source cannot be read, or has no such channel or track.
           ValueError: an unknown decoder or channel, or hot words or several texts wanted of the greedy one.
         """
-        [result] = self.transcribe_many(
-            [source],
-            decoder=decoder,
-            hotwords=hotwords,
-            n_best=n_best,
-            channel=channel,
-            track=track,
-            progress=progress,
-        )
+        [result] = self.transcribe_many([source], progress=progress, **options)
         if isinstance(result, Exception):
             raise result
         return result
 
     def transcribe_many(
-        self,
-        sources: Iterable[Source],
-        *,
-        decoder: str | None = None,
-        hotwords: Sequence[str] = (),
-        n_best: int = 1,
-        channel: str | None = None,
-        track: int | None = None,
-        progress: Progress | None = None,
+        self, sources: Iterable[Source], *, progress: Progress | None = None, **options: Unpack[Options]
     ) -> Iterator[Transcript | AudioError]:
         """What became of each source, in order: its transcript, or the AudioError that it ended in.
 
         So a broken recording costs nobody the others. Sources are read a few utterances ahead; `progress` is
         that of the source whose result comes next. Raises ValueError as `transcribe` does.
         """
-        recognize = self._recognize_with(decoder, hotwords, n_best)
-        return self._transcripts(_utterances(sources, channel, track), recognize, progress)
+        recognised = self._recognised(sources, progress, **options)
+
+        def results() -> Iterator[Transcript | AudioError]:
+            segments: list[Segment] = []
+            for recording, found in recognised:
+                if found is not None:
+                    segments += found
+                    continue
+                yield recording.error or self._transcript(segments, recording)
+                segments = []
+
+        return results()
 
     def segments(
         self,
         source: Source,
         *,
-        decoder: str | None = None,
-        hotwords: Sequence[str] = (),
-        n_best: int = 1,
-        channel: str | None = None,
-        track: int | None = None,
         progress: Progress | None = None,
         warn: Callable[[str], None] | None = None,
+        **options: Unpack[Options],
     ) -> Iterator[Segment]:
         """Each segment as soon as it is recognised, in memory that does not grow with the recording.
 
         Of a pipe, segments come while it is still written to. Stopping the iteration cancels the work.
-        Arguments and errors are those of `transcribe`; `warn` is called with each warning when all is read.
+        Errors are those of `transcribe`; `warn` is called with each warning when all is read.
         """
-        recognize = self._recognize_with(decoder, hotwords, n_best)
-        return self._segments(_utterances([source], channel, track), recognize, progress, warn)
+        recognised = self._recognised([source], progress, **options)
+
+        def results() -> Iterator[Segment]:
+            with closing(recognised):
+                for recording, found in recognised:
+                    yield from found or ()
+            for warning in recording.warnings if warn else ():
+                warn(warning)
+            if recording.error is not None:
+                raise recording.error
+
+        return results()
 
     def align(self, source: Source, text: str, *, progress: Progress | None = None) -> Transcript:
         """When each word of a known text was said.
@@ -338,7 +334,7 @@ def _utterances_of(sources: Iterable[Source], channel: str | None, track: int | 
     from asr.parties import cut_each, cut_mean
 
     def counted(source: Source, recording: _Recording) -> Iterator[np.ndarray]:
-        columns = channel or "mean and each"
+        columns = channel or "mid and side"
         warn = recording.warnings.append
         for block in read_blocks(source, BLOCK_SECONDS, channel=columns, track=track, warn=warn):
             recording.seconds += len(block) / SAMPLE_RATE

@@ -10,8 +10,7 @@ from math import inf
 
 import numpy as np
 
-Chunks = Iterator[tuple[float, np.ndarray]]  # (rate in Hz, float32 [samples, channels]) each
-Warn = Callable[[str], None]
+from asr.chunks import AudioError, Chunks, Warn, by_kind, dropped, in_blocks, scaled
 
 # Only containers that carry their sound in themselves: playlists (HLS, concat, SDP) make FFmpeg open other
 # files and addresses that the sender of the file chose.
@@ -25,16 +24,13 @@ MIN_GAP_SECONDS = 0.1  # smaller ones between time stamps are jitter, until they
 RESTART_SECONDS = 1.0  # stamps that go back by more start again, as in files joined by `cat`
 MAX_SILENCE_SECONDS = 6 * 3600.0  # added to one track; stamps that jump further are broken
 SHORT_SECONDS = 0.5  # a recording that is shorter than its header says by more is truncated
+TRUNCATED = "{} is truncated: its header states {:.1f} s, it holds {:.1f} s"
 MUTE_PEAK = 1e-3  # a track that never passes it (-60 dBFS) holds no speech
 
 # Formats in which seeking is exact: time stamps count samples, the index needs no decoding.
 SEEKABLE_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "mp3")
 SEEK_FROM_SECONDS = 5.0
 PREROLL_SECONDS = 1.0  # decoded before the stretch that is wanted, because codecs predict from it
-
-
-class AudioError(ValueError):
-    """A source that gives no sound: one line that names the source, what is wrong and the way out."""
 
 
 def open_container(name: str, file):
@@ -140,7 +136,9 @@ def track_chunks(
     tolerated = inf if codec.startswith("amr") else MIN_GAP_SECONDS if format == "mp3" else 0.0
     stated = _stated_seconds(container, stream, origin)
     chunks = _on_clock(name, chain(head, frames), Clock(origin, start), stated, tolerated, warn)
-    yield from _gathered(dropped(chunks, offset_seconds - start))
+    for rate, _, run in by_kind(dropped(chunks, offset_seconds - start)):
+        for block in in_blocks(run, round(CHUNK_SECONDS * rate)):  # frames are short
+            yield rate, block
 
 
 def _stated_seconds(container, stream, origin: float) -> float:
@@ -211,7 +209,7 @@ def _on_clock(
             f"{MAX_SILENCE_SECONDS / 3600:.0f} h of silence are added, so later times may be too early"
         )
     elif clock.position < stated - SHORT_SECONDS:
-        warn(f"{name} is truncated: its header states {stated:.1f} s, it holds {clock.position:.1f} s")
+        warn(TRUNCATED.format(name, stated, clock.position))
     elif places and lost_seconds >= tolerated:
         where = "one place" if places == 1 else f"{places} places"
         warn(f"{name} is damaged in {where}; what can be read is used, with silence for what is lost")
@@ -262,40 +260,3 @@ def _silence(seconds: float, rate: int, channels: int) -> Chunks:
 def _samples_of(frame) -> np.ndarray:
     samples = frame.to_ndarray()
     return samples.T if frame.format.is_planar else samples.reshape(frame.samples, -1)
-
-
-def scaled(samples: np.ndarray) -> np.ndarray:
-    """Samples of any usual type as float32, full scale 1."""
-    if samples.dtype.kind not in "iu":
-        return samples.astype(np.float32, copy=False)
-    limits = np.iinfo(samples.dtype)
-    full_scale = (int(limits.max) - int(limits.min) + 1) // 2
-    middle = int(limits.min) + full_scale  # 0, or 128 for 8-bit WAV
-    return ((samples.astype(np.float64) - middle) / full_scale).astype(np.float32)
-
-
-def dropped(chunks: Chunks, seconds: float) -> Chunks:
-    """Chunks without their first seconds."""
-    for rate, samples in chunks:
-        if seconds <= 0:
-            yield rate, samples
-            continue
-        count = min(len(samples), round(seconds * rate))
-        seconds -= count / rate
-        if count < len(samples):
-            yield rate, samples[count:]
-
-
-def _gathered(chunks: Chunks) -> Chunks:
-    """The same sound in chunks of CHUNK_SECONDS or a little more: frames are short."""
-    parts: list[np.ndarray] = []
-    kind, seconds = None, 0.0
-    for rate, samples in chunks:
-        if parts and (kind != (rate, samples.shape[1]) or seconds >= CHUNK_SECONDS):
-            yield kind[0], np.concatenate(parts)
-            parts, seconds = [], 0.0
-        kind = rate, samples.shape[1]
-        parts.append(samples)
-        seconds += len(samples) / rate
-    if parts:
-        yield kind[0], np.concatenate(parts)

@@ -299,9 +299,9 @@ def test_channels_can_be_chosen():
     np.testing.assert_array_equal(load_audio(both, channel="left"), left)
     np.testing.assert_array_equal(load_audio(both, channel="right"), right)
     np.testing.assert_array_equal(np.concatenate(list(read_blocks(both, 0.7, channel="each"))), both[0])
-    three = np.concatenate(list(read_blocks(both, 0.7, channel="mean and each")))
-    np.testing.assert_array_equal(three[:, 1:], both[0])
-    np.testing.assert_array_equal(three[:, 0], load_audio(both))
+    mid, side = np.concatenate(list(read_blocks(both, 0.7, channel="mid and side"))).T
+    np.testing.assert_allclose(np.stack([mid + side, mid - side], axis=1), both[0], atol=1e-7)
+    np.testing.assert_array_equal(mid, load_audio(both))
     with pytest.raises(AudioError, match="only one channel"):
         load_audio(left, channel="right")
     with pytest.raises(AudioError, match="6 channels"):
@@ -335,8 +335,8 @@ def test_parties_who_speak_at_once_are_told_apart(speak):
     both = np.stack([left[:length], right[:length]], axis=1).astype(np.float32)
 
     def found(both: np.ndarray) -> list[str | None]:
-        mean = both.mean(axis=1, keepdims=True)
-        return [utterance.channel for utterance in cut_mean([np.concatenate([mean, both], axis=1)])]
+        mid_and_side = both @ np.float32([[0.5, 0.5], [0.5, -0.5]])
+        return [utterance.channel for utterance in cut_mean([mid_and_side])]
 
     assert set(found(both)) == {"left", "right"}
     assert found(both[:, [0, 0]]) == [None]
