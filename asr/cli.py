@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import asr
+from asr import CHANNELS, DECODERS, __version__
 from asr.files import write_new
 from asr.transcript import FORMATS, Segment, Transcript
 
@@ -27,9 +27,6 @@ ALL_DONE, SOME_FAILED, WRONG_CALL = 0, 1, 2
 INTERRUPTED, READER_GONE = 130, 141  # what a shell reports: 128 + SIGINT, 128 + SIGPIPE
 
 STANDARD_INPUT = "-"
-# Those of asr.recognizer, which would load NumPy for --help.
-DECODERS = ("greedy", "beam")
-CHANNELS = ("left", "right", "each")
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,21 +48,21 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"there is no option {name}{_suggestion(name, known)}")
 
     def _check_value(self, action, value) -> None:
-        if action.choices is not None and value not in action.choices:
-            suggestion = _suggestion(str(value), [str(choice) for choice in action.choices], list_all=True)
-            if action.option_strings:
-                raise argparse.ArgumentError(action, f"{str(value)!r} is not possible{suggestion}")
-            raise argparse.ArgumentError(None, f"there is no {action.metavar.lower()} {value!r}{suggestion}")
+        if action.choices is None or value in action.choices:
+            return
+        choices = [str(choice) for choice in action.choices]
+        suggestion = _suggestion(str(value), choices) or f"; choose one of {', '.join(choices)}"
+        if action.option_strings:
+            raise argparse.ArgumentError(action, f"{str(value)!r} is not possible{suggestion}")
+        raise argparse.ArgumentError(None, f"there is no {action.metavar.lower()} {value!r}{suggestion}")
 
     def error(self, message: str) -> NoReturn:
         self.exit(WRONG_CALL, f"error: {message}; see {self.prog} --help\n")
 
 
-def _suggestion(word: str, known: Sequence[str], list_all: bool = False) -> str:
+def _suggestion(word: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(word.lower(), known, n=1)
-    if close:
-        return f"; did you mean {close[0]}?"
-    return f"; choose one of {', '.join(known)}" if list_all else ""
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def build_parser(groups: Mapping[str, Callable[[Any], None]]) -> Parser:
@@ -76,7 +73,7 @@ def build_parser(groups: Mapping[str, Callable[[Any], None]]) -> Parser:
         description="Speech recognition on your own machine.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"hark {asr.__version__}")
+    parser.add_argument("--version", action="version", version=f"hark {__version__}")
     commands = parser.add_subparsers(prog="hark", required=True, metavar="COMMAND", help=argparse.SUPPRESS)
     lines = []
     for title, add_commands in groups.items():
@@ -199,38 +196,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def add_commands(commands) -> None:
     """Adds transcribe, align and models to the commands of a parser."""
     transcribe = add_command(commands, "transcribe", "write down what is said", _transcribe, more="files")
-    transcribe.add_argument("files", nargs="+", metavar="FILE", help="a recording; - is standard input")
-    _add_recognition_options(transcribe, "txt")
-    transcribe.add_argument(
-        "--decoder", choices=DECODERS, help="greedy, or a search with the language model (the model's best)"
-    )
-    transcribe.add_argument(
-        "--hotword", action="append", default=[], metavar="W", help="a name or term to expect; repeatable"
-    )
-    transcribe.add_argument(
-        "--n-best",
-        type=positive,
-        default=1,
-        metavar="N",
-        help="texts of each segment, with --format json (1)",
-    )
-    transcribe.add_argument(
-        "--channel", choices=CHANNELS, help="one of several, or each with its name (all, mixed)"
-    )
-    transcribe.add_argument(
-        "--track", type=positive, metavar="N", help="sound track, counted from 1 (the default one)"
-    )
+    add = transcribe.add_argument
+    add("files", nargs="+", metavar="FILE", help="a recording; - is standard input")
+    _add_recognition_options(add, "txt")
+    decoders = "greedy, or a search with the language model (the model's best)"
+    add("--decoder", choices=DECODERS, help=decoders)
+    hotword = "a name or term to expect; repeatable"
+    add("--hotword", dest="hotwords", action="append", default=[], metavar="W", help=hotword)
+    n_best = "texts of each segment, with --format json (1)"
+    add("--n-best", type=positive, default=1, metavar="N", help=n_best)
+    add("--channel", choices=CHANNELS, help="one of several, or each with its name (all, mixed)")
+    add("--track", type=positive, metavar="N", help="sound track, counted from 1 (the default one)")
 
-    align = add_command(commands, "align", "find when each word of a text is said", _align)
-    align.add_argument("audio", metavar="AUDIO", help="a recording; - is standard input")
-    align.add_argument("text", metavar="TEXTFILE", help="what is said in it, as UTF-8; - is standard input")
-    _add_recognition_options(align, "json")
+    add = add_command(commands, "align", "find when each word of a text is said", _align).add_argument
+    add("audio", metavar="AUDIO", help="a recording; - is standard input")
+    add("text", metavar="TEXTFILE", help="what is said in it, as UTF-8; - is standard input")
+    _add_recognition_options(add, "json")
 
     add_command(commands, "models", "list what is installed", _models)
 
 
-def _add_recognition_options(parser: Parser, format: str) -> None:
-    add = parser.add_argument
+def _add_recognition_options(add: Callable, format: str) -> None:
     add("--model", default="english", metavar="NAME|DIR", help="a shipped model or its folder (english)")
     add("--format", choices=FORMATS, default=format, help=f"of the result ({format})")
     add("--output", type=Path, metavar="DIR", help="write DIR/<stem>.<format>, never over another file")
@@ -256,27 +242,19 @@ def _transcribe(options: argparse.Namespace) -> int:
     if options.n_best > 1 and options.format != "json":
         raise ValueError(f"{options.format} has room for one text only: --n-best needs --format json")
     recognizer = _load(options)
-    bar = _ProgressBar()
-    choices = {
-        "decoder": options.decoder,
-        "hotwords": options.hotword,
-        "n_best": options.n_best,
-        "channel": options.channel,
-        "track": options.track,
-    }
+    names = ("decoder", "hotwords", "n_best", "channel", "track")
+    choices = {name: getattr(options, name) for name in names}
     if len(files) == 1 and options.format == "txt" and options.output is None and is_pipe(files[0]):
         return _print_live(recognizer.segments(files[0], warn=_warn, **choices), files[0], options.debug)
-    results = recognizer.transcribe_many(files, progress=bar.update, **choices)
+    results = recognizer.transcribe_many(files, progress=lambda *seconds: show(*seconds), **choices)
     code = ALL_DONE
     for file in files:
-        with bar.shown(file):
+        with _progress_bar(file) as show:
             result = next(results)
         if isinstance(result, Exception):
             tell(result, options.debug)
             code = SOME_FAILED
             continue
-        for warning in result.warnings:
-            _warn(warning)
         if not result.segments:
             _warn(f"no speech was found in {file!r}")
         if len(files) > 1 and options.output is None:
@@ -312,19 +290,16 @@ def _align(options: argparse.Namespace) -> int:
     if options.audio == options.text == STANDARD_INPUT:
         raise ValueError("standard input can be read only once")
     recognizer = _load(options)
-    bar = _ProgressBar()
     try:
         text = _read_text(options.text)
-        with bar.shown(options.audio):
-            transcript = recognizer.align(options.audio, text, progress=bar.update)
+        with _progress_bar(options.audio) as show:
+            transcript = recognizer.align(options.audio, text, progress=show)
     except (AudioError, TextError) as error:
         tell(error, options.debug)
         return SOME_FAILED
     except ValueError as error:
         tell(TextError(f"{options.text!r} does not fit {options.audio!r}: {error}"), options.debug)
         return SOME_FAILED
-    for warning in transcript.warnings:
-        _warn(warning)
     return _deliver(transcript, options.audio, options)
 
 
@@ -372,6 +347,8 @@ def _make_folder(folder: Path) -> None:
 
 def _deliver(transcript: Transcript, file: str, options: argparse.Namespace) -> int:
     """Prints the transcript, or writes it to a file of its own in the output folder; the exit code."""
+    for warning in transcript.warnings:
+        _warn(warning)
     text = transcript.render(options.format)
     if options.output is None:
         sys.stdout.write(text)
@@ -385,37 +362,23 @@ def _deliver(transcript: Transcript, file: str, options: argparse.Namespace) -> 
         tell(ValueError(message), options.debug)
         return SOME_FAILED
     if path.name != f"{stem}.{options.format}":
-        reason = "its name is taken or too long there"
-        print(f"warning: {file!r} is written to {str(path)!r}: {reason}", file=sys.stderr)
+        _warn(f"{file!r} is written to {str(path)!r}: its name is taken or too long there")
     return ALL_DONE
 
 
-class _ProgressBar:
-    """On a terminal, shows how much of a recording is done; elsewhere nothing."""
+@contextmanager
+def _progress_bar(file: str) -> Iterator[Callable[[float, float | None], None]]:
+    """A callback for the recogniser that, on a terminal, shows how much is done until the block ends."""
+    if not sys.stderr.isatty():
+        yield lambda done_seconds, total_seconds: None
+        return
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
 
-    def __init__(self):
-        self._draw: Callable[[float, float | None], None] | None = None
+    with tqdm(desc=file, unit=" s", leave=False) as bar, logging_redirect_tqdm():
 
-    @contextmanager
-    def shown(self, file: str) -> Iterator[None]:
-        """The bar is there while the block runs, and is gone when results are printed."""
-        if not sys.stderr.isatty():
-            yield
-            return
-        from tqdm import tqdm
-        from tqdm.contrib.logging import logging_redirect_tqdm
+        def show(done_seconds: float, total_seconds: float | None) -> None:
+            bar.total = total_seconds
+            bar.update(done_seconds - bar.n)
 
-        with tqdm(desc=file, unit=" s", leave=False) as bar, logging_redirect_tqdm():
-
-            def draw(done_seconds: float, total_seconds: float | None) -> None:
-                bar.total = total_seconds
-                bar.update(done_seconds - bar.n)
-
-            self._draw = draw
-            yield
-        self._draw = None
-
-    def update(self, done_seconds: float, total_seconds: float | None) -> None:
-        """A callback for the recogniser."""
-        if self._draw is not None:
-            self._draw(done_seconds, total_seconds)
+        yield show

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
 from operator import attrgetter, itemgetter
 from queue import Empty, Queue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import numpy as np
 
+from asr import CHANNELS, DECODERS
 from asr.decoding import Hypothesis
 from asr.decoding.greedy import greedy_decode
 from asr.decoding.words import words_of
@@ -122,18 +123,7 @@ class Recognizer:
         So a broken recording costs nobody the others. Sources are read a few utterances ahead; `progress` is
         that of the source whose result comes next. Raises ValueError as `transcribe` does.
         """
-        recognised = self._recognised(sources, progress, **options)
-
-        def results() -> Iterator[Transcript | AudioError]:
-            segments: list[Segment] = []
-            for recording, found in recognised:
-                if found is not None:
-                    segments += found
-                    continue
-                yield recording.error or self._transcript(segments, recording)
-                segments = []
-
-        return results()
+        return self._transcripts(self._recognised(sources, progress, **options))
 
     def segments(
         self,
@@ -148,18 +138,7 @@ class Recognizer:
         Of a pipe, segments come while it is still written to. Stopping the iteration cancels the work.
         Errors are those of `transcribe`; `warn` is called with each warning when all is read.
         """
-        recognised = self._recognised([source], progress, **options)
-
-        def results() -> Iterator[Segment]:
-            with closing(recognised):
-                for recording, found in recognised:
-                    yield from found or ()
-            for warning in recording.warnings if warn else ():
-                warn(warning)
-            if recording.error is not None:
-                raise recording.error
-
-        return results()
+        return _segments(self._recognised([source], progress, **options), warn)
 
     def align(self, source: Source, text: str, *, progress: Progress | None = None) -> Transcript:
         """When each word of a known text was said.
@@ -184,7 +163,9 @@ class Recognizer:
             raise ValueError("no speech was found in the recording")
         return self._transcript(self._aligned(computed, text, unit_ids), recording)
 
-    def decoder(self, name: str | None = None, hotwords: Sequence[str] = ()) -> Decoder:
+    def decoder(
+        self, name: str | None = None, hotwords: Sequence[str] = ()
+    ) -> Callable[[np.ndarray], list[Word]]:
         """The function from one utterance's log-probs [steps, units] to its words, in seconds from its start.
 
         Arguments and errors are those of `transcribe`.
@@ -192,43 +173,58 @@ class Recognizer:
         recognize = self._recognize_with(name, hotwords, n_best=1)
         return lambda log_probs: recognize(log_probs)[0]
 
-    def _recognize_with(self, name: str | None, hotwords: Sequence[str], n_best: int) -> Recognize:
+    def _recognize_with(
+        self, name: str | None, hotwords: Sequence[str], n_best: int
+    ) -> Callable[[np.ndarray], tuple[list[Word], tuple[str, ...]]]:
+        """The function from log-probs [steps, units] to their words and other texts."""
         name = name or ("beam" if hotwords or n_best > 1 or self.bundle.has_language_model else "greedy")
-        decode = self._decode(name, hotwords, n_best)
+        if name not in DECODERS:
+            raise ValueError(f"no decoder {name!r}: choose one of {', '.join(DECODERS)}")
+        if n_best < 1:
+            raise ValueError(f"n_best must be at least 1, not {n_best}")
+        if name == "greedy" and hotwords:
+            raise ValueError("the greedy decoder knows no hot words: choose the beam decoder")
+        if name == "greedy" and n_best > 1:
+            raise ValueError("the greedy decoder has only one text: choose the beam decoder")
+        if name == "beam":
+            from asr.decoding.beam import BeamDecoder
+
+            beam = BeamDecoder.from_bundle(self.bundle, hotwords)
 
         def recognize(log_probs: np.ndarray) -> tuple[list[Word], tuple[str, ...]]:
-            best, *others = decode(log_probs)
+            if name == "greedy":
+                best, others = greedy_decode(log_probs, self.tokenizer), []
+            else:
+                best, *others = beam.decode(log_probs, n_best)
             words = self._words(best, log_probs, self.bundle.step_seconds, name)
             return words, tuple(other.text for other in others)
 
         return recognize
 
-    def _transcripts(
-        self, utterances: Utterances, recognize: Recognize, progress: Progress | None
-    ) -> Iterator[Transcript | AudioError]:
+    def _recognised(
+        self, sources, progress, decoder=None, hotwords=(), n_best=1, channel=None, track=None
+    ) -> Recognised:
+        """Checks the options before any work."""
+        recognize = self._recognize_with(decoder, hotwords, n_best)
+        if channel not in (None, *CHANNELS):
+            raise ValueError(f"no channel {channel!r}: choose one of {', '.join(CHANNELS)}")
+        if track is not None and track < 1:
+            raise ValueError(f"tracks count from 1; there is no track {track}")
+        return (
+            (recording, None if utterance is None else _segments_of(*recognize(log_probs), utterance))
+            for recording, utterance, log_probs in self._computed(
+                _utterances(sources, channel, track), progress
+            )
+        )
+
+    def _transcripts(self, recognised: Recognised) -> Iterator[Transcript | AudioError]:
         segments: list[Segment] = []
-        for recording, utterance, log_probs in self._computed(utterances, progress):
-            if utterance is not None:
-                segments += _segments_of(*recognize(log_probs), utterance)
+        for recording, found in recognised:
+            if found is not None:
+                segments += found
             else:
                 yield recording.error or self._transcript(segments, recording)
                 segments = []
-
-    def _segments(
-        self,
-        utterances: Utterances,
-        recognize: Recognize,
-        progress: Progress | None,
-        warn: Callable[[str], None] | None,
-    ) -> Iterator[Segment]:
-        for recording, utterance, log_probs in self._computed(utterances, progress):
-            if utterance is not None:
-                yield from _segments_of(*recognize(log_probs), utterance)
-                continue
-            for warning in recording.warnings if warn else ():
-                warn(warning)
-            if recording.error is not None:
-                raise recording.error
 
     def _aligned(
         self, computed: Sequence[tuple[float, np.ndarray]], text: str, unit_ids: list[int]
@@ -258,7 +254,6 @@ class Recognizer:
         self, utterances: Utterances, progress: Progress | None
     ) -> Iterator[tuple[_Recording, Utterance | None, np.ndarray | None]]:
         """Each utterance with its recording and log-probs [steps, units]; None at the end of a recording."""
-        from asr.audio import SAMPLE_RATE
 
         def log_probs_of(item: tuple[_Recording, Utterance | None]) -> np.ndarray | None:
             _, utterance = item
@@ -270,27 +265,7 @@ class Recognizer:
                 tell(recording.seconds, recording.seconds)
             yield recording, utterance, log_probs
             if utterance is not None:
-                tell(utterance.start + len(utterance.samples) / SAMPLE_RATE, recording.stated_seconds)
-
-    def _decode(
-        self, decoder: str, hotwords: Sequence[str], n_best: int
-    ) -> Callable[[np.ndarray], list[Hypothesis]]:
-        """The function from log-probs [steps, units] to the best hypotheses."""
-        if decoder not in DECODERS:
-            raise ValueError(f"no decoder {decoder!r}: choose one of {', '.join(DECODERS)}")
-        if n_best < 1:
-            raise ValueError(f"n_best must be at least 1, not {n_best}")
-        if decoder == "greedy":
-            if hotwords:
-                raise ValueError("the greedy decoder knows no hot words: choose the beam decoder")
-            if n_best > 1:
-                raise ValueError("the greedy decoder has only one text: choose the beam decoder")
-            return lambda log_probs: [greedy_decode(log_probs, self.tokenizer)]
-
-        from asr.decoding.beam import BeamDecoder
-
-        beam = BeamDecoder.from_bundle(self.bundle, hotwords)
-        return lambda log_probs: beam.decode(log_probs, n_best)
+                tell(utterance.end, recording.stated_seconds)
 
     def _words(
         self, hypothesis: Hypothesis, log_probs: np.ndarray, step_seconds: float, decoder: str
@@ -318,25 +293,32 @@ class _Recording:
     error: AudioError | None = None
 
 
+# Items of every recording, and None at its end: the segments of one utterance (one, or none without words).
+Recognised = Iterator[tuple[_Recording, list[Segment] | None]]
+Utterances = Iterator[tuple[_Recording, "Utterance | None"]]
+
+
+def _segments(recognised: Recognised, warn: Callable[[str], None] | None) -> Iterator[Segment]:
+    for recording, found in recognised:
+        if found is not None:
+            yield from found
+            continue
+        for warning in recording.warnings if warn else ():
+            warn(warning)
+        if recording.error is not None:
+            raise recording.error
+
+
 def _utterances(
     sources: Iterable[Source], channel: str | None = None, track: int | None = None
 ) -> Utterances:
     """The utterances of all sources, and None at the end of each."""
-    if channel not in (None, *CHANNELS):
-        raise ValueError(f"no channel {channel!r}: choose one of {', '.join(CHANNELS)}")
-    if track is not None and track < 1:
-        raise ValueError(f"tracks count from 1; there is no track {track}")
-    return _utterances_of(sources, channel, track)
-
-
-def _utterances_of(sources: Iterable[Source], channel: str | None, track: int | None) -> Utterances:
     from asr.audio import SAMPLE_RATE, AudioError, duration_seconds, read_blocks
     from asr.parties import cut_each, cut_mean
 
     def counted(source: Source, recording: _Recording) -> Iterator[np.ndarray]:
-        columns = channel or "mid and side"
-        warn = recording.warnings.append
-        for block in read_blocks(source, BLOCK_SECONDS, channel=columns, track=track, warn=warn):
+        options = {"channel": channel or "mid and side", "track": track, "warn": recording.warnings.append}
+        for block in read_blocks(source, BLOCK_SECONDS, **options):
             recording.seconds += len(block) / SAMPLE_RATE
             yield block
 
@@ -366,21 +348,21 @@ def _map_ahead(function: Callable, items: Iterator, workers: int) -> Iterator[tu
         with closing(items):
             try:
                 for item in items:
-                    waiting.put((item, pool.submit(function, item)))
+                    waiting.put((item, pool.submit(function, item).result))
                     if stopped.is_set():
                         return
                 waiting.put(None)
             except BaseException as error:
                 failed: Future = Future()
                 failed.set_exception(error)
-                waiting.put((None, failed))
+                waiting.put((None, failed.result))
 
     reader = threading.Thread(target=submit, daemon=True)
     reader.start()
     try:
         while (pair := waiting.get()) is not None:
             item, result = pair
-            yield item, result.result()
+            yield item, result()
     finally:
         stopped.set()
         with suppress(Empty):  # room for what the reader wants to put
@@ -392,11 +374,9 @@ def _map_ahead(function: Callable, items: Iterator, workers: int) -> Iterator[tu
 
 def _segments_of(words: Sequence[Word], alternatives: tuple[str, ...], utterance: Utterance) -> list[Segment]:
     """The segment of an utterance, whose words are timed from its start; none if it has no words."""
-    if not words:
-        return []
     start = utterance.start
     moved = [replace(word, start=start + word.start, end=start + word.end) for word in words]
-    return [_segment(moved, alternatives, utterance.channel)]
+    return [_segment(moved, alternatives, utterance.channel)] if words else []
 
 
 def _segment(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from numpy.lib.stride_tricks import sliding_window_view
 
 from asr.audio import SAMPLE_RATE
 
@@ -28,13 +29,10 @@ MARGIN_SECONDS = 0.4  # kept before and after speech, whose soft first and last 
 MIN_SPEECH_SECONDS = 0.13  # of certain speech; less is a click, a bark or a cough
 
 
-def _frames(seconds: float) -> int:
-    return round(seconds * SAMPLE_RATE / FRAME_SAMPLES)
-
-
-LONG_PAUSE_FRAMES = _frames(LONG_PAUSE_SECONDS)
-MARGIN_FRAMES = _frames(MARGIN_SECONDS)
-MIN_SPEECH_FRAMES = _frames(MIN_SPEECH_SECONDS)
+LONG_PAUSE_FRAMES, MARGIN_FRAMES, MIN_SPEECH_FRAMES = (
+    round(seconds * SAMPLE_RATE / FRAME_SAMPLES)
+    for seconds in (LONG_PAUSE_SECONDS, MARGIN_SECONDS, MIN_SPEECH_SECONDS)
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,11 @@ class Utterance:
     start: float
     samples: np.ndarray
     channel: str | None = None
+
+    @property
+    def end(self) -> float:
+        """In seconds."""
+        return self.start + len(self.samples) / SAMPLE_RATE
 
 
 def cut_utterances(
@@ -110,19 +113,14 @@ class Cutter:
             begin, end, in_speech = cut
             speech = np.count_nonzero(self._probabilities[begin:end] > CERTAIN_SPEECH)
             found = speech >= MIN_SPEECH_FRAMES or (self._continues and speech)
-            utterance = Utterance(
-                (self._first + begin) * FRAME_SAMPLES / SAMPLE_RATE,
-                self._samples[begin * FRAME_SAMPLES : end * FRAME_SAMPLES].copy(),
-                self.channel,
-            )
+            start = self.done_seconds + begin * FRAME_SAMPLES / SAMPLE_RATE
+            samples = self._samples[begin * FRAME_SAMPLES : end * FRAME_SAMPLES].copy()
             self._continues = in_speech
-            self._samples, self._probabilities = (
-                self._samples[end * FRAME_SAMPLES :],
-                self._probabilities[end:],
-            )
+            self._samples = self._samples[end * FRAME_SAMPLES :]
+            self._probabilities = self._probabilities[end:]
             self._first += end
             if found:
-                yield utterance
+                yield Utterance(start, samples, self.channel)
 
 
 def _next_cut(probabilities: np.ndarray, longest: int, last: bool) -> tuple[int, int, bool] | None:
@@ -172,9 +170,7 @@ class SpeechDetector:
             return np.empty(0, np.float32)
         samples = np.concatenate([self.context, samples])
         self.context = samples[-CONTEXT_SAMPLES:]
-        frames = np.lib.stride_tricks.sliding_window_view(samples, CONTEXT_SAMPLES + FRAME_SAMPLES)[
-            ::FRAME_SAMPLES
-        ]
+        frames = sliding_window_view(samples, CONTEXT_SAMPLES + FRAME_SAMPLES)[::FRAME_SAMPLES]
         inputs = {"input": np.ascontiguousarray(frames), "h": self.h, "c": self.c}
         probabilities, self.h, self.c = _silero().run(None, inputs)
         return probabilities

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from asr.cli import DECODERS, add_command, build_parser, execute, positive
+from asr import DECODERS
+from asr.cli import add_command, build_parser, execute, positive
 from asr.cli import add_commands as add_recognition
 from training.scoring.normalizers import DEFAULT, DESCRIPTIONS
 

@@ -393,12 +393,6 @@ def test_files_may_stand_behind_options(tones, folder, capsys):
     assert capsys.readouterr().out == "==> hello.wav <==\nhello world\n==> again.wav <==\nagain\n"
 
 
-def test_what_help_offers_is_what_the_recogniser_takes():
-    from asr import recognizer
-
-    assert cli.DECODERS == recognizer.DECODERS
-
-
 @pytest.mark.parametrize("arguments", [(28, "No space left on device"), ("No space left on device",)])
 def test_an_error_that_names_no_path_gets_the_folder(capsys, arguments):
     with pytest.raises(OSError) as raised, cli.naming("runs/mine"):

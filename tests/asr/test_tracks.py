@@ -15,9 +15,9 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asr import CHANNELS
 from asr.audio import SAMPLE_RATE, AudioError, duration_seconds, load_audio, read_blocks
 from asr.parties import cut_each, cut_mean
-from asr.recognizer import CHANNELS
 from asr.tracks import MAX_SILENCE_SECONDS, MIN_GAP_SECONDS, RESTART_SECONDS, Clock
 from training.manifest import Entry
 from training.recordings import decode_entries
