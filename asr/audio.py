@@ -148,11 +148,10 @@ def _samples(
     name, is_array = _name(source), isinstance(source, np.ndarray | tuple)
     if is_array and track not in (None, 1):
         raise AudioError(f"{name} has no tracks; leave the track out")
-    chunks = (
-        _array_chunks(source, offset_seconds)
-        if is_array
-        else _file_chunks(source, offset_seconds, track, warn)
-    )
+    if is_array:
+        chunks = _array_chunks(source, offset_seconds)
+    else:
+        chunks = _file_chunks(source, offset_seconds, track, warn)
     chunks = _chosen(name, _checked(name, chunks), channel)
     head_seconds = OFFSET_SECONDS if is_array or not is_pipe(source) else LIVE_OFFSET_SECONDS
     chunks = _without_constant(chunks, head_seconds)
@@ -206,15 +205,12 @@ def _without_constant(chunks: Chunks, head_seconds: float) -> Chunks:
     """Subtracts the mean of the first seconds, if it is one that only a constant can cause."""
     head: list[tuple[float, np.ndarray]] = []
     seconds = 0.0
-    for rate, samples in chunks:
-        head.append((rate, samples))
-        seconds += len(samples) / rate
-        if seconds >= head_seconds:
-            break
-    if not head:
-        return
-    mean = np.concatenate([samples for _, samples in head]).mean(axis=0, dtype=np.float64)
-    constant = np.where(np.abs(mean) > MIN_OFFSET, mean, 0.0).astype(np.float32)
+    while seconds < head_seconds and (chunk := next(chunks, None)):
+        head.append(chunk)
+        seconds += len(chunk[1]) / chunk[0]
+    if head:
+        mean = np.concatenate([samples for _, samples in head]).mean(axis=0, dtype=np.float64)
+        constant = np.where(np.abs(mean) > MIN_OFFSET, mean, 0.0).astype(np.float32)
     for rate, samples in chain(head, chunks):
         yield rate, samples - constant
 
@@ -281,20 +277,21 @@ def _opened(source: Source) -> Iterator[tuple[str, BinaryIO]]:
                 file = sys.stdin.buffer
             elif isinstance(source, str | os.PathLike):
                 file = stack.enter_context(open(source, "rb"))
-            elif hasattr(source, "read"):
-                file = source
             else:
-                raise AudioError(f"{name} is no source; give a path, bytes, a binary file or (samples, rate)")
-            if file.read(0) != b"":
-                raise AudioError(f'{name} was opened as text; open it with mode "rb"')
+                file = source
+            is_binary = file.read(0) == b""
+        except AttributeError:
+            raise AudioError(
+                f"{name} is no source; give a path, bytes, a binary file or (samples, rate)"
+            ) from None
         except IsADirectoryError:
             raise AudioError(f"{name} is a folder; give the audio files in it") from None
         except OSError as error:
             raise AudioError(f"{name} cannot be opened: {error.strerror}; check the path") from None
-        except AudioError:
-            raise
         except ValueError as error:  # a closed file, a path with a null byte
             raise AudioError(f"{name}: {error}; give it anew") from None
+        if not is_binary:
+            raise AudioError(f'{name} was opened as text; open it with mode "rb"')
         yield name, file
 
 

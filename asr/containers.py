@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import pairwise
 from typing import BinaryIO
 
 import soundfile
@@ -23,7 +24,8 @@ CHUNK_VALUES = 2**18  # decoded at a time by libsndfile, over all channels: 1 Mi
 
 # First bytes of the formats for libsndfile. MP3 is not one: libmpg123 writes complaints to standard error.
 SOUNDFILE_MAGIC = (b"RIFF", b"RIFX", b"RF64", b"riff", b"fLaC", b"OggS", b"FORM", b"caff", b".snd", b"NIST")
-# First bytes of what FFmpeg reads from a pipe without going back; a bare MP3 or AAC frame starts with FF.
+# First bytes of what FFmpeg reads from a pipe without going back; a bare MP3 or AAC frame starts with FF. The
+# index of an MP4 may come last, so that it is copied first.
 STREAM_MAGIC = (
     b"RIFF",
     b"RF64",
@@ -38,7 +40,6 @@ STREAM_MAGIC = (
 )
 EMPTY = "{} is empty (0 bytes); record or export it again"
 UNKNOWN_LENGTH = 0x7FFF0000  # bytes; a WAV that states this or more was never finished, as in a pipe
-MAX_INDEX_BYTES = 2**24  # of an MP4 in a pipe
 
 
 def read_chunks(name: str, file: BinaryIO, offset_seconds: float, track: int | None, warn: Warn) -> Chunks:
@@ -55,7 +56,7 @@ def read_chunks(name: str, file: BinaryIO, offset_seconds: float, track: int | N
     if not stream.peek(1):
         raise AudioError(EMPTY.format(name))
     stream.skip(_id3_bytes(stream.peek(10)))
-    if _can_be_streamed(stream):
+    if stream.peek(12).startswith(STREAM_MAGIC):
         yield from dropped(_stream_chunks(name, stream, track, warn), offset_seconds)
         return
     with tempfile.TemporaryFile() as copy:  # to be read back and forth
@@ -168,13 +169,11 @@ def _links(name: str, file: BinaryIO) -> list[_Part]:
     whole = _Part(file, 0, size)
     start = _id3_bytes(whole.read(10))
     whole.seek(start)
-    magic = whole.read(4)
+    find = {b"OggS": _ogg_starts, b"fLaC": _flac_starts, b"RIFF": _riff_starts}.get(magic := whole.read(4))
     if magic not in SOUNDFILE_MAGIC:
-        return [_Part(file, 0, size)]
-    finders = {b"OggS": _ogg_starts, b"fLaC": _flac_starts, b"RIFF": _riff_starts}
-    starts = finders.get(magic, lambda part, start: {start: 1})(whole, start)
-    ends = [*list(starts)[1:], size]
-    return [_Part(file, start, end, starts[start]) for start, end in zip(starts, ends, strict=True)]
+        return [whole.copy()]
+    starts = find(whole, start) if find else {start: 1}
+    return [_Part(file, begin, end, starts[begin]) for begin, end in pairwise([*starts, size])]
 
 
 def _id3_bytes(head: bytes) -> int:
@@ -315,41 +314,17 @@ class _OggLink:
         self.begun = False  # the pages are past those that start a link
 
     def read(self, size: int) -> bytes:
-        if not self.left:
-            header = self.stream.peek(27)
-            if header[:4] == b"OggS" and len(header) == 27:
-                starts = bool(header[5] & 2)
-                if starts and self.begun:
-                    return b""
-                self.begun |= not starts
-                header = self.stream.peek(27 + header[26])
-                self.left = len(header) + sum(header[27:])
-            else:
-                self.left = size  # damaged; FFmpeg finds the next page
-        data = self.stream.read(min(size, self.left))
-        self.left -= len(data)
+        header = b"" if self.left else self.stream.peek(27)
+        if header[:4] == b"OggS" and len(header) == 27:
+            starts = bool(header[5] & 2)
+            if starts and self.begun:
+                return b""
+            self.begun |= not starts
+            self.left = 27 + header[26] + sum(self.stream.peek(27 + header[26])[27:])
+        # Where a page is damaged, FFmpeg finds the next one.
+        data = self.stream.read(min(size, self.left or size))
+        self.left = max(0, self.left - len(data))
         return data
-
-
-def _can_be_streamed(stream: _Stream) -> bool:
-    """Whether FFmpeg can read the container from its start to its end without going back."""
-    if stream.peek(8)[4:] in (b"ftyp", b"styp"):
-        return _mp4_can_be_streamed(stream)
-    return stream.peek(12).startswith(STREAM_MAGIC)
-
-
-def _mp4_can_be_streamed(stream: _Stream) -> bool:
-    """Whether the index of an MP4 comes before its sound, which it does in live streams and for the web."""
-    position = 0
-    while len(header := stream.peek(position + 8)) == position + 8:
-        size, kind = int.from_bytes(header[position : position + 4], "big"), header[position + 4 :]
-        if kind == b"moov":
-            index = stream.peek(position + size) if size <= MAX_INDEX_BYTES else b""
-            return b"mvex" in index or index.count(b"trak") == 1  # else tracks may lie one behind another
-        if kind == b"mdat" or not 8 <= size <= MAX_INDEX_BYTES:
-            return False
-        position += size
-    return False
 
 
 def _stream_chunks(name: str, stream: _Stream, track: int | None, warn: Warn) -> Chunks:

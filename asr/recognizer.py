@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
 from operator import attrgetter, itemgetter
 from queue import Empty, Queue
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 
@@ -153,15 +153,15 @@ class Recognizer:
         unit_ids = self.tokenizer.encode(self.tokenizer.normalize(text))
         if not unit_ids:
             raise ValueError("the text has no words: give what is said in the recording")
-        computed: list[tuple[float, np.ndarray]] = []
-        for recording, utterance, log_probs in self._computed(_utterances([source]), progress):
-            if utterance is not None:
-                computed.append((utterance.start, log_probs))
-            elif recording.error is not None:
-                raise recording.error
+        utterances = _utterances([source])
+        *computed, (recording, _) = self._computed(lambda *result: result, utterances, progress)
+        if recording.error is not None:
+            raise recording.error
         if not computed:
             raise ValueError("no speech was found in the recording")
-        return self._transcript(self._aligned(computed, text, unit_ids), recording)
+        log_probs = [log_probs for _, (_, log_probs) in computed]
+        starts = [utterance.start for _, (utterance, _) in computed]
+        return self._transcript(self._aligned(starts, log_probs, text, unit_ids), recording)
 
     def decoder(
         self, name: str | None = None, hotwords: Sequence[str] = ()
@@ -204,18 +204,20 @@ class Recognizer:
     def _recognised(
         self, sources, progress, decoder=None, hotwords=(), n_best=1, channel=None, track=None
     ) -> Recognised:
-        """Checks the options before any work."""
+        """What `use` of `_computed` gives; the options are checked before any work."""
         recognize = self._recognize_with(decoder, hotwords, n_best)
         if channel not in (None, *CHANNELS):
             raise ValueError(f"no channel {channel!r}: choose one of {', '.join(CHANNELS)}")
         if track is not None and track < 1:
             raise ValueError(f"tracks count from 1; there is no track {track}")
-        return (
-            (recording, None if utterance is None else _segments_of(*recognize(log_probs), utterance))
-            for recording, utterance, log_probs in self._computed(
-                _utterances(sources, channel, track), progress
-            )
-        )
+
+        def segments(utterance: Utterance, log_probs: np.ndarray) -> list[Segment]:
+            words, alternatives = recognize(log_probs)
+            start = utterance.start
+            moved = [replace(word, start=start + word.start, end=start + word.end) for word in words]
+            return [_segment(moved, alternatives, utterance.channel)] if words else []
+
+        return self._computed(segments, _utterances(sources, channel, track), progress)
 
     def _transcripts(self, recognised: Recognised) -> Iterator[Transcript | AudioError]:
         segments: list[Segment] = []
@@ -227,20 +229,17 @@ class Recognizer:
                 segments = []
 
     def _aligned(
-        self, computed: Sequence[tuple[float, np.ndarray]], text: str, unit_ids: list[int]
+        self, starts: Sequence[float], log_probs: Sequence[np.ndarray], text: str, unit_ids: list[int]
     ) -> list[Segment]:
-        """The segments of a known text. `computed`: each utterance's start in seconds and log-probs."""
+        """The segments of a known text, given the start in seconds and the log-probs of each utterance."""
         from asr.decoding.alignment import forced_align
 
         # Nobody knows which words are in which utterance, so all are aligned in one go, on steps.
-        log_probs = np.concatenate([log_probs for _, log_probs in computed])
-        step_words = iter(self._words(forced_align(log_probs, unit_ids), log_probs, 1, "greedy"))
-
-        step_seconds = self.bundle.step_seconds
-        step_starts = np.concatenate(
-            [start + step_seconds * np.arange(len(log_probs)) for start, log_probs in computed]
-        )
-        step_utterances = np.repeat(np.arange(len(computed)), [len(log_probs) for _, log_probs in computed])
+        joined = np.concatenate(log_probs)
+        step_words = iter(self._words(forced_align(joined, unit_ids), joined, 1, "greedy"))
+        step_seconds, steps = self.bundle.step_seconds, list(map(len, log_probs))
+        step_starts = np.repeat(starts, steps) + step_seconds * np.concatenate(list(map(np.arange, steps)))
+        step_utterances = np.repeat(np.arange(len(starts)), steps)
         found: list[tuple[int, Word]] = []
         for written, count in _written_words(text, self.tokenizer):
             parts = list(islice(step_words, count))
@@ -251,21 +250,22 @@ class Recognizer:
         return [_segment([word for _, word in group]) for _, group in groupby(found, key=itemgetter(0))]
 
     def _computed(
-        self, utterances: Utterances, progress: Progress | None
-    ) -> Iterator[tuple[_Recording, Utterance | None, np.ndarray | None]]:
-        """Each utterance with its recording and log-probs [steps, units]; None at the end of a recording."""
+        self, use: Callable[[Utterance, np.ndarray], Any], utterances: Utterances, progress: Progress | None
+    ) -> Iterator[tuple[_Recording, Any]]:
+        """Recordings with use(utterance, log-probs [steps, units]) of each utterance, or None at the end."""
 
         def log_probs_of(item: tuple[_Recording, Utterance | None]) -> np.ndarray | None:
-            _, utterance = item
-            return None if utterance is None else self.engine.log_probs(utterance.samples)
+            return None if item[1] is None else self.engine.log_probs(item[1].samples)
 
         tell = progress or (lambda done_seconds, total_seconds: None)
         for (recording, utterance), log_probs in _map_ahead(log_probs_of, utterances, self.workers):
-            if utterance is None and recording.error is None:
-                tell(recording.seconds, recording.seconds)
-            yield recording, utterance, log_probs
             if utterance is not None:
+                yield recording, use(utterance, log_probs)
                 tell(utterance.end, recording.stated_seconds)
+                continue
+            if recording.error is None:
+                tell(recording.seconds, recording.seconds)
+            yield recording, None
 
     def _words(
         self, hypothesis: Hypothesis, log_probs: np.ndarray, step_seconds: float, decoder: str
@@ -293,9 +293,10 @@ class _Recording:
     error: AudioError | None = None
 
 
-# Items of every recording, and None at its end: the segments of one utterance (one, or none without words).
-Recognised = Iterator[tuple[_Recording, list[Segment] | None]]
-Utterances = Iterator[tuple[_Recording, "Utterance | None"]]
+Utterances = Iterator[tuple[_Recording, "Utterance | None"]]  # None at the end of each recording
+Recognised = Iterator[
+    tuple[_Recording, list[Segment] | None]
+]  # one segment, or none without words; None as well
 
 
 def _segments(recognised: Recognised, warn: Callable[[str], None] | None) -> Iterator[Segment]:
@@ -370,13 +371,6 @@ def _map_ahead(function: Callable, items: Iterator, workers: int) -> Iterator[tu
                 waiting.get_nowait()
         reader.join(STOP_SECONDS)
         pool.shutdown(cancel_futures=True)
-
-
-def _segments_of(words: Sequence[Word], alternatives: tuple[str, ...], utterance: Utterance) -> list[Segment]:
-    """The segment of an utterance, whose words are timed from its start; none if it has no words."""
-    start = utterance.start
-    moved = [replace(word, start=start + word.start, end=start + word.end) for word in words]
-    return [_segment(moved, alternatives, utterance.channel)] if words else []
 
 
 def _segment(

@@ -113,7 +113,7 @@ class Cutter:
             begin, end, in_speech = cut
             speech = np.count_nonzero(self._probabilities[begin:end] > CERTAIN_SPEECH)
             found = speech >= MIN_SPEECH_FRAMES or (self._continues and speech)
-            start = self.done_seconds + begin * FRAME_SAMPLES / SAMPLE_RATE
+            start = (self._first + begin) * FRAME_SAMPLES / SAMPLE_RATE
             samples = self._samples[begin * FRAME_SAMPLES : end * FRAME_SAMPLES].copy()
             self._continues = in_speech
             self._samples = self._samples[end * FRAME_SAMPLES :]

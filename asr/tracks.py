@@ -137,7 +137,7 @@ def track_chunks(
     stated = _stated_seconds(container, stream, origin)
     chunks = _on_clock(name, chain(head, frames), Clock(origin, start), stated, tolerated, warn)
     for rate, _, run in by_kind(dropped(chunks, offset_seconds - start)):
-        for block in in_blocks(run, round(CHUNK_SECONDS * rate)):  # frames are short
+        for block in in_blocks(run, max(1, round(CHUNK_SECONDS * rate))):  # frames are short
             yield rate, block
 
 

@@ -49,7 +49,7 @@ class Segment:
     @property
     def labelled_text(self) -> str:
         """The text, after the name of its channel if it has one."""
-        return f"{self.channel}: {self.text}" if self.channel else self.text
+        return _labelled(self.text, self.channel)
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,9 @@ class Transcript:
 
         The text begins with the channel if there is one.
         """
-        return [
-            (start, end, f"{channel}: {text}" if channel else text)
-            for start, end, text, channel in self._channel_cues()
-        ]
+        return [(start, end, _labelled(text, channel)) for start, end, text, channel in self._cues()]
 
-    def _channel_cues(self) -> list[tuple[int, int, str, str | None]]:
+    def _cues(self) -> list[tuple[int, int, str, str | None]]:
         """Cues in order of time, each with its channel. Only cues of different channels overlap."""
         cues = [
             (*cue, channel)
@@ -112,21 +109,19 @@ class Transcript:
 
     def to_vtt(self) -> str:
         """WebVTT captions (https://www.w3.org/TR/webvtt1/), the format of HTML's <track>."""
-        cues = (
-            f"\n{_clock(start, '.')} --> {_clock(end, '.')}\n"
-            + (f"<v {channel}>" if channel else "")
-            + f"{_escape_vtt(text)}\n"
-            for start, end, text, channel in self._channel_cues()
-        )
-        return "WEBVTT\n" + "".join(cues)
+        text = "WEBVTT\n"
+        for start, end, caption, channel in self._cues():
+            caption = caption.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+            voice = f"<v {channel}>" if channel else ""
+            text += f"\n{_clock(start, '.')} --> {_clock(end, '.')}\n{voice}{caption}\n"
+        return text
 
     def to_tsv(self) -> str:
         """One line per segment, with Whisper's columns: start and end in integer milliseconds, text."""
-        rows = (
+        return "start\tend\ttext\n" + "".join(
             f"{_milliseconds(segment.start)}\t{_milliseconds(segment.end)}\t{segment.labelled_text}\n"
             for segment in self.segments
         )
-        return "start\tend\ttext\n" + "".join(rows)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields of OpenAI's `verbose_json`, plus `model`, `confidence` of words, and if there are any,
@@ -173,9 +168,11 @@ class Transcript:
 
     def save(self, path: Path | str) -> None:
         """Writes the format of the path's suffix. Raises ValueError if it is not one of `FORMATS`."""
-        path = Path(path)
-        text = self.render(path.suffix.removeprefix(".").lower())
-        write_whole(path, text)
+        write_whole(Path(path), self.render(Path(path).suffix.removeprefix(".").lower()))
+
+
+def _labelled(text: str, channel: str | None) -> str:
+    return f"{channel}: {text}" if channel else text
 
 
 def _milliseconds(seconds: float) -> int:
@@ -188,10 +185,6 @@ def _clock(milliseconds: int, decimal_sign: str) -> str:
     hours, minutes = divmod(minutes, 60)
     seconds, milliseconds = divmod(milliseconds, 1000)
     return f"{hours:02}:{minutes:02}:{seconds:02}{decimal_sign}{milliseconds:03}"
-
-
-def _escape_vtt(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _cues(segments: Sequence[Segment]) -> Iterator[tuple[int, int, str]]:

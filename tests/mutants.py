@@ -67,14 +67,14 @@ MUTANTS = [
     ),
     Mutant(
         "audio: 16-bit samples scaled by the whole range",
-        "asr/tracks.py",
+        "asr/chunks.py",
         "full_scale = (int(limits.max) - int(limits.min) + 1) // 2",
         "full_scale = int(limits.max) - int(limits.min) + 1",
         "asr/test_audio.py",
     ),
     Mutant(
         "tracks: seconds to skip counted in samples",
-        "asr/tracks.py",
+        "asr/chunks.py",
         "seconds -= count / rate",
         "seconds -= count",
         "asr/test_audio.py asr/test_tracks.py",

@@ -17,47 +17,43 @@ def decode_entries(entries: Sequence[Entry]) -> Iterator[np.ndarray | AudioError
     Entries of one file may lie in any order: what is decoded before its turn waits in a temporary file.
     """
     results = _by_file(entries)
-    waiting: dict[int, tuple[int, int] | AudioError] = {}  # place and bytes in the file
+    waiting: dict[int, np.ndarray | AudioError | tuple[int, int]] = {}  # or place and bytes in the file
     with tempfile.TemporaryFile() as file:
         for wanted in range(len(entries)):
             while wanted not in waiting:
                 index, result = next(results)
-                if index == wanted:
-                    break
-                if not isinstance(result, AudioError):
-                    place = file.seek(0, 2)
-                    result = place, file.write(result.tobytes())
+                if index != wanted and isinstance(result, np.ndarray):
+                    result = file.seek(0, 2), file.write(result.tobytes())
                 waiting[index] = result
-            else:
-                result = waiting.pop(wanted)
-                if not isinstance(result, AudioError):
-                    file.seek(result[0])
-                    result = np.frombuffer(file.read(result[1]), np.float32)
+            result = waiting.pop(wanted)
+            if isinstance(result, tuple):
+                file.seek(result[0])
+                result = np.frombuffer(file.read(result[1]), np.float32)
             yield result
 
 
 def _by_file(entries: Sequence[Entry]) -> Iterator[tuple[int, np.ndarray | AudioError]]:
     """Index and sound of each entry, file by file."""
-    indices: dict[str, list[int]] = {}
+    groups: dict[str, dict[int, Entry]] = {}
     for index, entry in enumerate(entries):
-        indices.setdefault(str(entry.audio), []).append(index)
-    for group in indices.values():
+        groups.setdefault(str(entry.audio), {})[index] = entry
+    for group in groups.values():
         if len(group) > 1:
-            yield from _stretches(entries, group)
+            yield from _stretches(group)
             continue
-        entry = entries[group[0]]
+        [(index, entry)] = group.items()
         try:
-            yield group[0], load_audio(entry.audio, entry.offset_seconds, entry.duration_seconds)
+            yield index, load_audio(entry.audio, entry.offset_seconds, entry.duration_seconds)
         except AudioError as error:
-            yield group[0], error
+            yield index, error
 
 
-def _stretches(entries: Sequence[Entry], group: list[int]) -> Iterator[tuple[int, np.ndarray | AudioError]]:
+def _stretches(group: dict[int, Entry]) -> Iterator[tuple[int, np.ndarray | AudioError]]:
     """Index and sound of the entries of one file, which is read once, each as soon as its end is read."""
-    audio = entries[group[0]].audio
-    starts = {i: round(entries[i].offset_seconds * SAMPLE_RATE) for i in group}
-    ends = {i: starts[i] + round(entries[i].duration_seconds * SAMPLE_RATE) for i in group}
+    starts = {i: round(entry.offset_seconds * SAMPLE_RATE) for i, entry in group.items()}
+    ends = {i: starts[i] + round(entry.duration_seconds * SAMPLE_RATE) for i, entry in group.items()}
     parts: dict[int, list[np.ndarray]] = {i: [] for i in sorted(group, key=starts.get)}
+    [audio] = {entry.audio for entry in group.values()}
     position = 0
     try:
         for block in read_blocks(audio, BLOCK_SECONDS):
@@ -69,12 +65,8 @@ def _stretches(entries: Sequence[Entry], group: list[int]) -> Iterator[tuple[int
             if not parts:
                 return
     except AudioError as error:
-        for i in parts:
-            yield i, error
+        yield from ((i, error) for i in parts)
         return
     for i, pieces in parts.items():  # cut off where the recording ends
-        if pieces:
-            yield i, np.concatenate(pieces)
-        else:
-            offset = entries[i].offset_seconds
-            yield i, AudioError(f"{str(audio)!r} ends before {offset} s; give a smaller offset")
+        late = f"{str(audio)!r} ends before {group[i].offset_seconds} s; give a smaller offset"
+        yield i, np.concatenate(pieces) if pieces else AudioError(late)
