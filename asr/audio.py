@@ -69,13 +69,12 @@ def load_audio(
     Raises AudioError for what is missing, empty, not audio or not finite, for a channel or track that it does
     not have, and for a stretch outside the recording.
     """
-    if not 0 <= offset_seconds < inf or not (duration_seconds is None or 0 < duration_seconds < inf):
-        raise AudioError(
-            f"{_name(source)}: cannot read {duration_seconds} s from {offset_seconds} s on; "
-            "give an offset of at least 0 and a duration above 0"
-        )
-    if channel not in (None, "left", "right"):
-        raise AudioError(f'{_name(source)}: no channel {channel!r}; choose "left" or "right"')
+    with _naming(source):
+        if not 0 <= offset_seconds < inf or not (duration_seconds is None or 0 < duration_seconds < inf):
+            stretch = f"{duration_seconds} s from {offset_seconds} s on"
+            raise AudioError(f"cannot read {stretch}; give an offset of at least 0 and a duration above 0")
+        if channel not in (None, "left", "right"):
+            raise AudioError(f"has no channel {channel!r}; choose left or right")
     wanted = None if duration_seconds is None else 4 * round(duration_seconds * SAMPLE_RATE)
     buffer = bytearray()  # grows in place, where joining a list of blocks would hold the recording twice
     for samples in _samples(source, offset_seconds, channel, track, warn):
@@ -102,10 +101,11 @@ def read_blocks(
     Errors are raised when the first block is asked for, or at the block that cannot be used.
     """
     size = round(block_seconds * SAMPLE_RATE)
-    if size < 1:
-        raise AudioError(
-            f"{_name(source)}: blocks of {block_seconds} s are too short; give block_seconds above 0"
-        )
+    with _naming(source):
+        if size < 1:
+            raise AudioError(
+                f"gives no blocks of {block_seconds} s, which are too short; ask for longer ones"
+            )
     for block in in_blocks(_samples(source, 0.0, channel, track, warn), size):
         yield block[:, 0] if block.shape[1] == 1 else block
 
@@ -116,13 +116,14 @@ def duration_seconds(source: Source) -> float | None:
     Good for progress bars only: a damaged file states what it should have been, and that of raw AAC is
     guessed from the bit rate. A pipe is not opened. Raises AudioError as load_audio does.
     """
-    if isinstance(source, np.ndarray | tuple):
-        samples, rate = _checked_array(source)
-        return len(samples) / rate
     if is_pipe(source):
         return None
-    with _opened(source) as (name, file):
-        return stated_seconds(name, file) if file.seekable() else None
+    with _naming(source):
+        if isinstance(source, np.ndarray | tuple):
+            samples, rate = _checked_array(source)
+            return len(samples) / rate
+        with _opened(source) as file:
+            return stated_seconds(file) if file.seekable() else None
 
 
 def is_pipe(source: Source) -> bool:
@@ -145,57 +146,57 @@ def _samples(
 
     The columns are those that `channel` names. Raises AudioError if there is not one sample.
     """
-    name, is_array = _name(source), isinstance(source, np.ndarray | tuple)
-    if is_array and track not in (None, 1):
-        raise AudioError(f"{name} has no tracks; leave the track out")
-    if is_array:
-        chunks = _array_chunks(source, offset_seconds)
-    else:
-        chunks = _file_chunks(source, offset_seconds, track, warn)
-    chunks = _chosen(name, _checked(name, chunks), channel)
-    head_seconds = OFFSET_SECONDS if is_array or not is_pipe(source) else LIVE_OFFSET_SECONDS
-    chunks = _without_constant(chunks, head_seconds)
-    first = next(chunks, None)
-    if first is None and offset_seconds:
-        raise AudioError(f"{name} ends before {offset_seconds} s; give a smaller offset")
-    if first is None:
-        raise AudioError(f"{name} holds no sound at all; record or export it again")
-    yield from _resampled(chain([first], chunks))
+
+    def named_warn(message: str) -> None:
+        warn(f"{_name(source)} {message}")
+
+    is_array = isinstance(source, np.ndarray | tuple)
+    with _naming(source):
+        if is_array:
+            chunks = _array_chunks(source, offset_seconds, track)
+        else:
+            chunks = _file_chunks(source, offset_seconds, track, named_warn)
+        head_seconds = OFFSET_SECONDS if is_array or not is_pipe(source) else LIVE_OFFSET_SECONDS
+        chunks = _without_constant(_chosen(_checked(chunks), channel), head_seconds)
+        first = next(chunks, None)
+        if first is None and offset_seconds:
+            raise AudioError(f"ends before {offset_seconds} s; give a smaller offset")
+        if first is None:
+            raise AudioError("holds no sound at all; record or export it again")
+        yield from _resampled(chain([first], chunks))
 
 
-def _chosen(name: str, chunks: Chunks, channel: str | None) -> Chunks:
+def _chosen(chunks: Chunks, channel: str | None) -> Chunks:
     """The mean of the channels, or those columns that `channel` names."""
     if channel in (None, "mid and side"):
         yield from mixed(chunks, with_side=channel is not None)
         return
     if channel not in COLUMNS:
-        raise AudioError(f"{name}: no channel {channel!r}; choose left, right or each")
+        raise AudioError(f"has no channel {channel!r}; choose left, right or each")
     count = None
     for rate, samples in chunks:
         count = count or samples.shape[1]
         if count == 1:
-            raise AudioError(f"{name} has only one channel, no {channel} one; leave the channel out")
+            raise AudioError(f"has only one channel, no {channel} one; leave the channel out")
         if channel == "each" and count > 2:
-            raise AudioError(f"{name} has {count} channels, not one a party; choose left or right, or none")
+            raise AudioError(f"has {count} channels, not one a party; choose left or right, or none")
         yield rate, samples[:, [min(column, samples.shape[1] - 1) for column in COLUMNS[channel]]]
 
 
-def _checked(name: str, chunks: Chunks) -> Chunks:
+def _checked(chunks: Chunks) -> Chunks:
     for rate, samples in chunks:
         if not MIN_RATE <= rate <= MAX_RATE:
             raise AudioError(
-                f"{name} claims a rate of {rate:g} Hz, not {MIN_RATE} to {MAX_RATE}; export it again as WAV"
+                f"claims a rate of {rate:g} Hz, not {MIN_RATE} to {MAX_RATE}; export it again as WAV"
             )
         if not len(samples):
             continue
         peak = max(samples.max(), -samples.min())  # NaN if any sample is
         if not np.isfinite(peak):
-            raise AudioError(
-                f"{name} holds samples that are NaN or infinite; export it again, best as 16-bit WAV"
-            )
+            raise AudioError("holds samples that are NaN or infinite; export it again, best as 16-bit WAV")
         if peak > MAX_AMPLITUDE:
             raise AudioError(
-                f"{name} holds samples of {peak:.3g} where full scale is 1; "
+                f"holds samples of {peak:.3g} where full scale is 1; "
                 "scale them to [-1, 1] (16-bit values: divide by 32768)"
             )
         yield rate, samples
@@ -229,46 +230,43 @@ def _resampled(chunks: Chunks) -> Iterator[np.ndarray]:
 
 def _checked_array(source: np.ndarray | tuple[np.ndarray, float]) -> tuple[np.ndarray, float]:
     """Samples [samples, channels] and their rate in Hz."""
-    name = _name(source)
     if isinstance(source, np.ndarray):
         if source.ndim != 1:
-            raise AudioError(
-                f"{name} has the shape {source.shape}; give mono samples [samples] at 16 kHz, or "
-                "(samples, rate) with samples [samples, channels]"
-            )
+            wanted = "mono samples [samples] at 16 kHz, or (samples, rate) with samples [samples, channels]"
+            raise AudioError(f"has the shape {source.shape}; give {wanted}")
         source = source, SAMPLE_RATE
     if len(source) != 2 or np.ndim(source[0]) not in (1, 2) or not isinstance(source[1], Real):
-        raise AudioError(f"{name}: expected (samples, rate) with samples [samples] or [samples, channels]")
+        raise AudioError("is no (samples, rate) with samples [samples] or [samples, channels]; give that")
     samples, rate = np.asarray(source[0]), float(source[1])
     if samples.dtype.kind not in "iuf" or (samples.dtype.kind in "iu" and samples.itemsize > 4):
-        raise AudioError(
-            f"{name}: samples of type {samples.dtype} have no known scale; give float32 in [-1, 1] or int16"
-        )
+        raise AudioError(f"has {samples.dtype}s without a known scale; give float32 in [-1, 1] or int16")
     if not MIN_RATE <= rate <= MAX_RATE:
-        raise AudioError(f"{name}: the rate is {rate:g} Hz; give one from {MIN_RATE} to {MAX_RATE}")
+        raise AudioError(f"has a rate of {rate:g} Hz; give one from {MIN_RATE} to {MAX_RATE}")
     samples = samples[:, None] if samples.ndim == 1 else samples
     if not 1 <= samples.shape[1] <= MAX_CHANNELS:
         raise AudioError(
-            f"{name}: {samples.shape[1]} channels; give [samples, channels], not [channels, samples]"
+            f"has {samples.shape[1]} channels; give [samples, channels], not [channels, samples]"
         )
     return samples, rate
 
 
-def _array_chunks(source: np.ndarray | tuple[np.ndarray, float], offset_seconds: float) -> Chunks:
+def _array_chunks(
+    source: np.ndarray | tuple[np.ndarray, float], offset_seconds: float, track: int | None
+) -> Chunks:
+    if track not in (None, 1):
+        raise AudioError("has no tracks; leave the track out")
     samples, rate = _checked_array(source)
     for start in range(round(offset_seconds * rate), len(samples), ARRAY_CHUNK):
         yield rate, scaled(samples[start : start + ARRAY_CHUNK])
 
 
 def _file_chunks(source: Source, offset_seconds: float, track: int | None, warn: Warn) -> Chunks:
-    with _opened(source) as (name, file):
-        yield from read_chunks(name, file, offset_seconds, track, warn)
+    with _opened(source) as file:
+        yield from read_chunks(file, offset_seconds, track, warn)
 
 
 @contextmanager
-def _opened(source: Source) -> Iterator[tuple[str, BinaryIO]]:
-    """The name of a source and its binary file."""
-    name = _name(source)
+def _opened(source: Source) -> Iterator[BinaryIO]:
     with ExitStack() as stack:
         try:
             if isinstance(source, bytes | bytearray | memoryview):
@@ -281,18 +279,25 @@ def _opened(source: Source) -> Iterator[tuple[str, BinaryIO]]:
                 file = source
             is_binary = file.read(0) == b""
         except AttributeError:
-            raise AudioError(
-                f"{name} is no source; give a path, bytes, a binary file or (samples, rate)"
-            ) from None
+            raise AudioError("is no source; give a path, bytes, a binary file or (samples, rate)") from None
         except IsADirectoryError:
-            raise AudioError(f"{name} is a folder; give the audio files in it") from None
+            raise AudioError("is a folder; give the audio files in it") from None
         except OSError as error:
-            raise AudioError(f"{name} cannot be opened: {error.strerror}; check the path") from None
+            raise AudioError(f"cannot be opened: {error.strerror}; check the path") from None
         except ValueError as error:  # a closed file, a path with a null byte
-            raise AudioError(f"{name}: {error}; give it anew") from None
+            raise AudioError(f"cannot be read: {error}; give it anew") from None
         if not is_binary:
-            raise AudioError(f'{name} was opened as text; open it with mode "rb"')
-        yield name, file
+            raise AudioError('was opened as text; open it with mode "rb"')
+        yield file
+
+
+@contextmanager
+def _naming(source: Source) -> Iterator[None]:
+    """Puts the name of the source before the message of an AudioError."""
+    try:
+        yield
+    except AudioError as error:
+        raise AudioError(f"{_name(source)} {error}") from error
 
 
 def _name(source: Source) -> str:

@@ -38,41 +38,41 @@ STREAM_MAGIC = (
     b"G",
     b"\xff",
 )
-EMPTY = "{} is empty (0 bytes); record or export it again"
+EMPTY = "is empty (0 bytes); record or export it again"
 UNKNOWN_LENGTH = 0x7FFF0000  # bytes; a WAV that states this or more was never finished, as in a pipe
 
 
-def read_chunks(name: str, file: BinaryIO, offset_seconds: float, track: int | None, warn: Warn) -> Chunks:
+def read_chunks(file: BinaryIO, offset_seconds: float, track: int | None, warn: Warn) -> Chunks:
     """The sound of a binary file or stream from offset_seconds on.
 
-    name: what messages call it. track: which of its sound tracks, from 1; None takes the default one, or the
-    next that is not mute. warn: is told in one line what was damaged, lost or left out.
-    Raises AudioError for what is empty, is not audio, or has no such track.
+    track: which of its sound tracks, from 1; None takes the default one, or the next that is not mute.
+    warn: is told in one line what was damaged, lost or left out.
+    Raises AudioError for what is empty, is not audio, or has no such track. Messages lack its name.
     """
     if file.seekable():
-        yield from _file_chunks(name, file, offset_seconds, track, warn)
+        yield from _file_chunks(file, offset_seconds, track, warn)
         return
     stream = _Stream(file)
     if not stream.peek(1):
-        raise AudioError(EMPTY.format(name))
+        raise AudioError(EMPTY)
     stream.skip(_id3_bytes(stream.peek(10)))
     if stream.peek(12).startswith(STREAM_MAGIC):
-        yield from dropped(_stream_chunks(name, stream, track, warn), offset_seconds)
+        yield from dropped(_stream_chunks(stream, track, warn), offset_seconds)
         return
     with tempfile.TemporaryFile() as copy:  # to be read back and forth
         shutil.copyfileobj(stream, copy)
-        yield from _file_chunks(name, copy, offset_seconds, track, warn)
+        yield from _file_chunks(copy, offset_seconds, track, warn)
 
 
-def stated_seconds(name: str, file: BinaryIO) -> float | None:
+def stated_seconds(file: BinaryIO) -> float | None:
     """Length of a seekable file as its header states it; None where that is not known."""
-    links = _links(name, file)
+    links = _links(file)
     if len(links) > 1:
         return None
     sound = _open_with_soundfile(links[0])
     if sound is not None:
         return sound.frames / sound.samplerate
-    with tracks.open_container(name, links[0]) as container:
+    with tracks.open_container(links[0]) as container:
         stream = container.streams.audio[0]
         if stream.duration:
             return float(stream.duration * stream.time_base)
@@ -82,12 +82,12 @@ def stated_seconds(name: str, file: BinaryIO) -> float | None:
 # Files, and the files within files
 
 
-def _file_chunks(name: str, file: BinaryIO, offset_seconds: float, track: int | None, warn: Warn) -> Chunks:
-    links = _links(name, file)
+def _file_chunks(file: BinaryIO, offset_seconds: float, track: int | None, warn: Warn) -> Chunks:
+    links = _links(file)
     if len(links) == 1:
-        yield from _link_chunks(name, links[0], offset_seconds, track, warn)
+        yield from _link_chunks(links[0], offset_seconds, track, warn)
     else:
-        joined = _joined((_link_chunks(name, link, 0.0, track, warn) for link in links), warn)
+        joined = _joined((_link_chunks(link, 0.0, track, warn) for link in links), warn)
         yield from dropped(joined, offset_seconds)
 
 
@@ -99,16 +99,16 @@ def _joined(links: Iterable[Chunks], warn: Warn) -> Chunks:
         except AudioError as error:
             if number == 0:
                 raise
-            warn(f"a later part is left out: {error}")
+            warn(f"has a later part that is left out: it {error}")
 
 
-def _link_chunks(name: str, file: "_Part", offset_seconds: float, track: int | None, warn: Warn) -> Chunks:
+def _link_chunks(file: "_Part", offset_seconds: float, track: int | None, warn: Warn) -> Chunks:
     sound = _open_with_soundfile(file)
     if sound is None:
-        yield from tracks.file_chunks(name, file.copy, offset_seconds, track, warn)
+        yield from tracks.file_chunks(file.copy, offset_seconds, track, warn)
         return
     if track not in (None, 1):
-        raise AudioError(f"{name} has one sound track, no track {track}; leave the track out")
+        raise AudioError(f"has one sound track, no track {track}; leave the track out")
     stated = sound.frames / sound.samplerate * _stated_part(file.copy())
     position, damaged_at = offset_seconds, None
     try:
@@ -118,13 +118,13 @@ def _link_chunks(name: str, file: "_Part", offset_seconds: float, track: int | N
     except soundfile.SoundFileError:  # libsndfile stops at the first damage, FFmpeg gets past it
         damaged_at = position
         with suppress(AudioError):
-            for rate, samples in tracks.file_chunks(name, file.copy, position, None, lambda message: None):
+            for rate, samples in tracks.file_chunks(file.copy, position, None, lambda message: None):
                 yield rate, samples
                 position += len(samples) / rate
     if offset_seconds < position < stated - tracks.SHORT_SECONDS:
-        warn(tracks.TRUNCATED.format(name, stated, position))
+        warn(tracks.TRUNCATED.format(stated, position))
     elif damaged_at is not None:
-        warn(f"{name} is damaged near {damaged_at:.1f} s; what can be read is used")
+        warn(f"is damaged near {damaged_at:.1f} s; what can be read is used")
 
 
 class _Part:
@@ -161,11 +161,11 @@ class _Part:
         return data
 
 
-def _links(name: str, file: BinaryIO) -> list[_Part]:
+def _links(file: BinaryIO) -> list[_Part]:
     """The recordings that follow each other in a file: chained Ogg, WAV or FLAC files joined by `cat`."""
     size = file.seek(0, io.SEEK_END)
     if not size:
-        raise AudioError(EMPTY.format(name))
+        raise AudioError(EMPTY)
     whole = _Part(file, 0, size)
     start = _id3_bytes(whole.read(10))
     whole.seek(start)
@@ -187,17 +187,10 @@ def _ogg_starts(file: _Part, start: int) -> dict[int, int]:
     """Where the links of a chained Ogg file start, and how many streams each holds at a time."""
     starts: dict[int, int] = {}
     position, first_pages = start, False
-    while True:
-        file.seek(position)
-        header = file.read(27 + 255)
-        if len(header) < 27:
-            return starts
+    while file.seek(position) == position and len(header := file.read(27 + 255)) >= 27:
         if header[:4] != b"OggS":  # damaged: on to the next page
             file.seek(position + 1)
-            data = file.read(2**17)
-            found = data.find(b"OggS")
-            if not data:
-                return starts
+            found = (data := file.read(2**17)).find(b"OggS")
             position += 1 + (found if found >= 0 else max(1, len(data) - 3))
             continue
         begins = bool(header[5] & 2) or not starts  # a logical stream's first page
@@ -206,6 +199,7 @@ def _ogg_starts(file: _Part, start: int) -> dict[int, int]:
             starts[link] = starts.get(link, 0) + 1
         first_pages = begins
         position += 27 + header[26] + sum(header[27 : 27 + header[26]])
+    return starts
 
 
 def _flac_starts(file: _Part, start: int) -> dict[int, int]:
@@ -327,24 +321,24 @@ class _OggLink:
         return data
 
 
-def _stream_chunks(name: str, stream: _Stream, track: int | None, warn: Warn) -> Chunks:
+def _stream_chunks(stream: _Stream, track: int | None, warn: Warn) -> Chunks:
     if stream.peek(4) != b"OggS":
-        yield from _track_of_stream(name, stream, track, warn)
+        yield from _track_of_stream(stream, track, warn)
         return
 
     def links() -> Iterator[Chunks]:
         while stream.peek(1):
             link = _OggLink(stream)
-            yield _track_of_stream(name, link, track, warn)
+            yield _track_of_stream(link, track, warn)
             while link.read(2**16):
                 pass
 
     yield from _joined(links(), warn)
 
 
-def _track_of_stream(name: str, stream, track: int | None, warn: Warn) -> Chunks:
-    with tracks.open_container(name, stream) as container:
-        index, count = tracks.chosen_track(name, container, track), len(container.streams.audio)
+def _track_of_stream(stream, track: int | None, warn: Warn) -> Chunks:
+    with tracks.open_container(stream) as container:
+        index, count = tracks.chosen_track(container, track), len(container.streams.audio)
         if track is None and count > 1:
-            tracks.tell_of_others(name, index, count, index, warn)
-        yield from tracks.track_chunks(name, container, container.streams.audio[index], warn)
+            tracks.tell_of_others(index, count, index, warn)
+        yield from tracks.track_chunks(container, container.streams.audio[index], warn)

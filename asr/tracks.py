@@ -24,7 +24,7 @@ MIN_GAP_SECONDS = 0.1  # smaller ones between time stamps are jitter, until they
 RESTART_SECONDS = 1.0  # stamps that go back by more start again, as in files joined by `cat`
 MAX_SILENCE_SECONDS = 6 * 3600.0  # added to one track; stamps that jump further are broken
 SHORT_SECONDS = 0.5  # a recording that is shorter than its header says by more is truncated
-TRUNCATED = "{} is truncated: its header states {:.1f} s, it holds {:.1f} s"
+TRUNCATED = "is truncated: its header states {:.1f} s, it holds {:.1f} s"
 MUTE_PEAK = 1e-3  # a track that never passes it (-60 dBFS) holds no speech
 
 # Formats in which seeking is exact: time stamps count samples, the index needs no decoding.
@@ -33,7 +33,7 @@ SEEK_FROM_SECONDS = 5.0
 PREROLL_SECONDS = 1.0  # decoded before the stretch that is wanted, because codecs predict from it
 
 
-def open_container(name: str, file):
+def open_container(file):
     """A container with at least one sound track, read from its start; `file` need not be seekable."""
     import av  # takes 0.07 s that WAV and FLAC need not wait for
 
@@ -42,36 +42,34 @@ def open_container(name: str, file):
     try:
         container = av.open(file, metadata_errors="replace", options={"format_whitelist": FORMATS})
     except (av.FFmpegError, ValueError) as error:
-        raise AudioError(
-            f"{name} is no audio that can be read; convert it to WAV, FLAC, MP3 or M4A"
-        ) from error
+        raise AudioError("is no audio that can be read; convert it to WAV, FLAC, MP3 or M4A") from error
     if not container.streams.audio:
         container.close()
-        raise AudioError(f"{name} holds no sound track; give a recording with sound")
+        raise AudioError("holds no sound track; give a recording with sound")
     return container
 
 
-def file_chunks(name: str, reopen: Callable, offset_seconds: float, track: int | None, warn: Warn) -> Chunks:
+def file_chunks(reopen: Callable, offset_seconds: float, track: int | None, warn: Warn) -> Chunks:
     """One track of a seekable file; `reopen()` gives the file anew."""
     import av
 
     index = None
     for may_seek in (offset_seconds >= SEEK_FROM_SECONDS, False):
-        with open_container(name, reopen()) as container:
+        with open_container(reopen()) as container:
             if index is None:
-                index = chosen_track(name, container, track)
+                index = chosen_track(container, track)
                 if track is None and len(container.streams.audio) > 1:
-                    index = _sounding_track(name, reopen, index, len(container.streams.audio), warn)
+                    index = _sounding_track(reopen, index, len(container.streams.audio), warn)
             stream = container.streams.audio[index]
             try:
                 sought = may_seek and _seek(container, stream, offset_seconds - PREROLL_SECONDS)
             except av.FFmpegError:  # past the end, or a broken index
                 continue
-            yield from track_chunks(name, container, stream, warn, offset_seconds, sought)
+            yield from track_chunks(container, stream, warn, offset_seconds, sought)
             return
 
 
-def chosen_track(name: str, container, track: int | None) -> int:
+def chosen_track(container, track: int | None) -> int:
     """Index of a sound track. `track` counts from 1; None is the one marked as default, else the first."""
     from av.stream import Disposition
 
@@ -81,25 +79,25 @@ def chosen_track(name: str, container, track: int | None) -> int:
         return next(marked, 0)
     if not 1 <= track <= len(streams):
         tracks = "one sound track" if len(streams) == 1 else f"{len(streams)} sound tracks"
-        raise AudioError(f"{name} has {tracks}, so there is no track {track}")
+        raise AudioError(f"has {tracks}, so there is no track {track}")
     return track - 1
 
 
-def tell_of_others(name: str, index: int, count: int, chosen: int, warn: Warn) -> None:
+def tell_of_others(index: int, count: int, chosen: int, warn: Warn) -> None:
     reason = f", because track {chosen + 1} is mute" if index != chosen else ""
-    warn(f"{name} has {count} sound tracks; track {index + 1} is read{reason}; choose another with --track")
+    warn(f"has {count} sound tracks; track {index + 1} is read{reason}; choose another with --track")
 
 
-def _sounding_track(name: str, reopen: Callable, chosen: int, count: int, warn: Warn) -> int:
+def _sounding_track(reopen: Callable, chosen: int, count: int, warn: Warn) -> int:
     """The chosen one of several tracks, or the next one that is not mute."""
     index = chosen
     for candidate in [chosen, *(i for i in range(count) if i != chosen)]:
-        with open_container(name, reopen()) as container:
-            chunks = track_chunks(name, container, container.streams.audio[candidate], lambda message: None)
+        with open_container(reopen()) as container:
+            chunks = track_chunks(container, container.streams.audio[candidate], lambda message: None)
             if any(np.abs(samples).max(initial=0) > MUTE_PEAK for _, samples in chunks):
                 index = candidate
                 break
-    tell_of_others(name, index, count, chosen, warn)
+    tell_of_others(index, count, chosen, warn)
     return index
 
 
@@ -112,12 +110,10 @@ def _seek(container, stream, seconds: float) -> bool:
     return True
 
 
-def track_chunks(
-    name: str, container, stream, warn: Warn, offset_seconds: float = 0.0, sought: bool = False
-) -> Chunks:
+def track_chunks(container, stream, warn: Warn, offset_seconds: float = 0.0, sought: bool = False) -> Chunks:
     """One track from offset_seconds on; `sought`: the container was sent to some place before that."""
     if stream.codec_context is None:
-        raise AudioError(f"{name} holds sound of an unknown kind; convert it to WAV, FLAC, MP3 or M4A")
+        raise AudioError("holds sound of an unknown kind; convert it to WAV, FLAC, MP3 or M4A")
     frames = _frames(container, stream)
     head = []
     for item in frames:  # up to the first frame
@@ -135,7 +131,7 @@ def track_chunks(
     # FFmpeg cannot decode the pauses in AMR, nor the tags between joined MP3 files: no damage.
     tolerated = inf if codec.startswith("amr") else MIN_GAP_SECONDS if format == "mp3" else 0.0
     stated = _stated_seconds(container, stream, origin)
-    chunks = _on_clock(name, chain(head, frames), Clock(origin, start), stated, tolerated, warn)
+    chunks = _on_clock(chain(head, frames), Clock(origin, start), stated, tolerated, warn)
     for rate, _, run in by_kind(dropped(chunks, offset_seconds - start)):
         for block in in_blocks(run, max(1, round(CHUNK_SECONDS * rate))):  # frames are short
             yield rate, block
@@ -174,9 +170,7 @@ def _frames(container, stream) -> Iterator[tuple]:
             yield None if frame.pts is None else frame.pts * scale, frame
 
 
-def _on_clock(
-    name: str, frames: Iterator, clock: "Clock", stated: float, tolerated: float, warn: Warn
-) -> Chunks:
+def _on_clock(frames: Iterator, clock: "Clock", stated: float, tolerated: float, warn: Warn) -> Chunks:
     """The samples of frames, with silence where their time stamps leave gaps; warnings come at the end.
 
     stated: seconds by the header, or 0. tolerated: seconds of broken packets that are no damage.
@@ -205,14 +199,14 @@ def _on_clock(
     places, lost_seconds = places + (gap > 0), lost_seconds + gap
     if clock.ignored_seconds:
         warn(
-            f"{name} has time stamps that jump by {clock.ignored_seconds / 3600:.1f} h; at most "
+            f"has time stamps that jump by {clock.ignored_seconds / 3600:.1f} h; at most "
             f"{MAX_SILENCE_SECONDS / 3600:.0f} h of silence are added, so later times may be too early"
         )
     elif clock.position < stated - SHORT_SECONDS:
-        warn(TRUNCATED.format(name, stated, clock.position))
+        warn(TRUNCATED.format(stated, clock.position))
     elif places and lost_seconds >= tolerated:
         where = "one place" if places == 1 else f"{places} places"
-        warn(f"{name} is damaged in {where}; what can be read is used, with silence for what is lost")
+        warn(f"is damaged in {where}; what can be read is used, with silence for what is lost")
 
 
 class Clock:

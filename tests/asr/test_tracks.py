@@ -1,21 +1,24 @@
 """Sound on the player's clock: late tracks, gaps, damage, several tracks, channels, pipes."""
 
 import io
+import json
 import os
 import subprocess
 import sys
 import threading
 import time
 from fractions import Fraction
+from itertools import pairwise
 
 import av
 import numpy as np
 import pytest
+import scipy.signal
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr import CHANNELS
+from asr import CHANNELS, parties
 from asr.audio import SAMPLE_RATE, AudioError, duration_seconds, load_audio, read_blocks
 from asr.parties import cut_each, cut_mean
 from asr.tracks import MAX_SILENCE_SECONDS, MIN_GAP_SECONDS, RESTART_SECONDS, Clock
@@ -344,6 +347,49 @@ def test_parties_who_speak_at_once_are_told_apart(speak):
     assert found(np.stack([both[:, 0], echo], axis=1)) == [None]
     turns = np.concatenate([both * [1, 0], both * [0, 1]]).astype(np.float32)
     assert set(found(turns)) == {None}
+
+
+def hiss(length: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 0.02, length).astype(np.float32)
+
+
+def reverberant(sound: np.ndarray, seed: int) -> np.ndarray:
+    """What a microphone of a noisy, echoing room records of it."""
+    random = np.random.default_rng(seed)
+    length = SAMPLE_RATE // 2
+    response = random.normal(0, 0.03, length) * 10 ** (-3 * np.arange(length) / length)
+    response[0 if seed else 100] += 1
+    echo = scipy.signal.fftconvolve(sound, response)[: len(sound)]
+    return (echo + random.normal(0, 0.2 * echo.std(), len(echo))).astype(np.float32)
+
+
+def test_two_microphones_of_a_room_are_read_once(shared_data):
+    """And two parties apart, though each is softly recorded in the other's channel, too."""
+    lines = (shared_data / "dev-read.jsonl").read_text(encoding="utf-8").splitlines()[:12:3]
+    clips = [load_audio(shared_data / json.loads(line)["audio_filepath"]) for line in lines]
+    for one, other in pairwise(clips):
+        length = min(len(one), len(other))
+        one, other = one[:length], other[:length]
+        for first, second, channels in (
+            (reverberant(one, 0), reverberant(one, 1), {None}),
+            (
+                one + 0.5 * hiss(length, 0),
+                one + 0.5 * hiss(length, 1),
+                {None},
+            ),  # as wide music beside a voice
+            (one + 0.1 * other, other + 0.1 * one, {"left", "right"}),
+        ):
+            mid_and_side = np.stack([first + second, first - second], axis=1) / 2
+            assert {utterance.channel for utterance in cut_mean([mid_and_side])} == channels
+
+
+def test_channels_of_one_voice_cost_no_detection_of_speech(speak, monkeypatch):
+    sound = speak(0.5, "hello my world", 1.0)
+    calls = []
+    monkeypatch.setattr(parties, "SpeechDetector", lambda: calls.append(1))
+    for side in (np.zeros_like(sound), 0.3 * sound, 0.5 * np.roll(sound, 50)):
+        assert len(list(cut_mean([np.stack([sound, side], axis=1)]))) == 1
+    assert not calls
 
 
 @given(st.integers(1, 4))
