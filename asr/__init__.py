@@ -7,8 +7,8 @@
 import importlib
 import os
 
-# Hark tells nobody what it does, so what would report home is switched off before it can be imported: every
-# module of asr and training imports this one first.
+# Telemetry of our dependencies is switched off before they can be imported: every module of asr and training
+# imports this one first.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # ONNX Runtime from 1.29 on: a device id, and events to its maker
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio: events, and a look for newer versions
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # huggingface_hub, which Gradio imports

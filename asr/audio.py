@@ -302,13 +302,7 @@ def _naming(source: Source) -> Iterator[None]:
 
 def _name(source: Source) -> str:
     """What a message calls the source: on one line, whatever the file is called."""
-    if isinstance(source, np.ndarray | tuple):
-        return "the given array"
-    if isinstance(source, bytes | bytearray | memoryview):
-        return "the given data"
-    if source == "-":
-        return "standard input"
     if isinstance(source, str | os.PathLike):
-        return repr(os.fspath(source))
+        return "standard input" if source == "-" else repr(os.fspath(source))
     name = getattr(source, "name", None)
     return repr(name) if isinstance(name, str) else f"the given {type(source).__name__}"

@@ -14,14 +14,11 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from asr import CHANNELS, DECODERS, __version__
 from asr.files import write_new
 from asr.transcript import FORMATS, Segment, Transcript
-
-if TYPE_CHECKING:
-    from asr.recognizer import Recognizer
 
 ALL_DONE, SOME_FAILED, WRONG_CALL = 0, 1, 2
 INTERRUPTED, READER_GONE = 130, 141  # what a shell reports: 128 + SIGINT, 128 + SIGPIPE
@@ -233,6 +230,7 @@ def positive(text: str) -> int:
 
 def _transcribe(options: argparse.Namespace) -> int:
     from asr.audio import is_pipe
+    from asr.recognizer import Recognizer
 
     files = options.files
     if files.count(STANDARD_INPUT) > 1:
@@ -241,7 +239,7 @@ def _transcribe(options: argparse.Namespace) -> int:
         raise ValueError(f"each of several inputs needs its own file as {options.format}: give --output DIR")
     if options.n_best > 1 and options.format != "json":
         raise ValueError(f"{options.format} has room for one text only: --n-best needs --format json")
-    recognizer = _load(options)
+    recognizer = Recognizer.load(options.model, threads=options.threads)
     names = ("decoder", "hotwords", "n_best", "channel", "track")
     choices = {name: getattr(options, name) for name in names}
     if len(files) == 1 and options.format == "txt" and options.output is None and is_pipe(files[0]):
@@ -286,10 +284,11 @@ def _warn(message: str) -> None:
 
 def _align(options: argparse.Namespace) -> int:
     from asr.audio import AudioError
+    from asr.recognizer import Recognizer
 
     if options.audio == options.text == STANDARD_INPUT:
         raise ValueError("standard input can be read only once")
-    recognizer = _load(options)
+    recognizer = Recognizer.load(options.model, threads=options.threads)
     try:
         text = _read_text(options.text)
         with _progress_bar(options.audio) as show:
@@ -312,12 +311,6 @@ def _models(options: argparse.Namespace) -> int:
         rates = ", ".join(f"{name} {rate:.1f} %" for name, rate in bundle.config.get("wer", {}).items())
         print(f"{bundle.name}\t{megabytes:.1f} MB\t{bundle.tokenizer.language}\tWER {rates or 'not stated'}")
     return ALL_DONE
-
-
-def _load(options: argparse.Namespace) -> "Recognizer":
-    from asr.recognizer import Recognizer
-
-    return Recognizer.load(options.model, threads=options.threads)
 
 
 class TextError(ValueError):

@@ -26,18 +26,7 @@ CHUNK_VALUES = 2**18  # decoded at a time by libsndfile, over all channels: 1 Mi
 SOUNDFILE_MAGIC = (b"RIFF", b"RIFX", b"RF64", b"riff", b"fLaC", b"OggS", b"FORM", b"caff", b".snd", b"NIST")
 # First bytes of what FFmpeg reads from a pipe without going back; a bare MP3 or AAC frame starts with FF. The
 # index of an MP4 may come last, so that it is copied first.
-STREAM_MAGIC = (
-    b"RIFF",
-    b"RF64",
-    b"fLaC",
-    b"OggS",
-    b".snd",
-    b"FLV",
-    b"#!AMR",
-    b"\x1aE\xdf\xa3",
-    b"G",
-    b"\xff",
-)
+STREAM_MAGIC = (*b"RIFF RF64 fLaC OggS .snd FLV #!AMR G".split(), b"\x1aE\xdf\xa3", b"\xff")
 EMPTY = "is empty (0 bytes); record or export it again"
 UNKNOWN_LENGTH = 0x7FFF0000  # bytes; a WAV that states this or more was never finished, as in a pipe
 
@@ -46,7 +35,7 @@ def read_chunks(file: BinaryIO, offset_seconds: float, track: int | None, warn: 
     """The sound of a binary file or stream from offset_seconds on.
 
     track: which of its sound tracks, from 1; None takes the default one, or the next that is not mute.
-    warn: is told in one line what was damaged, lost or left out.
+    warn: is called with one line for each thing that was damaged, lost or left out.
     Raises AudioError for what is empty, is not audio, or has no such track. Messages lack its name.
     """
     if file.seekable():
@@ -160,6 +149,11 @@ class _Part:
         self.position += len(data)
         return data
 
+    def read_at(self, position: int, size: int) -> bytes:
+        """What lies at a position of at least 0."""
+        self.seek(position)
+        return self.read(size)
+
 
 def _links(file: BinaryIO) -> list[_Part]:
     """The recordings that follow each other in a file: chained Ogg, WAV or FLAC files joined by `cat`."""
@@ -168,8 +162,8 @@ def _links(file: BinaryIO) -> list[_Part]:
         raise AudioError(EMPTY)
     whole = _Part(file, 0, size)
     start = _id3_bytes(whole.read(10))
-    whole.seek(start)
-    find = {b"OggS": _ogg_starts, b"fLaC": _flac_starts, b"RIFF": _riff_starts}.get(magic := whole.read(4))
+    magic = whole.read_at(start, 4)
+    find = {b"OggS": _ogg_starts, b"fLaC": _flac_starts, b"RIFF": _riff_starts}.get(magic)
     if magic not in SOUNDFILE_MAGIC:
         return [whole.copy()]
     starts = find(whole, start) if find else {start: 1}
@@ -187,10 +181,10 @@ def _ogg_starts(file: _Part, start: int) -> dict[int, int]:
     """Where the links of a chained Ogg file start, and how many streams each holds at a time."""
     starts: dict[int, int] = {}
     position, first_pages = start, False
-    while file.seek(position) == position and len(header := file.read(27 + 255)) >= 27:
+    while len(header := file.read_at(position, 27 + 255)) >= 27:
         if header[:4] != b"OggS":  # damaged: on to the next page
-            file.seek(position + 1)
-            found = (data := file.read(2**17)).find(b"OggS")
+            data = file.read_at(position + 1, 2**17)
+            found = data.find(b"OggS")
             position += 1 + (found if found >= 0 else max(1, len(data) - 3))
             continue
         begins = bool(header[5] & 2) or not starts  # a logical stream's first page
@@ -205,31 +199,26 @@ def _ogg_starts(file: _Part, start: int) -> dict[int, int]:
 def _flac_starts(file: _Part, start: int) -> dict[int, int]:
     magic = rb"fLaC\x00\x00\x00\x22"  # with the head of the block that always comes first
     starts, position = {start: 1}, start + 1
-    file.seek(position)
-    while len(data := file.read(2**20)) >= 8:
+    while len(data := file.read_at(position, 2**20)) >= 8:
         starts |= {position + match.start(): 1 for match in re.finditer(magic, data)}
-        position = file.seek(position + len(data) - 7)  # the magic may lie across two blocks
+        position += len(data) - 7  # the magic may lie across two blocks
     return starts
 
 
 def _riff_starts(file: _Part, start: int) -> dict[int, int]:
-    starts: dict[int, int] = {}
-    while True:
-        file.seek(start)
-        header = file.read(12)
-        if starts and (header[:4] != b"RIFF" or header[8:] != b"WAVE"):
-            return starts
-        starts[start] = 1
-        size = int.from_bytes(header[4:8], "little")
-        if size < 12:
-            return starts
+    starts = {start: 1}
+    while (size := int.from_bytes(file.read_at(start + 4, 4), "little")) >= 12:
         start += 8 + size + size % 2
+        header = file.read_at(start, 12)
+        if header[:4] != b"RIFF" or header[8:] != b"WAVE":
+            break
+        starts[start] = 1
+    return starts
 
 
 def _stated_part(file: _Part) -> float:
     """Sound that the header of a WAV or AIFF states, over that which the file holds; 1 where not known."""
-    file.seek(0)
-    order = {b"RIFF": "little", b"RIFX": "big", b"FORM": "big"}.get(file.read(12)[:4])
+    order = {b"RIFF": "little", b"RIFX": "big", b"FORM": "big"}.get(file.read_at(0, 12)[:4])
     while order and len(header := file.read(8)) == 8:
         size = int.from_bytes(header[4:], order)
         left = file.end - file.start - file.tell()
@@ -244,16 +233,14 @@ def _stated_part(file: _Part) -> float:
 
 def _open_with_soundfile(file: _Part) -> soundfile.SoundFile | None:
     """The file as libsndfile sees it, or None where FFmpeg should try."""
-    file.seek(0)
-    magic = file.read(4)
-    file.seek(0)
-    if magic not in SOUNDFILE_MAGIC or file.streams > 1:
+    if file.read_at(0, 4) not in SOUNDFILE_MAGIC or file.streams > 1:
         return None
+    file.seek(0)
     try:
         sound = soundfile.SoundFile(file)
     except soundfile.SoundFileError:
         return None
-    # No frames: perhaps a recorder that was killed before it wrote the length. FFmpeg reads such to the end.
+    # A recorder that was killed leaves a length of 0; FFmpeg reads such files to their end.
     return sound if sound.frames and sound.channels <= MAX_CHANNELS else None
 
 
@@ -266,7 +253,7 @@ def _soundfile_chunks(sound: soundfile.SoundFile, offset_seconds: float) -> Chun
     if frames >= sound.frames:
         return
     if frames and sound.seekable():
-        with suppress(soundfile.SoundFileError):  # GSM: it says that it can, and cannot
+        with suppress(soundfile.SoundFileError):  # GSM claims to be seekable, and is not
             sound.seek(frames)
             offset_seconds = 0.0
     yield from dropped(chunks(), offset_seconds)
@@ -276,7 +263,7 @@ def _soundfile_chunks(sound: soundfile.SoundFile, offset_seconds: float) -> Chun
 
 
 class _Stream:
-    """A source that is read once, as it comes: `read` returns what is there rather than wait for all."""
+    """A source that is read once: `read` returns the bytes that are there, without waiting for more."""
 
     def __init__(self, file: BinaryIO):
         self._read = getattr(file, "read1", file.read)

@@ -6,7 +6,7 @@ from operator import attrgetter
 import numpy as np
 
 from asr.audio import SAMPLE_RATE
-from asr.channels import levels_db
+from asr.channels import NOISE_RANGE_DB, levels_db
 from asr.segmentation import CERTAIN_SPEECH, FRAME_SAMPLES, Cutter, SpeechDetector, Utterance, cut_utterances
 
 KEPT_SECONDS = 60.0  # of the side channel, for an utterance that is cut from the mid channel
@@ -69,9 +69,12 @@ def _are_two_parties(both: np.ndarray) -> bool:
     # Differences whiten the spectrum: low voices are alike in their low frequencies.
     white = np.diff(both, axis=1)
     levels = levels_db(white, FRAME_SAMPLES)
-    if not levels.size or not white.any(axis=1).all():
+    if not levels.size:
         return False
-    loud = levels > np.percentile(levels, 95, axis=1, keepdims=True) + QUIET_DB
+    low, high = np.percentile(levels, [10, 95], axis=1, keepdims=True)
+    if (high - low).min() < NOISE_RANGE_DB:  # hiss or hum
+        return False
+    loud = levels > high + QUIET_DB
     if np.count_nonzero(loud.all(axis=0)) < MIN_OVERLAP_FRAMES:
         return False
     if abs(np.corrcoef(white)[0, 1]) > MAX_CORRELATION:

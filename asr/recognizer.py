@@ -90,8 +90,8 @@ class Recognizer:
 
         threads = threads or os.cpu_count() or 1
         bundle = Bundle.load(name_or_dir)
-        # Cores that share an utterance wait for each other, and batches of like length save nothing from 12 s
-        # on; two utterances at once took 0.8 of the time for the same clips (ONNX Runtime on two busy cores).
+        # One utterance a core: several cores on one utterance wait for each other (the same clips took 0.8 of
+        # the time on two busy cores), and batches of similar length save nothing above 12 s.
         return cls(bundle, Engine.load(bundle, threads=threads), workers=threads)
 
     @property
@@ -104,7 +104,7 @@ class Recognizer:
     ) -> Transcript:
         """The transcript of one recording; without speech it has no segments.
 
-        What was damaged or left out is told in the transcript's `warnings`.
+        The transcript's `warnings` name what was damaged or left out.
 
         Raises:
           AudioError: the source cannot be read, or has no such channel or track.
@@ -118,10 +118,10 @@ class Recognizer:
     def transcribe_many(
         self, sources: Iterable[Source], *, progress: Progress | None = None, **options: Unpack[Options]
     ) -> Iterator[Transcript | AudioError]:
-        """What became of each source, in order: its transcript, or the AudioError that it ended in.
+        """The transcript of each source, in order, or the AudioError that says why there is none.
 
-        So a broken recording costs nobody the others. Sources are read a few utterances ahead; `progress` is
-        that of the source whose result comes next. Raises ValueError as `transcribe` does.
+        Sources are read a few utterances ahead; `progress` is that of the source whose result comes next.
+        Raises ValueError as `transcribe` does.
         """
         return self._transcripts(self._recognised(sources, progress, **options))
 
@@ -141,10 +141,10 @@ class Recognizer:
         return _segments(self._recognised([source], progress, **options), warn)
 
     def align(self, source: Source, text: str, *, progress: Progress | None = None) -> Transcript:
-        """When each word of a known text was said.
+        """When each word of a known text is spoken.
 
-        Words keep their spelling. What has no letters ("–", "1984") is not looked for and stays with the word
-        before it. Segments lie between pauses, as in `transcribe`.
+        Words keep their spelling. What has no letters ("–", "1984") is joined to the word before it. Segments
+        end at pauses, as in `transcribe`.
 
         Raises:
           AudioError: the source cannot be read.
@@ -234,7 +234,7 @@ class Recognizer:
         """The segments of a known text, given the start in seconds and the log-probs of each utterance."""
         from asr.decoding.alignment import forced_align
 
-        # Nobody knows which words are in which utterance, so all are aligned in one go, on steps.
+        # Which words are in which utterance is not known, so all are aligned in one go, on steps.
         joined = np.concatenate(log_probs)
         step_words = iter(self._words(forced_align(joined, unit_ids), joined, 1, "greedy"))
         step_seconds, steps = self.bundle.step_seconds, list(map(len, log_probs))
@@ -336,10 +336,10 @@ def _utterances(
 
 
 def _map_ahead(function: Callable, items: Iterator, workers: int) -> Iterator[tuple]:
-    """(item, function(item)) in order, as soon as it is there, computed a few items ahead of the caller.
+    """(item, function(item)) in order, each as soon as it is ready, computed a few items ahead of the caller.
 
-    Items are taken in a thread of their own, so that what is done is not kept back by a pipe that is silent.
-    It is a daemon: waiting for such a pipe, it must not keep the program from ending.
+    A thread of its own takes the items, so that results need not wait for a silent pipe. It is a daemon, or
+    such a pipe would keep the program from ending.
     """
     pool = ThreadPoolExecutor(workers)
     waiting: Queue = Queue(4 * workers)
@@ -381,9 +381,9 @@ def _segment(
 
 
 def _written_words(text: str, tokenizer: Tokenizer) -> list[tuple[str, int]]:
-    """The words as they are written, each with the number of words it is when normalised: ("twenty-one,", 2).
+    """The words as written, each with its number of words when normalised: ("twenty-one,", 2).
 
-    What is none ("–") is joined to the word before it, or at the beginning of the text to the word after it.
+    A token without letters ("–") is joined to the word before it, or at the beginning to the word after it.
     """
     written: list[tuple[str, int]] = []
     for token in text.split():

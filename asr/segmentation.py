@@ -52,9 +52,7 @@ class Utterance:
         return self.start + len(self.samples) / SAMPLE_RATE
 
 
-def cut_utterances(
-    blocks: Iterable[np.ndarray], max_seconds: float = 24.0, channel: str | None = None
-) -> Iterator[Utterance]:
+def cut_utterances(blocks: Iterable[np.ndarray], max_seconds: float = 24.0) -> Iterator[Utterance]:
     """Yields the utterances of a recording in order, each as soon as its end is known.
 
     Utterances do not overlap, and their samples are unchanged. Silence and noise give no utterance.
@@ -63,11 +61,10 @@ def cut_utterances(
       blocks: consecutive float32 [samples] at 16 kHz, of any lengths (asr.audio.read_blocks); the result does
         not depend on the block boundaries.
       max_seconds: longest utterance, at least 2 s. At most 2 s more than this are kept in memory.
-      channel: of the utterances.
 
     Raises ValueError if `max_seconds` is less than 2.
     """
-    cutter = Cutter(max_seconds, channel)
+    cutter = Cutter(max_seconds)
     for block in blocks:
         yield from cutter.push(block)
     yield from cutter.finish()

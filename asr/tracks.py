@@ -177,7 +177,7 @@ def _on_clock(frames: Iterator, clock: "Clock", stated: float, tolerated: float,
     """
     rate, channels, places, lost_seconds = 0, 0, 0, 0.0
     broken: tuple[float | None, float | None] | None = None  # stamps at which broken packets begin and end
-    # A frame is looked at together with the stamp of the next, which tells a jump from one broken stamp.
+    # The stamp of the next frame distinguishes a jump from a single broken stamp.
     for (stamp, frame), (next_stamp, _) in pairwise(chain(frames, [(None, None)])):
         if frame is None:
             broken = (broken or (stamp, stamp))[0], stamp

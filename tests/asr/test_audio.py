@@ -191,11 +191,11 @@ def test_a_constant_offset_is_removed_and_nothing_else():
     st.integers(8_000, 192_000),
 )
 def test_any_array_gives_its_length(samples, rate):
-    heard = load_audio((samples, rate))
-    assert heard.dtype == np.float32
-    assert abs(len(heard) - len(samples) * SAMPLE_RATE / rate) <= 1
-    assert np.abs(heard).max(initial=0) <= 2.5
-    np.testing.assert_array_equal(np.concatenate([heard[:0], *read_blocks((samples, rate), 0.01)]), heard)
+    found = load_audio((samples, rate))
+    assert found.dtype == np.float32
+    assert abs(len(found) - len(samples) * SAMPLE_RATE / rate) <= 1
+    assert np.abs(found).max(initial=0) <= 2.5
+    np.testing.assert_array_equal(np.concatenate([found[:0], *read_blocks((samples, rate), 0.01)]), found)
 
 
 def wav_header(**changes) -> bytes:
@@ -361,8 +361,8 @@ def test_blocks_take_little_memory(name, tmp_path):
         path.write_bytes(writer(sound, SAMPLE_RATE, container, codec))
         source = path
     tracemalloc.start()
-    heard = sum(len(block) for block in read_blocks(source, 10.0))
+    found = sum(len(block) for block in read_blocks(source, 10.0))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert heard == pytest.approx(60 * minutes * SAMPLE_RATE, rel=1e-3)
+    assert found == pytest.approx(60 * minutes * SAMPLE_RATE, rel=1e-3)
     assert peak < 8_000_000 < sound.nbytes / 2  # bytes; the same for ten hours

@@ -22,7 +22,7 @@ from asr.tokenizer import Tokenizer
 RATE = 16_000
 ROOT = Path(__file__).parents[2]
 
-# The real command in a process of its own, with the recogniser of the made voice for a model.
+# The real command in a process of its own, with the recogniser of the synthetic voice.
 COMMAND_OF_TONES = f"""
 import importlib.util, sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -38,7 +38,7 @@ sys.exit(main())
 
 @pytest.fixture
 def tones(recognizer, monkeypatch):
-    """`main` hears the made voice."""
+    """`main` recognises the synthetic voice."""
     monkeypatch.setattr(Recognizer, "load", lambda *args, **options: recognizer)
     return recognizer
 
@@ -67,7 +67,7 @@ def test_one_file(tones, folder, capsys):
     assert capsys.readouterr() == ("hello world\n", "")
 
 
-def test_several_files_are_told_apart(tones, folder, capsys):
+def test_several_files_get_headings(tones, folder, capsys):
     assert main(["transcribe", "hello.wav", "again.wav"]) == 0
     assert capsys.readouterr() == ("==> hello.wav <==\nhello world\n==> again.wav <==\nagain\n", "")
 
@@ -115,7 +115,7 @@ def test_channels_and_tracks(tones, folder, capsys, speak):
     assert len(errors) == 2 and "no track 2" in errors[0] and "only one channel" in errors[1]
 
 
-def test_damage_is_told(tones, folder, capsys):
+def test_damage_is_a_warning(tones, folder, capsys):
     data = Path("hello.wav").read_bytes()
     Path("half.wav").write_bytes(data[: len(data) * 3 // 4])
     assert main(["transcribe", "half.wav"]) == 0
@@ -319,7 +319,7 @@ def test_the_shipped_model_runs_without_tensorflow(folder):
     assert not loaded & {"tensorflow", "keras", "jax", "gradio", "librosa", "rich", "tqdm"}
 
 
-def test_a_name_too_long_for_a_result_is_cut_and_told(tones, folder, capsys):
+def test_a_name_too_long_for_a_result_is_cut_with_a_warning(tones, folder, capsys):
     long = "n" * 251 + ".wav"
     Path("hello.wav").rename(long)
     assert main(["transcribe", long, "again.wav", "--format", "json", "--output", "out"]) == 0
@@ -388,7 +388,7 @@ def test_the_right_word_is_suggested(capsys, arguments, word):
     assert f"; did you mean {word}?; see hark" in error
 
 
-def test_files_may_stand_behind_options(tones, folder, capsys):
+def test_files_may_follow_options(tones, folder, capsys):
     assert main(["transcribe", "hello.wav", "--format", "txt", "again.wav"]) == 0
     assert capsys.readouterr().out == "==> hello.wav <==\nhello world\n==> again.wav <==\nagain\n"
 

@@ -1,4 +1,4 @@
-"""The whole road, on a voice made by code and an engine that hears it."""
+"""The whole pipeline, on a synthetic voice and an engine that recognises it."""
 
 import difflib
 import io
@@ -29,16 +29,16 @@ def meeting(speak) -> tuple[np.ndarray, int]:
 
 
 def test_words_have_their_times_in_the_recording(recognizer, meeting):
-    heard = recognizer.transcribe(meeting)
-    assert [segment.text for segment in heard.segments] == ["hello world", "it's me again"]
-    starts = {word.text: word.start for word in heard.words}
+    result = recognizer.transcribe(meeting)
+    assert [segment.text for segment in result.segments] == ["hello world", "it's me again"]
+    starts = {word.text: word.start for word in result.words}
     assert starts["hello"] == pytest.approx(1.04, abs=0.06)
     assert starts["world"] == pytest.approx(1.04 + 6 * CHARACTER_SECONDS, abs=0.06)
     assert starts["again"] == pytest.approx(4.86 + 8 * CHARACTER_SECONDS, abs=0.06)
-    assert all(word.confidence == pytest.approx(0.9) for word in heard.words)
-    assert (heard.language, heard.model) == ("english", "tones")
-    assert heard.duration == pytest.approx(len(meeting[0]) / RATE)
-    assert all(type(word.start) is float and type(word.end) is float for word in heard.words)
+    assert all(word.confidence == pytest.approx(0.9) for word in result.words)
+    assert (result.language, result.model) == ("english", "tones")
+    assert result.duration == pytest.approx(len(meeting[0]) / RATE)
+    assert all(type(word.start) is float and type(word.end) is float for word in result.words)
 
 
 def test_every_kind_of_source_gives_the_same(recognizer, meeting, tmp_path):
@@ -53,19 +53,19 @@ def test_every_kind_of_source_gives_the_same(recognizer, meeting, tmp_path):
 
 @pytest.mark.parametrize("sound", [np.zeros(4 * RATE), 0.1 * np.random.default_rng(0).normal(size=4 * RATE)])
 def test_silence_and_noise_give_an_empty_transcript(recognizer, sound):
-    heard = recognizer.transcribe((sound.astype(np.float32), RATE))
-    assert heard == Transcript((), "english", 4.0, "tones")
+    result = recognizer.transcribe((sound.astype(np.float32), RATE))
+    assert result == Transcript((), "english", 4.0, "tones")
 
 
 def test_long_speech_loses_and_doubles_no_word(recognizer, speak):
     words = [first + second for first, second in itertools.product("abcdefghij", "klmnopqrst")]
-    heard = recognizer.transcribe((speak(0.5, " ".join(words), 0.5), RATE))
-    assert len(heard.segments) > 1  # 36 s are more than one utterance
-    assert heard.text.split() == words
-    assert all(before.end <= after.start for before, after in itertools.pairwise(heard.words))
+    result = recognizer.transcribe((speak(0.5, " ".join(words), 0.5), RATE))
+    assert len(result.segments) > 1  # 36 s are more than one utterance
+    assert result.text.split() == words
+    assert all(before.end <= after.start for before, after in itertools.pairwise(result.words))
 
 
-def test_segments_come_as_they_are_heard(recognizer, speak, monkeypatch):
+def test_segments_come_as_they_are_recognised(recognizer, speak, monkeypatch):
     calls = []
     log_probs = recognizer.engine.log_probs
     monkeypatch.setattr(recognizer.engine, "log_probs", lambda samples: calls.append(1) or log_probs(samples))
@@ -78,12 +78,12 @@ def test_segments_come_as_they_are_heard(recognizer, speak, monkeypatch):
 
 
 def test_progress_ends_at_the_duration(recognizer, meeting):
-    told = []
-    recognizer.transcribe(meeting, progress=lambda done, total: told.append((done, total)))
+    calls = []
+    recognizer.transcribe(meeting, progress=lambda done, total: calls.append((done, total)))
     duration = len(meeting[0]) / RATE
-    assert [total for _, total in told] == [duration] * 3
-    assert told[-1][0] == duration
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert [total for _, total in calls] == [duration] * 3
+    assert calls[-1][0] == duration
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -99,10 +99,10 @@ def test_many_sources_keep_their_order_and_one_failure_costs_no_other(recognizer
     assert "missing.wav" in str(results[2])
 
 
-def test_many_sources_are_heard_lazily(recognizer, speak):
+def test_many_sources_are_read_lazily(recognizer, speak):
     endless = itertools.cycle([(speak("first", 1.0), RATE), (speak("second", 1.0), RATE)])
-    heard = itertools.islice(recognizer.transcribe_many(endless), 3)
-    assert [transcript.text for transcript in heard] == ["first", "second", "first"]
+    result = itertools.islice(recognizer.transcribe_many(endless), 3)
+    assert [transcript.text for transcript in result] == ["first", "second", "first"]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
@@ -126,8 +126,8 @@ def test_align_keeps_the_spelling_and_finds_the_times(recognizer, meeting):
     aligned = recognizer.align(meeting, "– Hello, World!\nIt's 42: me again …")
     assert [segment.text for segment in aligned.segments] == ["– Hello, World!", "It's 42: me again …"]
     assert [word.text for word in aligned.words] == ["– Hello,", "World!", "It's 42:", "me", "again …"]
-    heard = recognizer.transcribe(meeting)
-    for word, same in zip(aligned.words, heard.words, strict=True):
+    result = recognizer.transcribe(meeting)
+    for word, same in zip(aligned.words, result.words, strict=True):
         assert (word.start, word.end) == pytest.approx((same.start, same.end))
 
 
@@ -138,7 +138,7 @@ def test_align_takes_a_hyphenated_word_as_one(recognizer, speak):
     assert first.end - first.start == pytest.approx(9.4 * CHARACTER_SECONDS, abs=0.06)
 
 
-def test_align_places_words_that_greedy_mishears(recognizer, speak):
+def test_align_places_words_that_greedy_misses(recognizer, speak):
     sound = speak("hello borld", 1.0)
     assert recognizer.transcribe((sound, RATE)).text == "hello borld"
     words = recognizer.align((sound, RATE), "hello world").words
@@ -184,10 +184,10 @@ def test_calibration_of_the_bundle_is_applied(recognizer, meeting):
     )
 
 
-def test_beam_search_hears_the_same_and_hot_words_choose_it(recognizer, meeting, speak):
+def test_beam_search_finds_the_same_and_hot_words_choose_it(recognizer, meeting, speak):
     assert recognizer.transcribe(meeting, decoder="beam") == recognizer.transcribe(meeting, decoder="greedy")
-    heard = recognizer.transcribe((speak("we call quillan", 1.0), RATE), hotwords=["Quillan"])
-    assert heard.text == "we call quillan"
+    result = recognizer.transcribe((speak("we call quillan", 1.0), RATE), hotwords=["Quillan"])
+    assert result.text == "we call quillan"
     with pytest.raises(ValueError, match="'1984'"):
         recognizer.transcribe(meeting, hotwords=["1984"])
 
@@ -229,20 +229,20 @@ def clips(shared_data) -> list[tuple[str, str]]:
 
 
 def test_the_shipped_model_understands_read_sentences(english, clips):
-    heard = [transcript.text for transcript in english.transcribe_many([path for path, _ in clips])]
-    assert jiwer.wer([text for _, text in clips], heard) < 0.5
+    result = [transcript.text for transcript in english.transcribe_many([path for path, _ in clips])]
+    assert jiwer.wer([text for _, text in clips], result) < 0.5
 
 
 def test_greedy_word_times_agree_with_the_alignment_of_the_true_text(english, clips):
     differences = []
     for path, text in clips:
-        heard = english.transcribe(path, decoder="greedy").words
+        result = english.transcribe(path, decoder="greedy").words
         aligned = english.align(path, text).words
         matches = difflib.SequenceMatcher(
-            None, [word.text for word in heard], [word.text for word in aligned]
+            None, [word.text for word in result], [word.text for word in aligned]
         )
         for first, second, count in matches.get_matching_blocks():
-            for a, b in zip(heard[first : first + count], aligned[second : second + count], strict=True):
+            for a, b in zip(result[first : first + count], aligned[second : second + count], strict=True):
                 differences += [abs(a.start - b.start), abs(a.end - b.end)]
     assert len(differences) > 40
     assert np.median(differences) <= 0.08

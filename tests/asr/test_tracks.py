@@ -331,7 +331,7 @@ def test_each_party_in_order_of_time(recognizer, speak):
         recognizer.transcribe(both, channel="middle")
 
 
-def test_parties_who_speak_at_once_are_told_apart(speak):
+def test_parties_who_speak_at_once_are_separated(speak):
     left, right = speak(0.5, "hello my world", 1.0), speak(0.5, "other parties talking", 1.0)
     right = np.interp(np.arange(0, len(right), 1.37), np.arange(len(right)), right)  # with a higher voice
     length = min(len(left), len(right))
@@ -387,7 +387,7 @@ def test_channels_of_one_voice_cost_no_detection_of_speech(speak, monkeypatch):
     sound = speak(0.5, "hello my world", 1.0)
     calls = []
     monkeypatch.setattr(parties, "SpeechDetector", lambda: calls.append(1))
-    for side in (np.zeros_like(sound), 0.3 * sound, 0.5 * np.roll(sound, 50)):
+    for side in (np.zeros_like(sound), 0.3 * sound, 0.5 * np.roll(sound, 50), sound - hiss(len(sound), 0)):
         assert len(list(cut_mean([np.stack([sound, side], axis=1)]))) == 1
     assert not calls
 
@@ -472,9 +472,9 @@ def test_warnings_reach_the_transcript(recognizer, speak, tmp_path):
     transcript = recognizer.transcribe(path)
     assert len(transcript.warnings) == 1 and repr(str(path)) in transcript.warnings[0]
     assert transcript.to_dict()["warnings"] == list(transcript.warnings)
-    told = []
-    list(recognizer.segments(path, warn=told.append))
-    assert tuple(told) == transcript.warnings
+    warnings = []
+    list(recognizer.segments(path, warn=warnings.append))
+    assert tuple(warnings) == transcript.warnings
 
 
 def test_bare_arrays_are_mono_at_16_khz(recognizer, speak):
