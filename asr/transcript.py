@@ -85,9 +85,9 @@ class Transcript:
 
         The text begins with the channel if there is one.
         """
-        return [(start, end, _labelled(text, channel)) for start, end, text, channel in self._cues()]
+        return [(start, end, _labelled(text, channel)) for start, end, text, channel in self._channel_cues()]
 
-    def _cues(self) -> list[tuple[int, int, str, str | None]]:
+    def _channel_cues(self) -> list[tuple[int, int, str, str | None]]:
         """Cues in order of time, each with its channel. Only cues of different channels overlap."""
         cues = [
             (*cue, channel)
@@ -110,7 +110,7 @@ class Transcript:
     def to_vtt(self) -> str:
         """WebVTT captions (https://www.w3.org/TR/webvtt1/), the format of HTML's <track>."""
         text = "WEBVTT\n"
-        for start, end, caption, channel in self._cues():
+        for start, end, caption, channel in self._channel_cues():
             caption = caption.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
             voice = f"<v {channel}>" if channel else ""
             text += f"\n{_clock(start, '.')} --> {_clock(end, '.')}\n{voice}{caption}\n"
