@@ -186,9 +186,8 @@ def _chosen(chunks: Chunks, channel: str | None) -> Chunks:
 def _checked(chunks: Chunks) -> Chunks:
     for rate, samples in chunks:
         if not MIN_RATE <= rate <= MAX_RATE:
-            raise AudioError(
-                f"claims a rate of {rate:g} Hz, not {MIN_RATE} to {MAX_RATE}; export it again as WAV"
-            )
+            rates = f"{MIN_RATE} to {MAX_RATE}"
+            raise AudioError(f"claims a rate of {rate:g} Hz, not {rates}; export it again as WAV")
         if not len(samples):
             continue
         peak = max(samples.max(), -samples.min())  # NaN if any sample is

@@ -293,10 +293,9 @@ class _Recording:
     error: AudioError | None = None
 
 
-Utterances = Iterator[tuple[_Recording, "Utterance | None"]]  # None at the end of each recording
-Recognised = Iterator[
-    tuple[_Recording, list[Segment] | None]
-]  # one segment, or none without words; None as well
+# Of each recording its utterances, or their segments (one, or none without words), and None at its end.
+Utterances = Iterator[tuple[_Recording, "Utterance | None"]]
+Recognised = Iterator[tuple[_Recording, list[Segment] | None]]
 
 
 def _segments(recognised: Recognised, warn: Callable[[str], None] | None) -> Iterator[Segment]:
@@ -373,9 +372,7 @@ def _map_ahead(function: Callable, items: Iterator, workers: int) -> Iterator[tu
         pool.shutdown(cancel_futures=True)
 
 
-def _segment(
-    words: Sequence[Word], alternatives: tuple[str, ...] = (), channel: str | None = None
-) -> Segment:
+def _segment(words: Sequence[Word], alternatives: tuple = (), channel: str | None = None) -> Segment:
     text = WORD_BOUNDARY.join(word.text for word in words)
     return Segment(words[0].start, words[-1].end, text, tuple(words), alternatives, channel)
 
