@@ -24,11 +24,11 @@ CHUNK_VALUES = 2**18  # decoded at a time by libsndfile, over all channels: 1 Mi
 
 # First bytes of the formats for libsndfile. MP3 is not one: libmpg123 writes complaints to standard error.
 SOUNDFILE_MAGIC = (b"RIFF", b"RIFX", b"RF64", b"riff", b"fLaC", b"OggS", b"FORM", b"caff", b".snd", b"NIST")
-# First bytes of what FFmpeg reads from a pipe without going back; a bare MP3 or AAC frame starts with FF. The
-# index of an MP4 may come last, so that it is copied first.
+# First bytes of what FFmpeg reads from a pipe without going back; a bare MP3 or AAC frame starts with FF.
 STREAM_MAGIC = (*b"RIFF RF64 fLaC OggS .snd FLV #!AMR G".split(), b"\x1aE\xdf\xa3", b"\xff")
 EMPTY = "is empty (0 bytes); record or export it again"
 UNKNOWN_LENGTH = 0x7FFF0000  # bytes; a WAV that states this or more was never finished, as in a pipe
+MAX_INDEX_BYTES = 2**24  # of an MP4 in a pipe
 
 
 def read_chunks(file: BinaryIO, offset_seconds: float, track: int | None, warn: Warn) -> Chunks:
@@ -45,7 +45,7 @@ def read_chunks(file: BinaryIO, offset_seconds: float, track: int | None, warn: 
     if not stream.peek(1):
         raise AudioError(EMPTY)
     stream.skip(_id3_bytes(stream.peek(10)))
-    if stream.peek(12).startswith(STREAM_MAGIC):
+    if stream.peek(12).startswith(STREAM_MAGIC) or _starts_with_index(stream):
         yield from dropped(_stream_chunks(stream, track, warn), offset_seconds)
         return
     with tempfile.TemporaryFile() as copy:  # to be read back and forth
@@ -306,6 +306,22 @@ class _OggLink:
         data = self.stream.read(min(size, self.left or size))
         self.left = max(0, self.left - len(data))
         return data
+
+
+def _starts_with_index(stream: _Stream) -> bool:
+    """Whether it is an MP4 whose index comes before its sound, as in live streams and for the web."""
+    position = 0
+    while (
+        stream.peek(8)[4:] in (b"ftyp", b"styp") and len(header := stream.peek(position + 8)) == position + 8
+    ):
+        size, kind = int.from_bytes(header[position : position + 4], "big"), header[position + 4 :]
+        if kind == b"mdat" or not 8 <= size <= MAX_INDEX_BYTES:
+            return False
+        if kind == b"moov":
+            index = stream.peek(position + size)
+            return b"mvex" in index or index.count(b"trak") == 1  # else tracks may lie one behind another
+        position += size
+    return False
 
 
 def _stream_chunks(stream: _Stream, track: int | None, warn: Warn) -> Chunks:

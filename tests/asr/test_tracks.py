@@ -433,6 +433,22 @@ def test_what_must_be_read_back_and_forth_comes_through_a_pipe(name):
     assert starts_of(load_audio(Pipe(data))) == pytest.approx([1.0], abs=0.05)
 
 
+def test_a_fragmented_mp4_is_read_as_it_comes(tmp_path):
+    path = tmp_path / "live.mp4"
+    sound = (0.1 * np.random.default_rng(0).normal(size=20 * RATE)).astype(np.float32)
+    options = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "frag_duration": "500000"}
+    with av.open(str(path), "w", format="mp4", options=options) as output:
+        stream = output.add_stream("aac", rate=RATE, layout="mono")
+        for position in range(0, len(sound), 1024):
+            frame = av.AudioFrame.from_ndarray(sound[None, position : position + 1024], "fltp", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = RATE, position, Fraction(1, RATE)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    pipe = Pipe(path.read_bytes())
+    next(read_blocks(pipe, 1.0))
+    assert pipe.read(1)  # it is not at its end yet
+
+
 def test_other_formats_are_read():
     sound = beeps(3, (1.0,), 16_000)
     wav = written(sound, 16_000, "WAV", "PCM_16")
