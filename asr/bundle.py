@@ -1,9 +1,10 @@
 """A trained model as a folder: model.json, tokenizer.json, weights.safetensors, and what may come with them.
 
 english/
-  model.json           format version, features, encoders, step length; confidence calibration, WER
+  model.json           format version, features, encoders, decoder, step length; confidence calibration, WER
   weights.safetensors  float16
   tokenizer.json       normaliser, units and language (format 1: units.txt, and the language in model.json)
+  vocabulary.json      tokens of the attention decoder, where there is one
   engine.onnx          the exported graph, which reads the weights (optional): python -m training.export
   lm/                  language model and tuned weights (optional)
   README.md            model card
@@ -21,12 +22,14 @@ from safetensors.numpy import save
 
 from asr.files import reason, write_whole
 from asr.tokenizer import Tokenizer
+from asr.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from asr.model import CTCModel
+    from asr.model import SpeechModel
 
 FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, 2)
+SILENCE_SECONDS = 0.5  # after each utterance, as in training
 MODELS = Path(__file__).parent / "models"  # the shipped bundles
 REQUIRED = ("features", "encoders", "step_seconds")
 
@@ -42,6 +45,7 @@ class Bundle:
     directory: Path
     config: dict  # model.json
     tokenizer: Tokenizer
+    vocabulary: Vocabulary | None = None  # of the attention decoder
 
     @classmethod
     def load(cls, name_or_directory: str | Path) -> "Bundle":
@@ -56,7 +60,8 @@ class Bundle:
             names = ", ".join(bundle.name for bundle in available_bundles()) or "none"
             raise BundleError(f"{name_or_directory}: no such model; give a folder, or a name of: {names}")
         config = _read_config(directory / "model.json")
-        return cls(directory, config, _read_tokenizer(directory, config))
+        vocabulary = _read_vocabulary(directory / "vocabulary.json") if config.get("decoder") else None
+        return cls(directory, config, _read_tokenizer(directory, config), vocabulary)
 
     @property
     def name(self) -> str:
@@ -68,16 +73,29 @@ class Bundle:
         return self.config["step_seconds"]
 
     @property
+    def has_ctc(self) -> bool:
+        """False of an attention decoder alone, such as an imported Whisper."""
+        return self.config.get("ctc", True)
+
+    @property
+    def silence_seconds(self) -> float:
+        """Silence that the decoder needs after each utterance; Whisper was trained on windows of 30 s."""
+        return self.config.get("silence_seconds", SILENCE_SECONDS if self.vocabulary else 0.0)
+
+    @property
     def has_language_model(self) -> bool:
         return (self.directory / "lm" / "config.json").exists()
 
-    def build_model(self) -> "CTCModel":
+    def build_model(self) -> "SpeechModel":
         """The Keras model with its weights. Raises BundleError where they do not fit or are not finite."""
-        from asr.model import CTCModel
+        from asr.model import SpeechModel
 
         try:
-            model = CTCModel(
-                self.tokenizer.size, self.config["encoders"], self.config["features"]
+            model = SpeechModel(
+                self.tokenizer.size if self.has_ctc else None,
+                self.config["encoders"],
+                self.config["features"],
+                self.config.get("decoder"),
             ).build_for()
         except (TypeError, ValueError) as error:
             raise BundleError(f"{self.directory / 'model.json'}: {error}") from None
@@ -99,8 +117,10 @@ def available_bundles() -> list[Bundle]:
     return [Bundle.load(path.parent) for path in sorted(MODELS.glob("*/model.json"))]
 
 
-def save_bundle(directory: Path, model: "CTCModel", tokenizer: Tokenizer) -> Path:
-    """Writes model.json, tokenizer.json and float16 weights; returns the folder.
+def save_bundle(
+    directory: Path, model: "SpeechModel", tokenizer: Tokenizer, vocabulary: Vocabulary | None = None
+) -> Path:
+    """Writes model.json, tokenizer.json, vocabulary.json and float16 weights; returns the folder.
 
     Raises BundleError, before it writes anything, where a weight is not finite in float16.
     """
@@ -118,15 +138,25 @@ def save_bundle(directory: Path, model: "CTCModel", tokenizer: Tokenizer) -> Pat
         "encoders": model.descriptions,
         "step_seconds": model.step_seconds,
     }
-    return write_bundle(directory, config, tokenizer, weights)
+    if model.decoder is not None:
+        config |= {"ctc": model.output_layer is not None, "decoder": model.decoder_description}
+    return write_bundle(directory, config, tokenizer, weights, vocabulary)
 
 
-def write_bundle(directory: Path, config: dict, tokenizer: Tokenizer, weights: dict[str, np.ndarray]) -> Path:
+def write_bundle(
+    directory: Path,
+    config: dict,
+    tokenizer: Tokenizer,
+    weights: dict[str, np.ndarray],
+    vocabulary: Vocabulary | None = None,
+) -> Path:
     """Writes the files of a bundle, each aside and renamed; returns the folder."""
     directory.mkdir(parents=True, exist_ok=True)
     config = {**config, "format_version": FORMAT_VERSION}
     write_whole(directory / "model.json", json.dumps(config, indent=2) + "\n")
     tokenizer.save(directory / "tokenizer.json")
+    if vocabulary is not None:
+        vocabulary.save(directory / "vocabulary.json")
     write_whole(weights_path(directory), save(weights))
     return directory
 
@@ -145,7 +175,7 @@ def variable_name(variable) -> str:
     return variable.path.partition("/")[2]
 
 
-def stored_variables(model: "CTCModel") -> dict:
+def stored_variables(model: "SpeechModel") -> dict:
     """The variables of a bundle by name: all except the states of random generators."""
     return {variable_name(v): v for v in model.weights if "seed_generator" not in v.path}
 
@@ -172,6 +202,13 @@ def _read_tokenizer(directory: Path, config: dict) -> Tokenizer:
     path = directory / ("units.txt" if old else "tokenizer.json")
     try:
         return Tokenizer.load_units_txt(path, config.get("language", "en")) if old else Tokenizer.load(path)
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: {reason(error)}; export the model again") from None
+
+
+def _read_vocabulary(path: Path) -> Vocabulary:
+    try:
+        return Vocabulary.load(path)
     except (OSError, ValueError) as error:
         raise BundleError(f"{path}: {reason(error)}; export the model again") from None
 

@@ -1,10 +1,12 @@
 """Log-probs from a bundle: by ONNX Runtime from the exported graph, or by Keras from the weights."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
+from asr.audio import SAMPLE_RATE
 from asr.bundle import Bundle, BundleError, weights_digest, weights_path
 
 SHORTEST_SAMPLES = 400  # one window; shorter sound is padded with silence
@@ -12,11 +14,44 @@ GRAPH = "engine.onnx"
 WEIGHTS_DIGEST = "weights_digest"  # key of the graph's metadata
 
 
-class Engine:
-    """The acoustic model. `run`: samples [1, samples], lengths → log-probs [1, steps, units], steps."""
+@dataclass(frozen=True)
+class Encoding:
+    """What the encoders say about one utterance.
 
-    def __init__(self, run: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]):
-        self._run = run
+    Attributes:
+      log_probs: float32 [steps, units], log-probabilities of the CTC head; None for a model without one.
+      memory: float32 [2 × layers, 1, steps, width], keys and values that the decoder attends to; None for a
+        model without one.
+    """
+
+    log_probs: np.ndarray | None
+    memory: np.ndarray | None
+
+
+class Engine:
+    """The acoustic model.
+
+    Args:
+      encode: samples [1, samples], lengths [1] → an Encoding.
+      step: tokens int32 [batch, tokens], past [2 × layers, batch, before, width], memory [2 × layers, batch,
+        steps, width] → logits float32 [batch, tokens, vocabulary] and the past with these tokens; None for a
+        model without a decoder. See `asr.decoders`.
+      step_seconds: length of a step of the log-probs.
+      silence_seconds: that the decoder needs after each utterance.
+    """
+
+    def __init__(
+        self,
+        encode: Callable[[np.ndarray, np.ndarray], Encoding],
+        step: Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]] | None = None,
+        step_seconds: float = 0.0,
+        silence_seconds: float = 0.0,
+    ):
+        self._encode, self.step = encode, step
+        self._step_samples, self._silence = (
+            round(step_seconds * SAMPLE_RATE),
+            round(silence_seconds * SAMPLE_RATE),
+        )
 
     @classmethod
     def load(
@@ -32,17 +67,29 @@ class Engine:
         """
         if backend is None:
             backend = "onnx" if (bundle.directory / GRAPH).exists() else "keras"
-        return cls(_onnx_runner(bundle, threads) if backend == "onnx" else _keras_runner(bundle))
+        encode, step = _onnx_runner(bundle, threads) if backend == "onnx" else _keras_runner(bundle)
+        return cls(encode, step, bundle.step_seconds, bundle.silence_seconds)
+
+    def encode(self, samples: np.ndarray) -> Encoding:
+        """What the encoders say about one utterance.
+
+        Args:
+          samples: float32 [samples] at 16 kHz; up to 30 s with an encoder from Whisper.
+        """
+        count = max(SHORTEST_SAMPLES, len(samples))
+        padded = np.pad(samples, (0, count + self._silence - len(samples))).astype("float32", copy=False)
+        encoding = self._encode(padded[np.newaxis], np.array([len(padded)], dtype="int32"))
+        if self._silence and encoding.log_probs is not None:
+            return replace(encoding, log_probs=encoding.log_probs[: -(-count // self._step_samples)])
+        return encoding
 
     def log_probs(self, samples: np.ndarray) -> np.ndarray:
         """Log-probabilities of every unit at every step of one utterance: float32 [steps, units].
 
         Args:
-          samples: float32 [samples] at 16 kHz; up to 30 s with an encoder from Whisper.
+          samples: as of `encode`.
         """
-        padded = np.pad(samples, (0, max(0, SHORTEST_SAMPLES - len(samples)))).astype("float32", copy=False)
-        log_probs, steps = self._run(padded[np.newaxis], np.array([len(padded)], dtype="int32"))
-        return log_probs[0, : steps[0]]
+        return self.encode(samples).log_probs
 
 
 def _onnx_runner(bundle: Bundle, threads: int | None):
@@ -66,9 +113,11 @@ def _onnx_runner(bundle: Bundle, threads: int | None):
     if digest != weights_digest(weights_path(bundle.directory)):
         raise BundleError(f"{path}: was exported from other weights; run python -m training.export again")
 
-    return lambda samples, lengths: session.run(
-        ["log_probs", "steps"], {"inputs": samples, "lengths": lengths}
-    )
+    def encode(samples, lengths):
+        log_probs, steps = session.run(["log_probs", "steps"], {"inputs": samples, "lengths": lengths})
+        return Encoding(log_probs[0, : steps[0]], None)
+
+    return encode, None
 
 
 def _keras_runner(bundle: Bundle):
@@ -76,12 +125,34 @@ def _keras_runner(bundle: Bundle):
 
     model = bundle.build_model()
 
-    class LogProbs(keras.Model):
-        """Samples to log-probs, compiled as one graph."""
+    class Encode(keras.Model):
+        """Samples to what the heads need, compiled as one graph."""
 
         def call(self, inputs):
             outputs = model.log_probs(inputs)
-            return outputs["log_probs"], outputs["lengths"]
+            if "encoded" in outputs:
+                outputs["memory"] = model.decoder.memory(outputs.pop("encoded"))[:, 0]
+            return outputs
 
-    compiled = LogProbs()
-    return lambda samples, lengths: compiled.predict_on_batch({"inputs": samples, "lengths": lengths})
+    class Step(keras.Model):
+        """`step` of the decoder for one utterance, compiled as one graph."""
+
+        def call(self, inputs):
+            lengths = keras.ops.full((1,), keras.ops.shape(inputs["memory"])[2], "int32")
+            return model.decoder.step(inputs["tokens"], inputs["past"], inputs["memory"], lengths)
+
+    encoders, decoder = Encode(), Step()
+
+    def encode(samples, lengths):
+        outputs = encoders.predict_on_batch({"inputs": samples, "lengths": lengths})
+        log_probs = memory = None
+        if "log_probs" in outputs:
+            log_probs = outputs["log_probs"][0, : outputs["lengths"][0]]
+        if "memory" in outputs:
+            memory = outputs["memory"][:, np.newaxis, : outputs["encoded_lengths"][0]]
+        return Encoding(log_probs, memory)
+
+    def step(tokens, past, memory):
+        return decoder.predict_on_batch({"tokens": tokens, "past": past, "memory": memory})
+
+    return encode, None if model.decoder is None else step

@@ -25,6 +25,7 @@ SNR_RANGE_DB = (5.0, 25.0)
 GAIN_RANGE_DB = (-24.0, 6.0)
 REVERBERATION_RANGE_SECONDS = (0.2, 0.7)  # time in which the room's sound falls by 60 dB
 REVERBERANT_RANGE_DB = (-6.0, 3.0)  # room against direct sound
+SILENCE_RANGE_SECONDS = (0.0, 1.0)  # after the utterance
 
 # Of the test condition `reverb`: a lively living room, as loud as the direct sound.
 CONDITION_REVERBERATION_SECONDS = 0.5
@@ -143,7 +144,7 @@ def augment(
     """A training utterance changed at random.
 
     Args:
-      probabilities: of each of "speed", "reverb", "noise", "telephone", "gain".
+      probabilities: of each of "speed", "reverb", "noise", "telephone", "gain", "silence".
       noises: recordings to mix in, float32; may be empty where the probability of noise is 0.
     """
     if random.random() < probabilities["speed"]:
@@ -158,4 +159,7 @@ def augment(
         samples = telephone(samples)
     if random.random() < probabilities["gain"]:
         samples = change_gain(samples, random.uniform(*GAIN_RANGE_DB))
+    if random.random() < probabilities["silence"]:
+        seconds = random.uniform(*SILENCE_RANGE_SECONDS)
+        samples = np.pad(samples, (0, int(seconds * SAMPLE_RATE)))
     return samples

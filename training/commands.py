@@ -114,10 +114,19 @@ def add_training(commands) -> None:
 
     add_language_models(commands)
 
-    summary = "take the encoder out of a Whisper model"
-    add = add_command(commands, "import-whisper", summary, working("import_whisper")).add_argument
+    summary = "make a model of a file of Whisper's"
+    details = (
+        "hark import-whisper tiny.en/model.bin runs/tiny.en\n"
+        "hark import-whisper tiny.en/model.bin runs/small --tokens 24000 --texts books.txt.xz train.jsonl"
+    )
+    run = working("import_whisper")
+    add = add_command(commands, "import-whisper", summary, run, details).add_argument
     add("file", type=Path, metavar="FILE", help="a Whisper model: .pt, .safetensors, model.bin")
-    add("encoder", type=Path, metavar="OUTPUT", help="where to write it, .safetensors")
+    add("output", type=Path, metavar="DIR", help="folder of the new model")
+    add("--vocabulary", type=Path, metavar="FILE", help="its tokens (beside FILE), or OpenAI's .tiktoken")
+    add("--language", default="en", metavar="CODE", help="what is spoken (en)")
+    add("--tokens", type=positive, metavar="N", help="keep those that are most frequent in the texts")
+    add("--texts", nargs="+", type=Path, default=[], metavar="TEXT", help="text files or manifests")
 
     summary = "average two models of one kind"
     add = add_command(commands, "average", summary, working("average", "keras")).add_argument

@@ -14,6 +14,13 @@ class ConfigError(ValueError):
     """One line: which file, which key, what is wrong with it."""
 
 
+def _weighted(value: Any) -> Any:
+    """One or several sources without weights, with the weight 1 each."""
+    if value is None or isinstance(value, dict):
+        return value or {}
+    return dict.fromkeys(value if isinstance(value, list) else [value], 1.0)
+
+
 class _Section(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
@@ -25,10 +32,11 @@ Weight = Annotated[float, pydantic.Field(ge=0)]
 
 
 class Model(_Section):
-    """What `CTCModel` is built from, except the units, and how its training is regularised."""
+    """What `SpeechModel` is built from, except the units, and how its training is regularised."""
 
     encoders: list[dict[str, Any]]
     features: dict[str, Any] = {}
+    decoder: dict[str, Any] | None = None  # its vocabulary is that of the bundle in `initialize`
     spec_augment: dict[str, Any] | None = None
     dropout: Fraction = 0.0  # of the last encoder's outputs
 
@@ -50,6 +58,7 @@ class Augmentation(_Section):
     reverb: Fraction = 0.0
     telephone: Fraction = 0.0
     gain: Fraction = 0.0
+    silence: Fraction = 0.0  # after the utterance
 
 
 class Data(_Section):
@@ -86,6 +95,13 @@ class CTC(_Section):
     weight: Weight = 1.0
 
 
+class Attention(_Section):
+    """Cross-entropy of the decoder's tokens with the text as it is written, `text_cased` in the manifests."""
+
+    weight: Weight = 1.0
+    label_smoothing: Fraction = 0.0
+
+
 class Distillation(_Section):
     """Cross-entropy with a larger model's probabilities of the units (Hinton et al. 2015)."""
 
@@ -103,6 +119,7 @@ class Objectives(_Section):
     """The parts of the loss, which are added up by their weights; see training/objectives."""
 
     ctc: CTC = CTC()
+    attention: Attention | None = None
     distillation: Distillation | None = None
     consistency: Consistency | None = None
 
@@ -117,8 +134,8 @@ class RunConfig(_Section):
     objectives: Objectives = Objectives()
     optimizer: Optimizer = Optimizer()
     epochs: PositiveInt = 10
-    # A Whisper encoder (.safetensors), or the run folder or bundle of an earlier run.
-    initialize: Path | None = None
+    # A bundle or run folder, or several with the weight of each: variables that several have are averaged.
+    initialize: Annotated[dict[Path, Positive], pydantic.BeforeValidator(_weighted)] = {}
     # The first n encoders are not trained; their outputs are cached.
     frozen_encoders: Annotated[int, pydantic.Field(ge=0)] = 0
     # Of each utterance through the frozen encoders: the first clean, the others augmented.
@@ -126,6 +143,12 @@ class RunConfig(_Section):
     mixed_precision: bool = False  # bfloat16, for processors and GPUs that have it
     checkpoint_steps: PositiveInt = 200
     seed: int = 0
+
+    @pydantic.model_validator(mode="after")
+    def _attention_needs_a_decoder(self):
+        if (self.objectives.attention is None) != (self.model.decoder is None):
+            raise ValueError("model.decoder and objectives.attention go together: give both")
+        return self
 
     @pydantic.model_validator(mode="after")
     def _consistency_needs_masks(self):

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 
 BUCKET_SECONDS = 1.0  # range of the lengths in a bucket
-# Targets are padded to a multiple. On JAX, which compiles once for each shape, inputs are padded to the end
-# of their bucket as well: few batches would have the same shape otherwise.
-PAD_TARGETS = 32
+# JAX compiles once for each shape: there, inputs are padded to the end of their bucket, targets to a larger
+# multiple, so that many batches have the same shape.
+PAD_TARGETS, PAD_TARGETS_COMPILED = 8, 32
 
 
 class Batches(keras.utils.PyDataset):
@@ -28,7 +28,8 @@ class Batches(keras.utils.PyDataset):
       seed: of order and augmentation; None keeps one order, from short to long buckets, and one randomness.
       targets: (utterance, its inputs) → arrays [length, ...] by name.
 
-    Yields ({"inputs", "lengths"}, targets), where each target NAME comes with NAME_lengths.
+    Yields ({"inputs", "lengths"}, targets), where each target NAME comes with NAME_lengths. Targets named
+    "tokens" are inputs, too: a decoder is given the right tokens before the one that it has to find.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Batches(keras.utils.PyDataset):
         ]
         compiled = keras.backend.backend() == "jax"
         self.pad_inputs = max(1, round(rate * BUCKET_SECONDS)) if compiled else 2
+        self.pad_targets = PAD_TARGETS_COMPILED if compiled else PAD_TARGETS
         self.plan = self._plan()
 
     def _plan(self) -> list[np.ndarray]:
@@ -77,7 +79,7 @@ class Batches(keras.utils.PyDataset):
         # On TensorFlow, Keras takes each dimension in which the first two batches agree to be fixed: even and
         # odd batches never agree.
         odd = index % 2 == 1 and keras.backend.backend() == "tensorflow"
-        return pad_batch(inputs, targets, odd, self.pad_inputs)
+        return pad_batch(inputs, targets, odd, self.pad_inputs, self.pad_targets)
 
     def start_at(self, epoch: int, batch: int) -> None:
         """Continues with this batch of this epoch, after a resume."""
@@ -88,17 +90,24 @@ class Batches(keras.utils.PyDataset):
         self.start_at(self.epoch + 1, 0)
 
 
-def pad_batch(inputs: Sequence[np.ndarray], targets: Sequence[dict], odd: bool = False, multiple: int = 2):
+def pad_batch(
+    inputs: Sequence[np.ndarray],
+    targets: Sequence[dict],
+    odd: bool = False,
+    pad_inputs: int = 2,
+    pad_targets: int = PAD_TARGETS,
+):
     """({"inputs", "lengths"}, {NAME, NAME_lengths} of each target) with zeros at the ends.
 
-    Inputs are padded to a multiple of `multiple`, targets of PAD_TARGETS; both to one more if `odd`.
+    Inputs are padded to a multiple of `pad_inputs`, targets of `pad_targets`; both to one more if `odd`.
     """
     padded = {}
     for name in targets[0]:
         arrays = [target[name] for target in targets]
-        padded[name] = pad(arrays, PAD_TARGETS, odd)
+        padded[name] = pad(arrays, pad_targets, odd)
         padded[f"{name}_lengths"] = _lengths(arrays)
-    return {"inputs": pad(inputs, multiple, odd), "lengths": _lengths(inputs)}, padded
+    given = {name: padded[name] for name in ("tokens",) if name in padded}
+    return {"inputs": pad(inputs, pad_inputs, odd), "lengths": _lengths(inputs), **given}, padded
 
 
 def pad(arrays: Sequence[np.ndarray], multiple: int, odd: bool = False) -> np.ndarray:

@@ -36,7 +36,7 @@ from asr.bundle import Bundle, variable_name, weights_digest, weights_path
 from asr.encoders import recurrent
 from asr.engine import GRAPH, WEIGHTS_DIGEST
 from asr.files import write_whole
-from asr.model import CTCModel
+from asr.model import SpeechModel
 
 OPSET = 17
 
@@ -62,7 +62,7 @@ def export(bundle: Bundle, int8: bool = False) -> Path:
     return bundle.directory / GRAPH
 
 
-def _trace(model: CTCModel, weights: dict[str, keras.Variable]) -> onnx.ModelProto:
+def _trace(model: SpeechModel, weights: dict[str, keras.Variable]) -> onnx.ModelProto:
     """The graph, with an input for each weight besides "inputs" and "lengths"."""
 
     def run(inputs, lengths, *tensors):
@@ -85,7 +85,7 @@ def _trace(model: CTCModel, weights: dict[str, keras.Variable]) -> onnx.ModelPro
     return graph
 
 
-def _compute_in_8_bits(graph: onnx.GraphProto, model: CTCModel, weights: Collection[str]) -> None:
+def _compute_in_8_bits(graph: onnx.GraphProto, model: SpeechModel, weights: Collection[str]) -> None:
     """Replaces the products with weights, and the LSTMs, by operators on 8-bit numbers, in place.
 
     Each column of a weight has its own scale; activations are quantised when the graph runs.
@@ -141,7 +141,7 @@ def _compute_in_8_bits(graph: onnx.GraphProto, model: CTCModel, weights: Collect
     graph.node.extend(nodes)
 
 
-def _has_wide_range(node: str, model: CTCModel) -> bool:
+def _has_wide_range(node: str, model: SpeechModel) -> bool:
     """Whether 8 bits would not do for what a node of the graph computes."""
     first, *others = model.encoders
     return model.features.name in node or (bool(others) and first.name in node)

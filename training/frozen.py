@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from asr.model import CTCModel
+from asr.model import SpeechModel
 from training.cache import RaggedCache
 from training.data import Batches
 
@@ -15,7 +15,7 @@ from training.data import Batches
 class FrozenEncoders(keras.Model):
     """The first encoders of a network."""
 
-    def __init__(self, network: CTCModel, encoders: int):
+    def __init__(self, network: SpeechModel, encoders: int):
         super().__init__()
         self.network, self.encoders = network, encoders
 

@@ -1,25 +1,27 @@
-"""What a run starts from: its tokenizer, and weights of a Whisper encoder, an earlier run or a bundle."""
+"""What a run starts from: its tokenizer, its vocabulary and weights, of earlier runs and bundles."""
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from asr.bundle import Bundle, variable_name, weights_path
-from asr.model import CTCModel
+from asr.model import SpeechModel
 from asr.tokenizer import ENGLISH_ALPHABET, Tokenizer, letters_of
+from asr.vocabulary import Vocabulary
 from training.callbacks import CHECKPOINT
 from training.config import ConfigError, RunConfig
-from training.import_whisper import assign_whisper
 
 
-def source_bundle(source: Path | None) -> Bundle | None:
-    """The bundle that a run starts from; None for a Whisper encoder, or for chance."""
-    if source is None or source.suffix == ".safetensors":
-        return None
-    return Bundle.load(source / "bundle" if (source / "bundle").is_dir() else source)
+def source_bundles(config: RunConfig) -> list[tuple[Bundle, float]]:
+    """The bundles that a run starts from, some in run folders, and their weights in the average."""
+    return [
+        (Bundle.load(source / "bundle" if (source / "bundle").is_dir() else source), weight)
+        for source, weight in config.initialize.items()
+    ]
 
 
 def tokenizer_of(config: RunConfig, folder: Path, texts: Sequence[str]) -> Tokenizer:
@@ -29,8 +31,8 @@ def tokenizer_of(config: RunConfig, folder: Path, texts: Sequence[str]) -> Token
         return Tokenizer.load(path)
     options = config.tokenizer
     if options is None:
-        source = source_bundle(config.initialize)
-        tokenizer = Tokenizer.characters() if source is None else source.tokenizer
+        sources = source_bundles(config)
+        tokenizer = sources[-1][0].tokenizer if sources else Tokenizer.characters()
     else:
         alphabet = options.alphabet or (ENGLISH_ALPHABET if options.language == "en" else letters_of(texts))
         if options.units == "bpe":
@@ -41,31 +43,54 @@ def tokenizer_of(config: RunConfig, folder: Path, texts: Sequence[str]) -> Token
     return tokenizer
 
 
-def initialize(network: CTCModel, tokenizer: Tokenizer, source: Path) -> None:
-    """Takes over all weights that fit by name and shape; those of the head only where the units are the same.
+def vocabulary_of(config: RunConfig) -> Vocabulary | None:
+    """That of the last model it starts from that has one; None without a decoder. Raises ConfigError."""
+    if config.model.decoder is None:
+        return None
+    for bundle, _ in reversed(source_bundles(config)):
+        if bundle.vocabulary is not None:
+            return bundle.vocabulary
+    raise ConfigError("initialize: a decoder needs the vocabulary of a model, such as an imported Whisper")
 
-    Raises ConfigError or BundleError where there is nothing to take.
+
+def initialize(
+    network: SpeechModel,
+    tokenizer: Tokenizer,
+    vocabulary: Vocabulary | None,
+    sources: Sequence[tuple[Bundle, float]],
+) -> None:
+    """Takes over all variables that fit by name and shape; those in several sources are averaged.
+
+    Those of the CTC head are taken only where the units are the same, the tokens' where the vocabulary is.
+
+    Args:
+      sources: bundles and their weights in the average.
+
+    Raises ConfigError where there is nothing to take.
     """
-    bundle = source_bundle(source)
-    path = source if bundle is None else weights_path(bundle.directory)
-    try:
-        if bundle is None:
-            assign_whisper(network, load_file(path))
-            return
-        with safe_open(path, "numpy") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise ConfigError(f"initialize: {path}: {error}") from None
-    if bundle.tokenizer.symbols != tokenizer.symbols:
-        weights = {name: value for name, value in weights.items() if not name.startswith("output/")}
-    taken = 0
+    totals: dict[str, tuple[float, np.ndarray]] = {}
+    shapes = {variable_name(variable): tuple(variable.shape) for variable in network.variables}
+    for bundle, weight in sources:
+        path = weights_path(bundle.directory)
+        others = [
+            *(["output/"] if bundle.tokenizer.symbols != tokenizer.symbols else []),
+            *(["decoder/tokens/"] if bundle.vocabulary != vocabulary else []),
+        ]
+        try:
+            tensors = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise ConfigError(f"initialize: {path}: {error}") from None
+        for name, value in tensors.items():
+            if shapes.get(name) == value.shape and not name.startswith(tuple(others)):
+                total, values = totals.get(name, (0.0, 0.0))
+                totals[name] = (total + weight, values + weight * value.astype("float32"))
+    names = ", ".join(str(bundle.directory) for bundle, _ in sources)
+    if not totals:
+        raise ConfigError(f"initialize: {names} holds no weight of this model: compare the encoders")
     for variable in network.variables:
         name = variable_name(variable)
-        value = weights.get(name)
-        if value is not None and value.shape == tuple(variable.shape):
-            variable.assign(value.astype("float32"))
-            taken += 1
+        if name in totals:
+            total, values = totals[name]
+            variable.assign(values / total)
         elif "seed_generator" not in name:
-            print(f"{path}: has no {name} for this model; it starts from chance", file=sys.stderr)
-    if not taken:
-        raise ConfigError(f"initialize: {path} holds no weight of this model: compare the encoders")
+            print(f"{names}: no {name} for this model; it starts from chance", file=sys.stderr)

@@ -12,7 +12,7 @@ from rich.progress import track
 
 from asr.audio import SAMPLE_RATE
 from asr.features import FRAME_SECONDS
-from asr.model import CTCModel
+from asr.model import SpeechModel
 from asr.tokenizer import Tokenizer
 from training.augmentation import augment
 from training.callbacks import DevSet
@@ -35,7 +35,7 @@ def read_noise(config: RunConfig, tokenizer: Tokenizer, folder: Path) -> Speech:
 
 
 def training_inputs(
-    config: RunConfig, network: CTCModel, speech: Speech, noise: Speech, cache: Path
+    config: RunConfig, network: SpeechModel, speech: Speech, noise: Speech, cache: Path
 ) -> tuple[np.ndarray, Callable[[int, np.random.Generator], np.ndarray], float]:
     """Lengths, reader and rate of the inputs: augmented samples, or outputs of frozen encoders.
 
@@ -69,7 +69,7 @@ def training_inputs(
 
 
 def dev_set(
-    config: RunConfig, network: CTCModel, tokenizer: Tokenizer, manifest: Path, cache: Path
+    config: RunConfig, network: SpeechModel, tokenizer: Tokenizer, manifest: Path, cache: Path
 ) -> DevSet:
     """Every utterance of a dev manifest, through the frozen encoders where there are any."""
     name, *_ = distinct_names([manifest, *(other for other in config.data.dev if other != manifest)])

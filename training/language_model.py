@@ -33,7 +33,7 @@ from asr.decoding.ngram import NgramModel, is_compact
 from asr.decoding.recurrent_lm import UNKNOWN_ID, RecurrentModel
 from asr.files import READ_ERRORS, open_file, reason
 from asr.tokenizer import Tokenizer
-from training.manifest import manifest_kind, read_rows
+from training.manifest import MANIFESTS, manifest_kind, read_rows
 from training.ngram_estimation import FALLBACK_DISCOUNTS, estimate
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,6 @@ log = logging.getLogger(__name__)
 MODEL_NAME, ARPA_NAME, RECURRENT_NAME = "ngram.bin", "ngram.arpa", "recurrent.safetensors"
 ENGLISH = Tokenizer.characters()
 
-_MANIFESTS = (".jsonl", ".json", ".csv", ".tsv")
 _BLOCK_CHARACTERS, _BLOCK_ROWS = 1 << 24, 1 << 18
 _RECURRENT_BATCH = 64  # sentences at once
 # Lines that normalising leaves as they are: taken whole, many times as fast.
@@ -74,7 +73,7 @@ def read_sentences(paths: Iterable[str]) -> Iterator[list[str]]:
     paths, found = list(paths), False
     for path in paths:
         lossy = 0
-        for lines in _blocks_of_rows(path) if manifest_kind(path) in _MANIFESTS else _blocks_of_lines(path):
+        for lines in _blocks_of_rows(path) if manifest_kind(path) in MANIFESTS else _blocks_of_lines(path):
             block = "".join(lines)
             if _NORMAL.fullmatch(block):
                 texts = block.splitlines()

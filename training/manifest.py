@@ -23,6 +23,7 @@ _TABLES: dict[str, dict[str, Any]] = {
     # As Common Voice writes it: quotation marks belong to the text.
     ".tsv": {"delimiter": "\t", "quoting": csv.QUOTE_NONE},
 }
+MANIFESTS = (".jsonl", ".json", ".csv", ".tsv")
 TEXT_FIELDS = ("pred_text", "hypothesis", "text")  # NeMo's, jiwer's and Whisper's; the first there counts
 _Rows = Iterator[tuple[int, dict[str, Any]]]  # number of the line, its fields
 _OWN_FIELDS = ("audio_filepath", "text", "duration", "offset", "speaker")
@@ -54,6 +55,11 @@ class Entry:
     offset_seconds: float = 0.0
     speaker: str = ""
     fields: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def written(self) -> str | None:
+        """The text with capitals and punctuation, the field `text_cased`; None where there is none."""
+        return self.fields.get("text_cased") if self.text else ""
 
 
 def read_manifest(path: Path | str) -> list[Entry]:

@@ -26,13 +26,16 @@ class Speech:
 
     Attributes:
       texts: what is said in each, normalised.
+      written: the same as it is written, None where only the letters are known.
       lengths: [utterances] in samples.
       key: differs between different recordings.
     """
 
-    def __init__(self, audio: RaggedCache, indices: Sequence[int], texts: Sequence[str]):
+    def __init__(
+        self, audio: RaggedCache, indices: Sequence[int], texts: Sequence[str], written: Sequence[str | None]
+    ):
         self._audio, self._indices = audio, list(indices)
-        self.texts = list(texts)
+        self.texts, self.written = list(texts), list(written)
         self.lengths = audio.lengths[self._indices]
         self.key = [audio.key, self._indices]
 
@@ -91,7 +94,9 @@ def read_speech(
     # The sound may be shorter than the manifest says.
     seconds = audio.lengths / SAMPLE_RATE
     indices = [i for i, entry in enumerate(entries) if seconds[i] and usable(entry, seconds[i])]
-    return Speech(audio, indices, [tokenizer.normalize(entries[i].text) for i in indices])
+    used = [entries[i] for i in indices]
+    texts = [tokenizer.normalize(entry.text) for entry in used]
+    return Speech(audio, indices, texts, [entry.written for entry in used])
 
 
 def decode_audio(entries: Sequence[Entry], folder: Path, progress: Callable) -> tuple[RaggedCache, list[str]]:

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from asr.model import CTCModel
+from asr.model import SpeechModel
 from training.objectives import Objective
 from training.spec_augment import SpecAugment
 
@@ -21,13 +21,14 @@ class TrainingStep(keras.Model):
       dropout: fraction of the last encoder's outputs dropped.
       frozen_encoders: the first n encoders are not trained, and the inputs are their outputs.
 
-    Call with {"inputs": samples [batch, samples], or the frozen encoders' outputs, "lengths": [batch]}. While
-    training, the outputs hold as many views of the batch, one behind the other, as the objectives need.
+    Call with {"inputs": samples [batch, samples], or the frozen encoders' outputs, "lengths": [batch]}, and
+    for the decoder the right "tokens" [batch, tokens]. While training, the outputs hold as many views of the
+    batch, one behind the other, as the objectives need.
     """
 
     def __init__(
         self,
-        network: CTCModel,
+        network: SpeechModel,
         objectives: Sequence[Objective],
         spec_augment: dict | None = None,
         dropout: float = 0.0,
@@ -52,9 +53,14 @@ class TrainingStep(keras.Model):
             x, lengths = repeat(x, self.views), repeat(lengths, self.views)
             if self.spec_augment is not None:
                 x = self.spec_augment(x, lengths)
-        x, lengths = self.network.encode(x, lengths, slice(self.frozen_encoders, None), training)
-        logits = self.network.output_layer(self.drop(x, training=training))
-        return {"logits": logits, "lengths": lengths}
+        outputs = self.network.heads(
+            x, lengths, self.frozen_encoders, training, drop=lambda x: self.drop(x, training=training)
+        )
+        if "tokens" in inputs:
+            tokens = repeat(inputs["tokens"], self.views if training else 1)
+            encoded = outputs["encoded"], outputs["encoded_lengths"]
+            outputs["token_logits"] = self.network.decoder(tokens[:, :-1], *encoded, training=training)
+        return outputs
 
     def targets(self, utterance: int, inputs: np.ndarray) -> dict[str, np.ndarray]:
         """What all objectives compare an utterance with; see `Objective.targets`."""

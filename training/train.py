@@ -16,14 +16,14 @@ import keras
 
 from asr.bundle import save_bundle
 from asr.cli import naming
-from asr.model import CTCModel
+from asr.model import SpeechModel
 from training.callbacks import CHECKPOINT, ExactResume, MetricsLog, StopAtNaN, WordErrorRate, fit, go_on
 from training.config import ConfigError, RunConfig
 from training.data import Batches
-from training.initialization import initialize, tokenizer_of
+from training.initialization import initialize, source_bundles, tokenizer_of, vocabulary_of
 from training.inputs import bar, dev_set, read_noise, training_inputs
 from training.manifest import read_manifest
-from training.objectives import CTC, Consistency, Distillation, Objective
+from training.objectives import CTC, Attention, Consistency, Distillation, Objective
 from training.objectives.distillation import teacher_probabilities
 from training.optimizer import ScaledAdamW, WarmupLinearDecay
 from training.run_folder import open_run_folder
@@ -48,9 +48,11 @@ def train(config: RunConfig, resume: bool = False) -> Path:
     # Network
     entries = [entry for manifest in config.data.train for entry in read_manifest(manifest)]
     tokenizer = tokenizer_of(config, folder, [entry.text for entry in entries])
-    network = CTCModel(tokenizer.size, config.model.encoders, config.model.features).build_for()
-    if config.initialize is not None:
-        initialize(network, tokenizer, config.initialize)
+    vocabulary = vocabulary_of(config)
+    decoder = None if vocabulary is None else {**config.model.decoder, "vocabulary": vocabulary.size}
+    network = SpeechModel(tokenizer.size, config.model.encoders, config.model.features, decoder).build_for()
+    if config.initialize:
+        initialize(network, tokenizer, vocabulary, source_bundles(config))
 
     # Data
     cache = folder / "cache"
@@ -66,6 +68,9 @@ def train(config: RunConfig, resume: bool = False) -> Path:
     # Objectives
     labels = [tokenizer.encode(text) for text in [*speech.texts, *noise.texts]]
     objectives: list[Objective] = [CTC(labels, config.objectives.ctc.weight)]
+    if options := config.objectives.attention:
+        written = [*speech.written, *noise.written]
+        objectives.append(Attention(vocabulary, written, options.weight, options.label_smoothing))
     if options := config.objectives.distillation:
         probabilities = teacher_probabilities(
             options.teacher, network, tokenizer, [speech, noise], cache / "teacher", bar("asking the teacher")
@@ -100,4 +105,4 @@ def train(config: RunConfig, resume: bool = False) -> Path:
     if keras.backend.backend() == "tensorflow":  # through which Keras' callback writes
         callbacks.append(keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False))
     fit(step, batches, config.epochs, folder / CHECKPOINT, callbacks)
-    return save_bundle(folder / "bundle", network, tokenizer)
+    return save_bundle(folder / "bundle", network, tokenizer, vocabulary)

@@ -23,12 +23,13 @@ def sinusoids(steps, width: int):
     return ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=1)
 
 
-class SelfAttention(Composite):
-    """Multi-head self-attention with padding masked (Vaswani et al. 2017).
+class Attention(keras.layers.Layer):
+    """Multi-head attention (Vaswani et al. 2017).
 
     The key projection has no bias, as in Whisper; the softmax would cancel it. `heads` must divide `width`.
 
-    Call with x [batch, steps, width] and lengths [batch]; returns [batch, steps, width].
+    Call with x [batch, steps, width], keys and values [batch, others, width] as from `read`, and a mask that
+    broadcasts to [batch, heads, steps, others], True where x may attend; returns [batch, steps, width].
     """
 
     def __init__(self, width: int, heads: int, **kwargs):
@@ -44,15 +45,32 @@ class SelfAttention(Composite):
         self.query, self.key, self.value = dense("query"), dense("key", bias=False), dense("value")
         self.out = dense("out")
 
-    def call(self, x, lengths):
-        batch, steps, _ = ops.shape(x)
+    def build(self, *shapes):
+        for layer in (self.query, self.key, self.value, self.out):
+            layer.build((None, None, self.width))
 
+    def read(self, x):
+        """Keys and values of x [batch, steps, width], of the same shape each."""
+        return self.key(x), self.value(x)
+
+    def call(self, x, keys, values, mask):
         def split(y):  # [batch, steps, width] → [batch, steps, heads, width / heads]
+            batch, steps, _ = ops.shape(y)
             return ops.reshape(y, (batch, steps, self.heads, self.width // self.heads))
 
-        query, key, value = split(self.query(x)), split(self.key(x)), split(self.value(x))
-        y = ops.dot_product_attention(query, key, value, mask=valid_steps(steps, lengths)[:, None, None, :])
-        return self.out(ops.reshape(y, (batch, steps, self.width)))
+        y = ops.dot_product_attention(split(self.query(x)), split(keys), split(values), mask=mask)
+        return self.out(ops.reshape(y, ops.shape(x)))
+
+
+class SelfAttention(Attention):
+    """Attention of each step to all steps before the utterance's end.
+
+    Call with x [batch, steps, width] and lengths [batch]; returns [batch, steps, width].
+    """
+
+    def call(self, x, lengths):
+        mask = valid_steps(ops.shape(x)[1], lengths)[:, None, None, :]
+        return super().call(x, *self.read(x), mask)
 
 
 class TransformerBlock(Composite):

@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from asr.bundle import FORMAT_VERSION, Bundle, BundleError, available_bundles, save_bundle, weights_path
-from asr.model import CTCModel
+from asr.model import SpeechModel
 from asr.tokenizer import Tokenizer
 
 UNITS = Tokenizer.characters()
@@ -20,9 +20,9 @@ ENCODERS = [{"type": "recurrent", "width": 4, "layers": 1, "stack": 4}]
 
 
 @pytest.fixture
-def model() -> CTCModel:
+def model() -> SpeechModel:
     keras.utils.set_random_seed(0)
-    model = CTCModel(UNITS.size, ENCODERS, features={"mels": 8}).build_for()
+    model = SpeechModel(UNITS.size, ENCODERS, features={"mels": 8}).build_for()
     for variable in model.trainable_variables:  # as float16 holds them
         variable.assign(variable.numpy().astype("float16").astype("float32"))
     return model

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from asr.bundle import Bundle, BundleError, save_bundle, weights_path
 from asr.engine import GRAPH, SHORTEST_SAMPLES, Engine
-from asr.model import CTCModel
+from asr.model import SpeechModel
 from asr.tokenizer import Tokenizer
 from training.export import export
 
@@ -25,7 +25,7 @@ SOUND = (0.1 * np.random.default_rng(0).standard_normal(16_000)).astype("float32
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory) -> Bundle:
     keras.utils.set_random_seed(0)
-    model = CTCModel(TOKENIZER.size, ENCODERS, {"mels": 12}).build_for()
+    model = SpeechModel(TOKENIZER.size, ENCODERS, {"mels": 12}).build_for()
     bundle = Bundle.load(save_bundle(tmp_path_factory.mktemp("models") / "tiny", model, TOKENIZER))
     export(bundle)
     return bundle

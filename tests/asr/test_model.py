@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from asr.model import CTCModel
+from asr.model import SpeechModel
 
 UNITS = 5
 ENCODERS = [
@@ -14,9 +14,9 @@ ENCODERS = [
 ]
 
 
-def small_model() -> CTCModel:
+def small_model() -> SpeechModel:
     keras.utils.set_random_seed(0)
-    return CTCModel(UNITS, ENCODERS, {"mels": 12}).build_for()
+    return SpeechModel(UNITS, ENCODERS, {"mels": 12}).build_for()
 
 
 def batch(lengths=(4000, 1700, 3000), padding=0) -> dict:
@@ -73,7 +73,7 @@ def test_encoders_one_after_the_other_are_the_whole_stack():
 
 
 def test_features_may_be_the_input():
-    model = CTCModel(UNITS, ENCODERS[1:]).build_for(width=3)
+    model = SpeechModel(UNITS, ENCODERS[1:]).build_for(width=3)
     features = np.random.default_rng(0).standard_normal((2, 9, 3)).astype("float32")
     outputs = model({"inputs": features, "lengths": np.int32([9, 4])})
     np.testing.assert_array_equal(outputs["lengths"], [5, 2])

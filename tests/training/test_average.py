@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from asr.bundle import Bundle, save_bundle, weights_path
-from asr.model import CTCModel
+from asr.model import SpeechModel
 from asr.tokenizer import Tokenizer
 from training.commands import main
 
@@ -18,7 +18,7 @@ UNITS = Tokenizer.characters()
 def model(folder, seed, **options):
     keras.utils.set_random_seed(seed)
     encoders = [{"type": "recurrent", "width": 4, "layers": 1, "stack": 4} | options]
-    return save_bundle(folder, CTCModel(UNITS.size, encoders, features={"mels": 8}).build_for(), UNITS)
+    return save_bundle(folder, SpeechModel(UNITS.size, encoders, features={"mels": 8}).build_for(), UNITS)
 
 
 def test_weights_lie_between(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from asr.model import CTCModel
+from asr.model import SpeechModel
 from tests.training.toy import TOKENIZER, Speller, write_manifest
 from training.callbacks import (
     CHECKPOINT,
@@ -44,7 +44,7 @@ def test_dev_wer_of_a_model_of_known_output(tmp_path):
     right = write_manifest(tmp_path / "right.jsonl", [(said, said) for said, _ in DEV])
     data = {"train": [manifest], "dev": [manifest, right]}
     config = RunConfig(output=tmp_path, model={"encoders": []}, data=data)
-    network = CTCModel(TOKENIZER.size, [])  # is not asked
+    network = SpeechModel(TOKENIZER.size, [])  # is not asked
     sets = [dev_set(config, network, TOKENIZER, path, tmp_path) for path in config.data.dev]
     assert any(len(dev.batches[i][0]["lengths"]) > 1 for dev in sets for i in range(len(dev.batches)))
     callback, logs = WordErrorRate(sets, TOKENIZER), {}
@@ -61,7 +61,7 @@ def make_step() -> TrainingStep:
     """A tiny network on features, with all that is random in training."""
     keras.utils.set_random_seed(0)
     encoders = [{"type": "transformer", "width": 4, "layers": 1, "heads": 1, "subsampling": 2}]
-    network = CTCModel(3, encoders).build_for(WIDTH)
+    network = SpeechModel(3, encoders).build_for(WIDTH)
     labels = [[1 + i % 2] for i in range(UTTERANCES)]
     masks = {"frequency_width": 1, "time_width": 2}
     step = TrainingStep(network, [CTC(labels)], spec_augment=masks, dropout=0.2)

@@ -236,12 +236,12 @@ def bundle(tmp_path_factory) -> Path:
     """A tiny untrained model: its texts are nonsense, how it is run is not."""
     keras = pytest.importorskip("keras")
     from asr.bundle import save_bundle
-    from asr.model import CTCModel
+    from asr.model import SpeechModel
     from asr.tokenizer import Tokenizer
 
     keras.utils.set_random_seed(0)
     units = Tokenizer.characters()
-    model = CTCModel(units.size, [{"type": "recurrent", "width": 8, "stack": 4}], {"mels": 80}).build_for()
+    model = SpeechModel(units.size, [{"type": "recurrent", "width": 8, "stack": 4}], {"mels": 80}).build_for()
     return save_bundle(tmp_path_factory.mktemp("models") / "tiny", model, units)
 
 

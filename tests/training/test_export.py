@@ -9,7 +9,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from asr.bundle import Bundle, BundleError, save_bundle, variable_name, weights_path
 from asr.engine import GRAPH, Engine
-from asr.model import CTCModel
+from asr.model import SpeechModel
 from asr.tokenizer import Tokenizer
 from training import export as exporting
 
@@ -35,7 +35,7 @@ MODELS = {
 
 def bundle(folder, encoders, scale="whisper") -> Bundle:
     keras.utils.set_random_seed(0)
-    model = CTCModel(UNITS.size, encoders, features={"mels": 40, "scale": scale}).build_for()
+    model = SpeechModel(UNITS.size, encoders, features={"mels": 40, "scale": scale}).build_for()
     for variable in model.trainable_variables:  # norms and biases that are no ones and zeros
         variable.assign_add(0.1 * keras.random.normal(variable.shape))
     return Bundle.load(save_bundle(folder, model, UNITS))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from asr.model import CTCModel
+from asr.model import SpeechModel
 from tests.training.toy import TOKENIZER, write_manifest
 from training.config import RunConfig
 from training.data import Batches
@@ -49,9 +49,9 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def network() -> CTCModel:
+def network() -> SpeechModel:
     keras.utils.set_random_seed(0)
-    network = CTCModel(TOKENIZER.size, ENCODERS, {"mels": 12}).build_for()
+    network = SpeechModel(TOKENIZER.size, ENCODERS, {"mels": 12}).build_for()
     network.output_layer.kernel.assign(3 * keras.random.normal(network.output_layer.kernel.shape, seed=1))
     return network
 
@@ -68,7 +68,7 @@ def logits_of(model: keras.Model, inputs: dict) -> list[np.ndarray]:
     return [row[:steps] for row, steps in zip(logits, lengths, strict=True)]
 
 
-def expected_logits(network: CTCModel, sounds: list[np.ndarray]) -> list[np.ndarray]:
+def expected_logits(network: SpeechModel, sounds: list[np.ndarray]) -> list[np.ndarray]:
     """Of each utterance by itself, from its samples. No two are alike."""
     found = [
         logits_of(network, {"inputs": samples[None], "lengths": np.int32([len(samples)])})[0]
@@ -80,7 +80,7 @@ def expected_logits(network: CTCModel, sounds: list[np.ndarray]) -> list[np.ndar
     return found
 
 
-def check_epoch(config: RunConfig, network: CTCModel, folder: Path, cache: Path) -> None:
+def check_epoch(config: RunConfig, network: SpeechModel, folder: Path, cache: Path) -> None:
     """Every utterance of an epoch has the logits of its sound and the labels of its text."""
     speech, noise = read_all(config, folder)
     expected = expected_logits(network, [*speech, *noise])

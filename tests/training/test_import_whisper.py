@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from scipy.special import erf
 
 from asr.encoders.transformer import sinusoids
-from asr.model import CTCModel
+from asr.model import SpeechModel
 from training.commands import main
 from training.import_whisper import WeightsError, assign_whisper, dimensions, read_whisper
 
@@ -238,7 +238,7 @@ def test_the_encoder_gives_whispers_numbers(folder, split):
         {**whole, "layers": 1, "final_norm": False},
         {**whole, "layers": 1, "subsampling": 1, "stem": False},
     ]
-    model = CTCModel(3, parts if split else [whole]).build_for(width=MELS)
+    model = SpeechModel(3, parts if split else [whole]).build_for(width=MELS)
     assign_whisper(model, weights)
     mel = np.random.default_rng(1).standard_normal((20, MELS)).astype("float32")
     encoded, _ = model.encode(mel[None], np.int32([20]))
@@ -247,7 +247,9 @@ def test_the_encoder_gives_whispers_numbers(folder, split):
 
 def test_other_sizes_do_not_fit(folder):
     weights = read_whisper(folder / "tiny.pt")
-    model = CTCModel(3, [{"type": "transformer", **dimensions(weights), "layers": 3}]).build_for(width=MELS)
+    model = SpeechModel(3, [{"type": "transformer", **dimensions(weights), "layers": 3}]).build_for(
+        width=MELS
+    )
     with pytest.raises(WeightsError, match="do not fit this encoder: block_2/"):
         assign_whisper(model, weights)
 

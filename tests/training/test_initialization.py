@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from asr.bundle import BundleError, save_bundle, weights_path
-from asr.model import CTCModel
+from asr.model import SpeechModel
 from asr.tokenizer import Tokenizer
 from training.callbacks import CHECKPOINT
 from training.config import ConfigError, RunConfig
@@ -22,9 +22,9 @@ TURNED = Tokenizer.characters(alphabet=ENGLISH.alphabet[::-1])  # as many units,
 SHORT = Tokenizer.characters(alphabet="abc")
 
 
-def network(tokenizer: Tokenizer = ENGLISH, encoders: list = ENCODERS, seed: int = 0) -> CTCModel:
+def network(tokenizer: Tokenizer = ENGLISH, encoders: list = ENCODERS, seed: int = 0) -> SpeechModel:
     keras.utils.set_random_seed(seed)
-    return CTCModel(tokenizer.size, encoders, {"mels": 8}).build_for()
+    return SpeechModel(tokenizer.size, encoders, {"mels": 8}).build_for()
 
 
 def values(layer) -> list[np.ndarray]:
@@ -36,7 +36,7 @@ def same(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
 
 
 @pytest.fixture
-def source(tmp_path) -> tuple[Path, CTCModel]:
+def source(tmp_path) -> tuple[Path, SpeechModel]:
     """A bundle, and the network that it was made of."""
     model = network(seed=1)
     for variable in model.weights:  # as float16 holds them

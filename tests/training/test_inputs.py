@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from asr.audio import SAMPLE_RATE
-from asr.model import CTCModel
+from asr.model import SpeechModel
 from tests.training.toy import TOKENIZER, spell, write_manifest
 from training.config import ConfigError, RunConfig
 from training.inputs import dev_set, read_noise, training_inputs
@@ -48,7 +48,7 @@ def test_without_a_manifest_of_noise_there_is_none(config, tmp_path):
 def test_each_utterance_has_its_own_sound(config, tmp_path):
     speech = read_speech(read_manifest(config.data.train[0]), TOKENIZER, tmp_path / "speech")
     noise = read_noise(config, TOKENIZER, tmp_path / "noise")
-    network = CTCModel(TOKENIZER.size, config.model.encoders, {"mels": 8})  # is not asked
+    network = SpeechModel(TOKENIZER.size, config.model.encoders, {"mels": 8})  # is not asked
     lengths, read, rate = training_inputs(config, network, speech, noise, tmp_path)
     assert rate == SAMPLE_RATE
     random = np.random.default_rng(0)
@@ -65,7 +65,7 @@ def test_augmentation_changes_what_is_read_at_random(config, tmp_path):
     config = config.model_copy(update={"data": data})
     speech = read_speech(read_manifest(config.data.train[0]), TOKENIZER, tmp_path / "speech")
     noise = read_noise(config, TOKENIZER, tmp_path / "noise")
-    _, read, _ = training_inputs(config, CTCModel(TOKENIZER.size, []), speech, noise, tmp_path)
+    _, read, _ = training_inputs(config, SpeechModel(TOKENIZER.size, []), speech, noise, tmp_path)
     one, other, again = (read(0, np.random.default_rng(seed)) for seed in (1, 2, 1))
     assert not np.allclose(one, other)
     np.testing.assert_array_equal(one, again)
@@ -74,4 +74,4 @@ def test_augmentation_changes_what_is_read_at_random(config, tmp_path):
 def test_an_empty_dev_set_is_refused(config, tmp_path):
     dev = write_manifest(tmp_path / "dev.jsonl", [("hello", "5")])
     with pytest.raises(ConfigError, match=r"dev\.jsonl: nothing is left to measure on"):
-        dev_set(config, CTCModel(TOKENIZER.size, []), TOKENIZER, dev, tmp_path)
+        dev_set(config, SpeechModel(TOKENIZER.size, []), TOKENIZER, dev, tmp_path)

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from asr.bundle import Bundle, save_bundle, weights_path
-from asr.model import CTCModel
+from asr.model import SpeechModel
 from tests.training.toy import TOKENIZER, write_manifest
 from training import train as training
 from training.callbacks import CHECKPOINT
@@ -24,7 +24,7 @@ EPOCHS, RATE = 2, 0.01
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> Path:
     keras.utils.set_random_seed(1)
-    network = CTCModel(TOKENIZER.size, ENCODERS, {"mels": 8}).build_for()
+    network = SpeechModel(TOKENIZER.size, ENCODERS, {"mels": 8}).build_for()
     return save_bundle(tmp_path_factory.mktemp("source") / "bundle", network, TOKENIZER)
 
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras import ops
 
 from asr.ctc import ctc_loss
-from asr.model import CTCModel
+from asr.model import SpeechModel
 from training.data import pad
 from training.objectives import CTC, Consistency, Distillation
 from training.objectives.consistency import consistency_losses
@@ -24,9 +24,9 @@ LENGTHS = (4000, 1700, 1300)  # samples; the third has too few steps for its lab
 MASKS = {"frequency_width": 4}
 
 
-def network() -> CTCModel:
+def network() -> SpeechModel:
     keras.utils.set_random_seed(0)
-    return CTCModel(UNITS, ENCODERS, {"mels": 12}).build_for()
+    return SpeechModel(UNITS, ENCODERS, {"mels": 12}).build_for()
 
 
 def batch() -> tuple[dict, dict]:

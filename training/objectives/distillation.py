@@ -9,7 +9,7 @@ from keras import ops
 
 from asr.bundle import Bundle, weights_digest, weights_path
 from asr.engine import Engine
-from asr.model import CTCModel
+from asr.model import SpeechModel
 from asr.tokenizer import Tokenizer
 from training.cache import RaggedCache
 from training.config import ConfigError
@@ -57,7 +57,7 @@ def soft_losses(logits, probabilities):
 
 
 def teacher_probabilities(
-    source: Path, network: CTCModel, tokenizer: Tokenizer, parts: Sequence[Speech], folder: Path, progress
+    source: Path, network: SpeechModel, tokenizer: Tokenizer, parts: Sequence[Speech], folder: Path, progress
 ) -> RaggedCache:
     """A teacher's probabilities of every utterance, float16 [steps, units], computed once.
 
