@@ -108,7 +108,7 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
                     shown_at = time.monotonic()
                     progress = html.progress(recognition.done_seconds, recognition.total_seconds, words)
                     yield {status: progress, text: paragraphs}
-        except (AudioError, ValueError) as error:  # ValueError: a decoder that the model lacks
+        except ValueError as error:  # a recording that cannot be read, a decoder that the model lacks
             yield {**empty, **idle, status: html.error(_without_folder(error, session.path))}
             return
         except Exception:  # a bug
