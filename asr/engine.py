@@ -38,9 +38,10 @@ class Engine:
     Args:
       encode: samples [1, samples], lengths [1] → an Encoding.
       step: tokens int32 [batch, tokens], past [2 × layers, batch, before, width], memory [2 × layers,
-        utterances, heads, steps, width / heads] → logits float32 [batch, tokens, vocabulary] and the past with
-        these tokens; None for a model without a decoder. The batch is a multiple of the utterances, and those
-        of one follow each other: one memory serves all hypotheses. See `asr.decoders`.
+        utterances, heads, steps, width / heads] → logits float32 [batch, tokens, vocabulary] and the past
+        with these tokens; None for a model without a decoder. The batch is a multiple of the utterances,
+        and hypotheses of one utterance follow each other, so that they need its memory once. See
+        `asr.decoders`.
       step_seconds: length of a step of the log-probs.
       silence_seconds: that the decoder needs after each utterance.
     """
@@ -100,7 +101,8 @@ class Engine:
 def encoder_outputs(model: "SpeechModel", inputs: dict) -> dict:
     """What an Encoding is made of, as tensors of Keras.
 
-    Returns log_probs [batch, steps, units] and steps [batch]; memory, as of Encoding, and memory_steps [batch].
+    Returns log_probs [batch, steps, units] and steps [batch], of a CTC head; memory, as of Encoding, and
+    memory_steps [batch], of a decoder.
     """
     from keras import ops
 
@@ -195,9 +197,8 @@ def _keras_runner(bundle: Bundle):
         def call(self, inputs):
             tokens, memory = inputs["tokens"], inputs["memory"]
             count, utterances, heads, steps, size = ops.shape(memory)
-            memory = ops.reshape(
-                ops.transpose(memory, (0, 1, 3, 2, 4)), (count, utterances, steps, heads * size)
-            )
+            memory = ops.transpose(memory, (0, 1, 3, 2, 4))
+            memory = ops.reshape(memory, (count, utterances, steps, heads * size))
             memory = ops.repeat(memory, ops.shape(tokens)[0] // utterances, axis=1)
             lengths = ops.full((1,), steps, "int32")
             return model.decoder.step(tokens, inputs["past"], memory, lengths)

@@ -75,13 +75,11 @@ class _Step(GraphWriter):
         one = self.constant(1)
         places = self.add("Range", before, total, one)
         every = self.add("Range", self.constant(0), total, one)
-        x = self.add(
-            "Add", self.embedding(), self.add("Gather", self.weight("decoder/positions/embeddings"), places)
-        )
+        positions = self.add("Gather", self.weight("decoder/positions/embeddings"), places)
+        x = self.add("Add", self.embedding(), positions)
         later = self.add("Greater", every, self.add("Unsqueeze", places, self.constant([1])))
-        later = self.add(
-            "Mul", self.add("Cast", later, to=TensorProto.FLOAT), self.constant(HIDDEN, "float32")
-        )
+        later = self.add("Cast", later, to=TensorProto.FLOAT)
+        later = self.add("Mul", later, self.constant(HIDDEN, "float32"))
         self.mask = self.add("Unsqueeze", later, self.constant([0, 1]))
         self.shape = self.add("Shape", x)
         utterances = self.add("Shape", "memory_0", start=0, end=1)
@@ -150,11 +148,11 @@ def decoder_graph(
 ) -> onnx.ModelProto:
     """The graph of a step.
 
-    Inputs: tokens int32 [batch, n]; for each layer i the self-attention's keys past_2i and values past_2i+1 of
-    the tokens before, [batch, before, width]; the keys and values of the encoder's outputs, memory_2i and
-    memory_2i+1, [utterances, heads, steps, width / heads], where batch is a multiple of utterances, and those
-    of one utterance follow each other. Outputs: logits [batch, n, vocabulary], and present_2i and present_2i+1,
-    the past with these tokens.
+    Inputs: tokens int32 [batch, n]; for each layer i the self-attention's keys past_2i and values past_2i+1
+    of the tokens before, [batch, before, width], and the keys memory_2i and values memory_2i+1 of the
+    encoder's outputs, [utterances, heads, steps, width / heads]. The batch is a multiple of the utterances;
+    hypotheses of one utterance follow each other. Outputs: logits float32 [batch, n, vocabulary], and
+    present_2i and present_2i+1, the past with these tokens.
 
     Args:
       tensors: external data of the weights; in 8 bits, the matrices are in int8.

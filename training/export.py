@@ -47,10 +47,10 @@ def export(bundle: Bundle, int8: bool = False) -> list[Path]:
     """Writes the graphs into the bundle and returns their paths.
 
     Args:
-      int8: weights, matrix products and LSTMs in 8 bits, which is smaller and faster; else float32. Two things
-        are computed in float32, since 8 bits cannot hold their range: the log-mel, and the first of several
-        encoders, which in Whisper has a few very large activations (in 8 bits it cost 0.4 points of WER on
-        dev-read, 1.0 on dev-other).
+      int8: weights, matrix products and LSTMs in 8 bits, which is smaller and faster; else float32. Two
+        things are computed in float32, since 8 bits cannot hold their range: the log-mel, and the first of
+        several encoders, which in Whisper has a few very large activations (in 8 bits it cost 0.4 points of
+        WER on dev-read, 1.0 on dev-other).
     """
     if int8:
         store_in_8_bits(bundle)
