@@ -70,7 +70,7 @@ class JointDecoder:
 
         Args:
           log_probs: of the CTC head, [steps, units]; None for a model without one.
-          memory: that the decoder attends to, [2 × layers, 1, steps, width].
+          memory: that the decoder attends to, see `asr.engine.Encoding`.
 
         Returns:
           Hypotheses as they are written, whose score is the decoder's log-probability plus CTC_WEIGHT times
@@ -124,7 +124,7 @@ class JointDecoder:
         beams: list[tuple[list[int], list[float]]] = [([], [])]
         ended: list[tuple[list[int], list[float]]] = []
         for _ in range(_max_tokens(draft)):
-            logits, present = self._step(given, past, np.repeat(memory, len(beams), axis=1))
+            logits, present = self._step(given, past, memory)
             longer = []
             for place, (row, (ids, scores)) in enumerate(zip(logits[:, -1], beams, strict=True)):
                 total = _log_sum_exp(row)
@@ -288,7 +288,8 @@ def _joined(words: Sequence[WrittenWord]) -> str:
 
 
 def _empty_past(memory: np.ndarray) -> np.ndarray:
-    return np.zeros((memory.shape[0], 1, 0, memory.shape[3]), memory.dtype)
+    parts, _, heads, _, size = memory.shape
+    return np.zeros((parts, 1, 0, heads * size), memory.dtype)
 
 
 def _max_tokens(draft: str) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from asr.audio import SAMPLE_RATE, AudioError, load_audio
+from asr.audio import SAMPLE_RATE, load_audio
 from asr.bundle import Bundle
 from asr.recognizer import Recognizer
 from asr.web.markup import html

@@ -73,7 +73,7 @@ class Writer:
         return logits, present
 
 
-MEMORY = np.zeros((2, 1, 4, 1), "float32")
+MEMORY = np.zeros((2, 1, 1, 4, 1), "float32")
 
 
 def joint(step, hotwords=()) -> JointDecoder:
@@ -89,7 +89,9 @@ def random_step():
         variable.assign(random.normal(0, 1, variable.shape))
 
     def step(tokens, past, memory):
-        lengths = np.full(len(tokens), memory.shape[2], "int32")
+        parts, _, _, steps, _ = memory.shape
+        memory = memory.transpose(0, 1, 3, 2, 4).reshape(parts, 1, steps, 8)
+        lengths = np.full(len(tokens), steps, "int32")
         return tuple(np.array(part) for part in decoder.step(tokens, past, memory, lengths))
 
     return step
@@ -98,7 +100,7 @@ def random_step():
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("draft", ["the cat sat on the mat", "mat"])
 def test_a_draft_changes_nothing(random_step, seed, draft):
-    memory = np.random.default_rng(seed).normal(0, 1, (4, 1, 6, 8)).astype("float32")
+    memory = np.random.default_rng(seed).normal(0, 1, (4, 1, 2, 6, 4)).astype("float32")
     decoder = JointDecoder(random_step, VOCABULARY, TOKENIZER, None)
     ids, scores = decoder.write(memory, draft)
     expected, expected_scores = decoder.write(memory)
@@ -108,7 +110,7 @@ def test_a_draft_changes_nothing(random_step, seed, draft):
 
 
 def test_a_beam_of_one_is_the_greedy_text(random_step):
-    memory = np.random.default_rng(9).normal(0, 1, (4, 1, 6, 8)).astype("float32")
+    memory = np.random.default_rng(9).normal(0, 1, (4, 1, 2, 6, 4)).astype("float32")
     decoder = JointDecoder(random_step, VOCABULARY, TOKENIZER, None)
     [(ids, scores)] = decoder.search(memory, "the cat", 1)
     expected, expected_scores = decoder.write(memory, "the cat")
