@@ -65,26 +65,21 @@ def cased_counts(references: Sequence[str], hypotheses: Sequence[str]) -> np.nda
     return np.hstack([words, marks])
 
 
-def mark_rates(counts: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-    """Precision, recall and F1, each [...], of each of MARKS, from counts [..., CASED_COLUMNS].
-
-    NaN where there is nothing to divide by.
+def mark_counts(counts: np.ndarray) -> np.ndarray:
+    """[..., MARKS, 3] marks in both texts, in the hypothesis and in the reference, from counts [...,
+    CASED_COLUMNS].
     """
-    found = {}
-    for mark, name in enumerate(MARKS):
-        both, recognised, written = np.moveaxis(mark_counts(counts, mark), -1, 0)
-        found[name] = {
-            "precision": ratio(both, recognised),
-            "recall": ratio(both, written),
-            "f1": ratio(2 * both, recognised + written),
-        }
-    return found
+    return counts[..., EQUAL_WORDS + 1 :].reshape(*counts.shape[:-1], len(MARKS), 3)
 
 
-def mark_counts(counts: np.ndarray, mark: int) -> np.ndarray:
-    """[..., 3] of MARKS[mark] in both texts, recognised and written, from counts [..., CASED_COLUMNS]."""
-    start = EQUAL_WORDS + 1 + 3 * mark
-    return counts[..., start : start + 3]
+def mark_rates(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Precision, recall and F1, each [...], from `mark_counts` [..., 3]; NaN where nothing is to divide by."""
+    both, recognised, written = np.moveaxis(counts, -1, 0)
+    return {
+        "precision": ratio(both, recognised),
+        "recall": ratio(both, written),
+        "f1": ratio(2 * both, recognised + written),
+    }
 
 
 def _letters(word: str) -> str:

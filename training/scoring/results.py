@@ -210,6 +210,7 @@ def _by_set(
     for name, rows in _sets(references).items():
         speakers = [references[row].speaker for row in rows]
         unit, sums, resampled = _resampled([one.counts[rows] for one in scored], speakers)
+        drawn = {"utterances": len(rows), "resampled_by": unit, "units": len(sums)}
         for number, one in enumerate(scored):
             about = {
                 "set": name,
@@ -250,40 +251,27 @@ def _cased(references: list[Reference], outputs: Sequence[Output]) -> dict[str, 
         cased_counts(texts, [output.recognised.get(one.id, _NOTHING).text for one in kept])
         for output in outputs
     ]
-    scores = []
+    scores, marks = [], []
     for name, rows in _sets(kept).items():
         speakers = [kept[row].speaker for row in rows]
         unit, sums, resampled = _resampled([table[rows] for table in tables], speakers)
+        drawn = {"utterances": len(rows), "resampled_by": unit, "units": len(sums)}
         for number, output in enumerate(outputs):
-            total, spread = sums[:, number].sum(axis=0), mark_rates(resampled[:, number])
+            about = {"set": name, "system": output.system, "condition": output.condition}
             measured = _measured(sums[:, number], resampled[:, number])
-            scores.append(
-                {
-                    "set": name,
-                    "system": output.system,
-                    "condition": output.condition,
-                    "utterances": len(rows),
-                    "resampled_by": unit,
-                    "units": len(sums),
-                    "counts": measured["counts"],
-                    "wer": measured["wer"],
-                    "words_compared": total[EQUAL_WORDS],
-                    "marks": {
-                        mark: dict(
-                            zip(("both", "recognised", "written"), mark_counts(total, place), strict=True)
-                        )
-                        | {
-                            rate: {
-                                "value": value,
-                                "interval": percentile_interval(spread[mark][rate], len(sums)),
-                            }
-                            for rate, value in mark_rates(total)[mark].items()
-                        }
-                        for place, mark in enumerate(MARKS)
-                    },
+            total = sums[:, number].sum(axis=0)
+            words = {"words_compared": total[EQUAL_WORDS]}
+            scores.append(about | drawn | {key: measured[key] for key in ("counts", "wer")} | words)
+            for mark, kind in enumerate(MARKS):
+                counts = mark_counts(total)[mark]
+                spread = mark_rates(mark_counts(resampled[:, number])[:, mark])
+                found = dict(zip(("both", "recognised", "written"), counts, strict=True)) | {
+                    rate: {"value": value, "interval": percentile_interval(spread[rate], len(sums))}
+                    for rate, value in mark_rates(counts).items()
                 }
-            )
-    return {"utterances": len(kept), "left_out": len(references) - len(kept), "scores": scores}
+                marks.append(about | {"mark": kind} | found)
+    left_out = len(references) - len(kept)
+    return {"utterances": len(kept), "left_out": left_out, "scores": scores, "marks": marks}
 
 
 def _groupings(
