@@ -266,7 +266,7 @@ def _add_scoring_options(add: Callable) -> None:
     add("--noise", type=Path, metavar="MANIFEST", help="noise for the conditions")
     add("--seed", type=int, default=0, help="of the conditions")
     names = "; ".join(f"{name}: {what}" for name, what in DESCRIPTIONS.items())
-    help = f"every WER is given under each; confusions and confidence under the first ({' '.join(DEFAULT)}). {names}"
+    help = f"({' '.join(DEFAULT)}) each gives every WER, the first also confusions and confidence. {names}"
     add("--normalizer", nargs="+", choices=DESCRIPTIONS, default=DEFAULT, help=help)
     add("--cased", action="store_true", help="score capitals and punctuation, of references with text_cased")
     add("--threads", type=positive, default=2, help="of the CPU (2)")

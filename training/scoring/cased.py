@@ -73,7 +73,7 @@ def mark_counts(counts: np.ndarray) -> np.ndarray:
 
 
 def mark_rates(counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Precision, recall and F1, each [...], from `mark_counts` [..., 3]; NaN where nothing is to divide by."""
+    """Precision, recall and F1, each [...], from `mark_counts` [..., 3]; NaN for 0 / 0."""
     both, recognised, written = np.moveaxis(counts, -1, 0)
     return {
         "precision": ratio(both, recognised),

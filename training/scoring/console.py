@@ -76,10 +76,8 @@ def summary(results: dict[str, Any], speed: Sequence[dict[str, Any]]) -> str:
 
 
 def _cased(cased: dict[str, Any]) -> list[str]:
-    lines = [
-        "",
-        f"capitals and punctuation: {cased['utterances']} utterances; {cased['left_out']} without text_cased are left out",
-    ]
+    scored = f"{cased['utterances']} utterances; {cased['left_out']} without text_cased are left out"
+    lines = ["", f"capitals and punctuation: {scored}"]
     lines += table(
         ["set", "text as written", "condition", "WER %", "95 % interval", ""],
         [
