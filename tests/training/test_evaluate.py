@@ -47,7 +47,7 @@ def test_several_files_of_other_recognisers(manifest, tmp_path, capsys):
     assert run(manifest, "--hypotheses", first, second, "--by", "gender", "snr", "--output", output) == 0
     said = capsys.readouterr().out
     assert re.search(r"dev +basic +first +clean +0\.00 .*\[0 / 6, 0 ins, 0 del, 0 sub\]", said)
-    assert re.search(r"dev +english +second +clean +50\.00 .*\[3 / 6, 0 ins, 2 del, 1 sub\]", said)
+    assert re.search(r"dev +basic +second +clean +50\.00 .*\[3 / 6, 0 ins, 2 del, 1 sub\]", said)
     assert (
         "1 missing hypotheses" in said
         and "1 that no reference asks for" in said
@@ -149,7 +149,7 @@ def test_namesakes_are_sets_of_their_own(manifest, tmp_path, capsys):
     assert run(tmp_path / "a/dev.jsonl", tmp_path / "b/dev.jsonl", "--hypotheses", recognised) == 0
     said = capsys.readouterr().out
     assert re.search(r"a/dev +english +h +clean +0\.00 .*\[0 / 2,", said)
-    assert re.search(r"b/dev +english +h +clean +50\.00 .*\[1 / 2,", said)
+    assert re.search(r"b/dev +basic +h +clean +50\.00 .*\[1 / 2,", said)
     (tmp_path / "dev2.jsonl").write_text(manifest.read_text())
     assert run(manifest, tmp_path / "dev2.jsonl", "--hypotheses", recognised) == 2
     assert "u0.wav is 2 times in the references" in capsys.readouterr().err
@@ -163,6 +163,7 @@ def test_references_that_lose_all_their_letters_are_named_and_not_scored(manifes
     assert run(manifest, "--hypotheses", recognised) == 1
     captured = capsys.readouterr()
     assert "2 of 3 utterances scored" in captured.out
+    assert "not scored: 1, such as audio/u0: nothing is left of" in captured.out
     assert "not scored: audio/u0: nothing is left of 'привет'" in captured.err
     assert "1 references, such as 1 0 of audio/u1" in captured.err
     assert run(manifest, "--hypotheses", recognised, "--normalizer", "english") == 0
@@ -259,7 +260,8 @@ def test_a_model_under_conditions(manifest, bundle, tmp_path, capsys):
     assert [row["condition"] for row in results["scores"]] == 2 * conditions.split(",")
     assert {row["normalizer"] for row in results["scores"]} == {"english", "basic"}
     assert {row["system"] for row in results["scores"]} == {"tiny greedy"}
-    assert all(row["counts"]["words"] == 4 for row in results["scores"])
+    words = {row["normalizer"]: row["counts"]["words"] for row in results["scores"]}
+    assert words == {"english": 5, "basic": 4}  # "who's" is two words in Whisper's normaliser
     [speed] = results["measured"]["speed"]
     assert speed["speech_seconds"] == 4.0
     assert speed["real_time_factor"] > 0

@@ -28,6 +28,8 @@ def summary(results: dict[str, Any], speed: Sequence[dict[str, Any]]) -> str:
             for one in results["normalizers"]
         ),
     ]
+    if refs["not_scored"]:
+        lines.append(f"not scored: {len(refs['not_scored'])}, such as {refs['not_scored'][0]['reason']}")
     for row in results["pairing"]:
         kinds = {
             "missing": "missing hypotheses (all their words count as deleted)",

@@ -73,7 +73,7 @@ def test_several_normalisers_of_the_same_hypotheses():
     normalizers = ["english", "none", "basic"]
     document = score(references, outputs, normalizers).document
     assert [(row["name"], row["words"]) for row in document["normalizers"]] == [
-        ("english", 6),
+        ("english", 5),
         ("none", 4),
         ("basic", 3),
     ]
@@ -83,8 +83,8 @@ def test_several_normalisers_of_the_same_hypotheses():
     assert wers["english"] == 0.0
     assert wers["none"] == 6 / 4  # of "Colour: it's 21, O'Brien!"
     assert wers["basic"] == pytest.approx(5 / 3)  # of "colour it's o'brien"
-    tested = {row["normalizer"]: (row["systems"], row["mapsswe"]["mean"]) for row in document["comparisons"]}
-    assert tested == {"english": (["x", "y"], -1.0), "none": (["x", "y"], 2.0), "basic": (["x", "y"], 5.0)}
+    errors = {row["normalizer"]: row["mapsswe"]["mean"] for row in document["comparisons"]}
+    assert errors == {"english": 0 - 1, "none": 6 - 3, "basic": 5 - 0}
     grouped = [(row["group"], row["normalizer"], row["system"]) for row in document["groups"]["speaker"]]
     assert grouped == [("anna", name, system) for name in normalizers for system in "xy"]
     one_by_one = [score(references, outputs, [name]).document for name in normalizers]
@@ -267,7 +267,7 @@ def test_a_report_is_the_same_twice_and_its_page_stands_alone(tmp_path):
     assert "noise:20" in text
     for table in re.findall(r"^\|(?:.*\n\|)*.*", text, re.MULTILINE):  # both normalisers in each that has WER
         head = table.split("\n")[0]
-        if "WER" in head and "as written" not in head or "clean" in head:
+        if ("WER" in head and "as written" not in head) or "clean" in head:
             assert "| normaliser |" in head and "| none |" in table and "| basic |" in table
         assert len({line.count("|") for line in table.split("\n")}) == 1
     assert "| dev | one | clean | comma |" in text
