@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import track
 
 from training.scoring.measures import tally
-from training.scoring.report import interval_text, p_text, percent
+from training.scoring.report import interval_text, p_text, percent, rate_text
 
 
 def progress(title: str) -> Callable[[Sequence], Iterable]:
@@ -81,7 +81,7 @@ def _cased(cased: dict[str, Any]) -> list[str]:
     scored = f"{cased['utterances']} utterances; {cased['left_out']} without text_cased are left out"
     lines = ["", f"capitals and punctuation: {scored}"]
     lines += table(
-        ["set", "text as written", "condition", "WER %", "95 % interval", ""],
+        ["set", "system", "condition", "WER %, as written", "95 % interval", ""],
         [
             [
                 *(row["set"], row["system"], row["condition"], percent(row["wer"]["value"])),
@@ -90,27 +90,13 @@ def _cased(cased: dict[str, Any]) -> list[str]:
             for row in cased["scores"]
         ],
     )
-    rates = ("precision", "recall", "f1")
+    head = ["set", "system", "condition", "mark", "precision %", "recall %", "F1 %"]
     lines += table(
-        [
-            "set",
-            "system",
-            "condition",
-            "mark",
-            "precision %",
-            "recall %",
-            "F1 %",
-            "in both",
-            "recognised",
-            "written",
-        ],
+        [*head, "in both", "recognised", "written"],
         [
             [
                 *(row["set"], row["system"], row["condition"], row["mark"]),
-                *(
-                    f"{percent(row[rate]['value'], 1)} ({interval_text(row[rate]['interval'], 1)})"
-                    for rate in rates
-                ),
+                *(rate_text(row[rate]) for rate in ("precision", "recall", "f1")),
                 *(str(row[name]) for name in ("both", "recognised", "written")),
             ]
             for row in cased["marks"]

@@ -51,7 +51,7 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = {"percent": percent, "interval": interval_text, "p": p_text, "tally": tally}
+    filters = {"percent": percent, "interval": interval_text, "rate": rate_text, "p": p_text, "tally": tally}
     templates.filters |= filters | {"worst_first": worst_first}
     view = {"results": results, "rates": RATES, "everything": EVERYTHING, **_tables(results)}
     write_whole(folder / "report.md", templates.get_template("report.md.j2").render(view))
@@ -81,6 +81,12 @@ def interval_text(interval: list[float | None], digits: int = 2) -> str:
         return "–"
     joint = "–" if low >= 0 else " to "
     return f"{percent(low, digits)}{joint}{percent(high, digits)}"
+
+
+def rate_text(rate: Mapping[str, Any]) -> str:
+    """A rate with its interval as percent, "12.3 (10.1–15.2)"; an en dash where it is undefined."""
+    value = percent(rate["value"], 1)
+    return value if rate["value"] is None else f"{value} ({interval_text(rate['interval'], 1)})"
 
 
 def p_text(p: float | None) -> str:
