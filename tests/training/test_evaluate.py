@@ -68,6 +68,33 @@ def test_several_files_of_other_recognisers(manifest, tmp_path, capsys):
     assert "data:audio/" in (output / "report.html").read_text("utf-8")
 
 
+def test_capitals_and_punctuation(manifest, tmp_path, capsys):
+    recognised = hypotheses(tmp_path / "h.jsonl", u0="Hold on.", u1="it's me", u2="Who's there?")
+    assert run(manifest, "--hypotheses", recognised, "--cased") == 2
+    assert "--cased needs references with capitals and punctuation" in capsys.readouterr().err
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    rows[0]["text_cased"], rows[2]["text_cased"] = "Hold on.", "Who’s there?"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run(manifest, "--hypotheses", recognised, "--cased") == 0
+    said = capsys.readouterr().out
+    assert "2 utterances; 1 without text_cased are left out" in said
+    assert re.search(r"dev +h +clean +0\.00 .*\[0 / 4,", said)
+    assert re.search(r"h +clean +sentence end +100\.0 \(.*\) +100\.0 \(.*\) +100\.0 \(.*\) +2 +2 +2", said)
+    rows[1]["text_cased"] = 7
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run(manifest, "--hypotheses", recognised) == 2
+    assert 'audio/u1: "text_cased" must be a text' in capsys.readouterr().err
+
+
+def test_normalisers_of_choice_in_their_order(manifest, tmp_path):
+    recognised = hypotheses(tmp_path / "h.jsonl", u0="Hold on", u1="its me", u2="who is there")
+    arguments = [manifest, "--hypotheses", recognised, "--normalizer", "none", "english", "none"]
+    assert run(*arguments, "--output", tmp_path / "report") == 0
+    results = json.loads((tmp_path / "report/results.json").read_text("utf-8"))
+    found = [(row["normalizer"], row["counts"]["errors"]) for row in results["scores"]]
+    assert found == [("none", 4), ("english", 2)]  # of english: "it is" for "its"
+
+
 def test_two_runs_differ_in_the_date_only(manifest, tmp_path):
     recognised = hypotheses(tmp_path / "h.jsonl", u0="hold in", u1="its me")
     texts = []
