@@ -40,6 +40,7 @@ def test_words_as_written(text, words):
         ("Is it?", "Is it.", 1, 2, [1, 1, 1], [0, 0, 0], [1, 1, 1]),  # which of the three does not matter
         ('"Go," she said. "Now!"', '"Go!" she said, now.', 3, 4, [1, 2, 2], [0, 1, 1], [1, 1, 2]),
         ("Ann paid 3.50, you know.", "And paid 3.50, you know.", 1, 4, [1, 1, 1], [1, 1, 1], [0, 0, 0]),
+        ("Take 1,000.", "Take 1,000.", 0, 2, [1, 1, 1], [0, 0, 0], [1, 1, 1]),  # a comma inside is none
         ("Nobody.", "", 1, 0, [0, 0, 0], [0, 0, 0], [0, 0, 0]),
         ("", "Thanks.", 1, 0, [0, 0, 0], [0, 0, 0], [0, 0, 0]),
         ("", "", 0, 0, [0, 0, 0], [0, 0, 0], [0, 0, 0]),
