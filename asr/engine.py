@@ -26,10 +26,12 @@ class Encoding:
       log_probs: float32 [steps, units], log-probabilities of the CTC head; None for a model without one.
       memory: float32 [2 × layers, 1, heads, steps, width / heads], keys and values that the decoder attends
         to; None for a model without one.
+      seconds: length of the utterance.
     """
 
     log_probs: np.ndarray | None
     memory: np.ndarray | None
+    seconds: float = 0.0
 
 
 class Engine:
@@ -85,9 +87,10 @@ class Engine:
         count = max(SHORTEST_SAMPLES, len(samples))
         padded = np.pad(samples, (0, count + self._silence - len(samples))).astype("float32", copy=False)
         encoding = self._encode(padded[np.newaxis], np.array([len(padded)], dtype="int32"))
-        if self._silence and encoding.log_probs is not None:
-            return replace(encoding, log_probs=encoding.log_probs[: -(-count // self._step_samples)])
-        return encoding
+        log_probs = encoding.log_probs
+        if self._silence and log_probs is not None:
+            log_probs = log_probs[: -(-count // self._step_samples)]
+        return replace(encoding, log_probs=log_probs, seconds=len(samples) / SAMPLE_RATE)
 
     def log_probs(self, samples: np.ndarray) -> np.ndarray:
         """Log-probabilities of every unit at every step of one utterance: float32 [steps, units].
