@@ -12,7 +12,9 @@ if __name__ == "__main__":  # first, so that --help need not wait for the import
 import argparse
 from pathlib import Path
 
-from asr.bundle import Bundle, BundleError, read_weights, weights_path, write_bundle
+from safetensors.numpy import load_file
+
+from asr.bundle import Bundle, BundleError, weights_path, write_bundle
 
 
 def average(first: Bundle, second: Bundle, weight: float, output: Path) -> Path:
@@ -22,10 +24,11 @@ def average(first: Bundle, second: Bundle, weight: float, output: Path) -> Path:
     """
     if _kind(first) != _kind(second):
         raise BundleError(f"{first.directory} and {second.directory} are no models of one kind")
-    ours, theirs = (read_weights(weights_path(bundle.directory)) for bundle in (first, second))
+    ours, theirs = (load_file(weights_path(bundle.directory)) for bundle in (first, second))
     mixed = {}
     for name in ours:
-        mixed[name] = ((1 - weight) * ours[name] + weight * theirs[name]).astype("float16")
+        one, other = ours[name].astype("float32"), theirs[name].astype("float32")
+        mixed[name] = ((1 - weight) * one + weight * other).astype("float16")
     # Confidence and error rates were measured on another model.
     config = {key: value for key, value in second.config.items() if key not in ("confidence", "wer")}
     return write_bundle(output, config, second.tokenizer, mixed)
