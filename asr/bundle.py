@@ -201,8 +201,11 @@ def store_in_8_bits(bundle: Bundle) -> None:
 
 
 def weights_digest(path: Path) -> str:
-    """Checksum of a weights file, by which an exported graph knows its own."""
-    return f"{zlib.crc32(path.read_bytes()):08x}"
+    """Checksum of a weights file, by which a graph knows its own. Raises BundleError where it is missing."""
+    try:
+        return f"{zlib.crc32(path.read_bytes()):08x}"
+    except OSError as error:
+        raise BundleError(f"{path}: {error.strerror}; a bundle needs its weights") from None
 
 
 def variable_name(variable) -> str:

@@ -97,7 +97,7 @@ def add_training(commands) -> None:
     summary = "write a model's graph for ONNX Runtime"
     add = add_command(commands, "export", summary, working("export")).add_argument
     add("bundle", metavar="MODEL", help=BUNDLE)
-    add("--int8", action="store_true", help="compute in 8 bits, which is faster")
+    add("--int8", action="store_true", help="weights and computation in 8 bits: half the size, and faster")
 
     summary = "fit a model's word confidence"
     add = add_command(commands, "calibrate", summary, working("calibrate"), more="manifests").add_argument

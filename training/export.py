@@ -185,10 +185,12 @@ def _read_from_file(
     """Turns the weights from inputs of the graph into external data in float32, in place."""
     used = {name for node in graph.node for name in node.input}
     file = GraphWriter(tensors)
-    for name in used.intersection(weights):
-        file.name(file.weight(weights[name]), name)
-    for name in used.intersection(tensors):
-        file.stored(name)
+    for name, stored in weights.items():
+        if name in used:
+            file.name(file.weight(stored), name)
+    for name in tensors:
+        if name in used:
+            file.stored(name)
     nodes = [*file.nodes, *graph.node]
     inputs = [value for value in graph.input if value.name not in weights]
     del graph.input[:], graph.node[:]
