@@ -13,6 +13,7 @@ from asr.decoders.transformer import TransformerDecoder
 
 MICROSOFT = "com.microsoft"  # domain of ONNX Runtime's own operators
 FUSED = ("Gelu", "MatMulIntegerToFloat", "MultiHeadAttention")
+SMALLEST_RANGE = 1e-6  # of a token
 HIDDEN = -1e9  # added to the attention scores of later tokens
 
 
@@ -122,8 +123,16 @@ class _Step(GraphWriter):
         return self.add("LayerNormalization", x, *weights, axis=-1, epsilon=1e-5)
 
     def quantised(self, x: str):
-        """What `product` takes: codes, scale and zero point of x in 8 bits, or x itself."""
-        return self.add("DynamicQuantizeLinear", x, outputs=3) if self.int8 else x
+        """What `product` takes: codes, scale and zero point of x in 8 bits and the range of each token; or x.
+
+        Tokens are brought to the same range first: the operator has one scale for all, and with it a token's
+        result would depend on the tokens beside it.
+        """
+        if not self.int8:
+            return x
+        largest = self.add("ReduceMax", self.add("Abs", x), axes=[-1])
+        largest = self.add("Max", largest, self.constant(SMALLEST_RANGE, "float32"))
+        return *self.add("DynamicQuantizeLinear", self.add("Div", x, largest), outputs=3), largest
 
     def dense(self, x, name: str) -> str:
         bias = self.weight(f"{name}/bias") if f"{name}/bias" in self.tensors else None
@@ -135,11 +144,12 @@ class _Step(GraphWriter):
         if transposed:
             kernel = self.add("Transpose", kernel, perm=[1, 0])
         if self.int8:
-            codes, scale, zero = x
+            codes, scale, zero, largest = x
             scales = self.add("Reshape", self.scale(matrix), self.constant([-1]))
-            inputs = codes, kernel, scale, scales, zero, "", bias or ""
-            return self.add("MatMulIntegerToFloat", *inputs)
-        product = self.add("MatMul", x, kernel)
+            product = self.add("MatMulIntegerToFloat", codes, kernel, scale, scales, zero)
+            product = self.add("Mul", product, largest)
+        else:
+            product = self.add("MatMul", x, kernel)
         return self.add("Add", product, bias) if bias else product
 
 
