@@ -31,8 +31,9 @@ def tokenizer_of(config: RunConfig, folder: Path, texts: Sequence[str]) -> Token
         return Tokenizer.load(path)
     options = config.tokenizer
     if options is None:
-        sources = source_bundles(config)
-        tokenizer = sources[-1][0].tokenizer if sources else Tokenizer.characters()
+        sources = [bundle for bundle, _ in source_bundles(config)]
+        sources.sort(key=lambda bundle: bundle.has_ctc)  # the units of an imported Whisper are not trained
+        tokenizer = sources[-1].tokenizer if sources else Tokenizer.characters()
     else:
         alphabet = options.alphabet or (ENGLISH_ALPHABET if options.language == "en" else letters_of(texts))
         if options.units == "bpe":

@@ -22,7 +22,7 @@ from training.augmentation import (
     through_mp3,
 )
 
-ALWAYS = {"speed": 1.0, "reverb": 1.0, "noise": 1.0, "telephone": 1.0, "gain": 1.0}
+ALWAYS = {"speed": 1.0, "reverb": 1.0, "noise": 1.0, "telephone": 1.0, "gain": 1.0, "silence": 1.0}
 NEVER = dict.fromkeys(ALWAYS, 0.0)
 
 
