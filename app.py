@@ -103,7 +103,7 @@ def _warm_up(recognizers: Mapping[str, Recognizer]) -> None:
     second = np.zeros(SAMPLE_RATE, np.float32)
     for recognizer in recognizers.values():
         decode = recognizer.decoder()
-        decode(recognizer.engine.log_probs(second))
+        decode(recognizer.engine.encode(second))
 
 
 def _fail(message: str) -> NoReturn:

@@ -18,7 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 __version__ = "0.1.0"
 __all__ = ["Recognizer", "Segment", "Transcript", "Word"]
 
-DECODERS = ("greedy", "beam")
+DECODERS = ("greedy", "beam", "joint")
 CHANNELS = ("left", "right", "each")
 
 _HOMES = {

@@ -2,10 +2,11 @@
 
 english/
   model.json           format version, features, encoders, decoder, step length; confidence calibration, WER
-  weights.safetensors  float16
+  weights.safetensors  float16, large matrices also int8 with the scales of their output channels beside them
   tokenizer.json       normaliser, units and language (format 1: units.txt, and the language in model.json)
   vocabulary.json      tokens of the attention decoder, where there is one
   engine.onnx          the exported graph, which reads the weights (optional): python -m training.export
+  decoder.onnx         likewise a step of the attention decoder
   lm/                  language model and tuned weights (optional)
   README.md            model card
 """
@@ -27,9 +28,11 @@ from asr.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from asr.model import SpeechModel
 
-FORMAT_VERSION = 2
-READABLE_VERSIONS = (1, 2)
+FORMAT_VERSION = 3  # the first with weights in int8
+READABLE_VERSIONS = (1, 2, 3)
+SCALE = "/scale"  # ends the name of the scales of a matrix in int8
 SILENCE_SECONDS = 0.5  # after each utterance, as in training
+SMALLEST_SCALE = 2.0**-24  # of float16
 MODELS = Path(__file__).parent / "models"  # the shipped bundles
 REQUIRED = ("features", "encoders", "step_seconds")
 
@@ -100,7 +103,7 @@ class Bundle:
         except (TypeError, ValueError) as error:
             raise BundleError(f"{self.directory / 'model.json'}: {error}") from None
         path = weights_path(self.directory)
-        weights = _read_weights(path)
+        weights = read_weights(path)
         for name, variable in stored_variables(model).items():
             value, expected = weights.get(name), tuple(variable.shape)
             if value is None or value.shape != expected:
@@ -108,7 +111,7 @@ class Bundle:
                 raise BundleError(f"{path}: {name} is {found}, not {expected}; export the model again")
             if not np.all(np.isfinite(value)):
                 raise BundleError(f"{path}: {name} is not finite; train from an earlier checkpoint")
-            variable.assign(value.astype("float32"))
+            variable.assign(value)
         return model
 
 
@@ -165,6 +168,38 @@ def weights_path(directory: Path) -> Path:
     return directory / "weights.safetensors"
 
 
+def read_weights(path: Path) -> dict[str, np.ndarray]:
+    """The float32 weights of a file by name. Raises BundleError where it cannot be read."""
+    try:
+        with safe_open(path, "numpy") as file:
+            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise BundleError(f"{path}: {error}; a bundle needs its weights") from None
+    scales = {name.removesuffix(SCALE): stored.pop(name) for name in list(stored) if name.endswith(SCALE)}
+    return {
+        name: value.astype("float32") * (scales[name].astype("float32") if name in scales else 1)
+        for name, value in stored.items()
+    }
+
+
+def store_in_8_bits(bundle: Bundle) -> None:
+    """Rewrites the weights with kernels and token embeddings in int8, at half the size and a small loss.
+
+    Each output channel has its own scale, in float16: a kernel [in, out] is codes × NAME/scale [1, out], the
+    token embeddings [tokens, width] are codes × NAME/scale [tokens, 1]. Matrices in int8 stay as they are.
+    """
+    stored = {}
+    for name, value in read_weights(weights_path(bundle.directory)).items():
+        if value.ndim != 2 or not name.endswith(("kernel", "tokens/embeddings")):
+            stored[name] = value.astype("float16")
+            continue
+        largest = np.abs(value).max(axis=0 if name.endswith("kernel") else 1, keepdims=True)
+        scale = np.maximum(largest / 127, SMALLEST_SCALE).astype("float16")
+        codes = np.clip(np.round(value / scale.astype("float32")), -127, 127)
+        stored |= {name: codes.astype("int8"), name + SCALE: scale}
+    write_bundle(bundle.directory, bundle.config, bundle.tokenizer, stored, bundle.vocabulary)
+
+
 def weights_digest(path: Path) -> str:
     """Checksum of a weights file, by which an exported graph knows its own."""
     return f"{zlib.crc32(path.read_bytes()):08x}"
@@ -211,11 +246,3 @@ def _read_vocabulary(path: Path) -> Vocabulary:
         return Vocabulary.load(path)
     except (OSError, ValueError) as error:
         raise BundleError(f"{path}: {reason(error)}; export the model again") from None
-
-
-def _read_weights(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with safe_open(path, "numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise BundleError(f"{path}: {error}; a bundle needs its weights") from None

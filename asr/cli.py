@@ -196,7 +196,7 @@ def add_commands(commands) -> None:
     add = transcribe.add_argument
     add("files", nargs="+", metavar="FILE", help="a recording; - is standard input")
     _add_recognition_options(add, "txt")
-    decoders = "greedy, or a search with the language model (the model's best)"
+    decoders = "joint writes sentences; greedy, and beam with a language model, words (the model's best)"
     add("--decoder", choices=DECODERS, help=decoders)
     hotword = "a name or term to expect; repeatable"
     add("--hotword", dest="hotwords", action="append", default=[], metavar="W", help=hotword)

@@ -2,16 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from asr.audio import SAMPLE_RATE
 from asr.bundle import Bundle, BundleError, weights_digest, weights_path
 
+if TYPE_CHECKING:
+    from asr.model import SpeechModel
+
 SHORTEST_SAMPLES = 400  # one window; shorter sound is padded with silence
-GRAPH = "engine.onnx"
-WEIGHTS_DIGEST = "weights_digest"  # key of the graph's metadata
+ENGINE_GRAPH, DECODER_GRAPH = "engine.onnx", "decoder.onnx"
+WEIGHTS_DIGEST = "weights_digest"  # key of a graph's metadata
 
 
 @dataclass(frozen=True)
@@ -20,12 +24,14 @@ class Encoding:
 
     Attributes:
       log_probs: float32 [steps, units], log-probabilities of the CTC head; None for a model without one.
-      memory: float32 [2 × layers, 1, steps, width], keys and values that the decoder attends to; None for a
-        model without one.
+      memory: float32 [2 × layers, 1, heads, steps, width / heads], keys and values that the decoder attends
+        to; None for a model without one.
+      seconds: length of the utterance.
     """
 
     log_probs: np.ndarray | None
     memory: np.ndarray | None
+    seconds: float = 0.0
 
 
 class Engine:
@@ -33,9 +39,11 @@ class Engine:
 
     Args:
       encode: samples [1, samples], lengths [1] → an Encoding.
-      step: tokens int32 [batch, tokens], past [2 × layers, batch, before, width], memory [2 × layers, batch,
-        steps, width] → logits float32 [batch, tokens, vocabulary] and the past with these tokens; None for a
-        model without a decoder. See `asr.decoders`.
+      step: tokens int32 [batch, tokens], past [2 × layers, batch, before, width], memory [2 × layers,
+        utterances, heads, steps, width / heads] → logits float32 [batch, tokens, vocabulary] and the past
+        with these tokens; None for a model without a decoder. The batch is a multiple of the utterances,
+        and hypotheses of one utterance follow each other, so that they need its memory once. See
+        `asr.decoders`.
       step_seconds: length of a step of the log-probs.
       silence_seconds: that the decoder needs after each utterance.
     """
@@ -66,7 +74,7 @@ class Engine:
         Raises BundleError where the graph or the weights cannot be used.
         """
         if backend is None:
-            backend = "onnx" if (bundle.directory / GRAPH).exists() else "keras"
+            backend = "onnx" if (bundle.directory / ENGINE_GRAPH).exists() else "keras"
         encode, step = _onnx_runner(bundle, threads) if backend == "onnx" else _keras_runner(bundle)
         return cls(encode, step, bundle.step_seconds, bundle.silence_seconds)
 
@@ -79,9 +87,10 @@ class Engine:
         count = max(SHORTEST_SAMPLES, len(samples))
         padded = np.pad(samples, (0, count + self._silence - len(samples))).astype("float32", copy=False)
         encoding = self._encode(padded[np.newaxis], np.array([len(padded)], dtype="int32"))
-        if self._silence and encoding.log_probs is not None:
-            return replace(encoding, log_probs=encoding.log_probs[: -(-count // self._step_samples)])
-        return encoding
+        log_probs = encoding.log_probs
+        if self._silence and log_probs is not None:
+            log_probs = log_probs[: -(-count // self._step_samples)]
+        return replace(encoding, log_probs=log_probs, seconds=len(samples) / SAMPLE_RATE)
 
     def log_probs(self, samples: np.ndarray) -> np.ndarray:
         """Log-probabilities of every unit at every step of one utterance: float32 [steps, units].
@@ -92,10 +101,66 @@ class Engine:
         return self.encode(samples).log_probs
 
 
+def encoder_outputs(model: "SpeechModel", inputs: dict) -> dict:
+    """What an Encoding is made of, as tensors of Keras.
+
+    Returns log_probs [batch, steps, units] and steps [batch], of a CTC head; memory, as of Encoding, and
+    memory_steps [batch], of a decoder.
+    """
+    from keras import ops
+
+    outputs = model.log_probs(inputs)
+    found = {}
+    if "log_probs" in outputs:
+        found |= {"log_probs": outputs["log_probs"], "steps": outputs["lengths"]}
+    if model.decoder is not None:
+        memory = model.decoder.memory(outputs["encoded"])
+        count, batch, steps, width = ops.shape(memory)
+        heads = model.decoder.blocks[0].cross_attention.heads
+        memory = ops.reshape(memory, (count, batch, steps, heads, width // heads))
+        found |= {
+            "memory": ops.transpose(memory, (0, 1, 3, 2, 4)),
+            "memory_steps": outputs["encoded_lengths"],
+        }
+    return found
+
+
+def _encoding(found: dict[str, np.ndarray]) -> Encoding:
+    """From `encoder_outputs` of one utterance, without padding."""
+    log_probs = memory = None
+    if "log_probs" in found:
+        log_probs = found["log_probs"][0, : found["steps"][0]]
+    if "memory" in found:
+        memory = np.ascontiguousarray(found["memory"][:, :, :, : found["memory_steps"][0]])
+    return Encoding(log_probs, memory)
+
+
 def _onnx_runner(bundle: Bundle, threads: int | None):
+    digest = weights_digest(weights_path(bundle.directory))
+    encoders = _session(bundle.directory / ENGINE_GRAPH, ("inputs", "lengths"), digest, threads)
+    outputs = [output.name for output in encoders.get_outputs()]
+
+    def encode(samples, lengths):
+        found = encoders.run(outputs, {"inputs": samples, "lengths": lengths})
+        return _encoding(dict(zip(outputs, found, strict=True)))
+
+    if not bundle.config.get("decoder"):
+        return encode, None
+    decoder = _session(bundle.directory / DECODER_GRAPH, ("tokens", "past_0", "memory_0"), digest, threads)
+
+    def step(tokens, past, memory):
+        inputs = {f"past_{i}": part for i, part in enumerate(past)}
+        inputs |= {f"memory_{i}": part for i, part in enumerate(memory)}
+        logits, *present = decoder.run(None, {"tokens": tokens, **inputs})
+        return logits, np.stack(present)
+
+    return encode, step
+
+
+def _session(path: Path, inputs: tuple[str, ...], digest: str, threads: int | None):
+    """ONNX Runtime's session of a graph that was exported from the weights of this digest."""
     import onnxruntime
 
-    path = bundle.directory / GRAPH
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3
@@ -107,21 +172,16 @@ def _onnx_runner(bundle: Bundle, threads: int | None):
         raise BundleError(
             f"{path}: {str(error).splitlines()[0]}; run python -m training.export again"
         ) from None
-    if {i.name for i in session.get_inputs()} != {"inputs", "lengths"}:
+    if not {i.name for i in session.get_inputs()}.issuperset(inputs):
         raise BundleError(f"{path}: is no graph of ours; run python -m training.export again")
-    digest = session.get_modelmeta().custom_metadata_map.get(WEIGHTS_DIGEST)
-    if digest != weights_digest(weights_path(bundle.directory)):
+    if session.get_modelmeta().custom_metadata_map.get(WEIGHTS_DIGEST) != digest:
         raise BundleError(f"{path}: was exported from other weights; run python -m training.export again")
-
-    def encode(samples, lengths):
-        log_probs, steps = session.run(["log_probs", "steps"], {"inputs": samples, "lengths": lengths})
-        return Encoding(log_probs[0, : steps[0]], None)
-
-    return encode, None
+    return session
 
 
 def _keras_runner(bundle: Bundle):
     import keras
+    from keras import ops
 
     model = bundle.build_model()
 
@@ -129,28 +189,30 @@ def _keras_runner(bundle: Bundle):
         """Samples to what the heads need, compiled as one graph."""
 
         def call(self, inputs):
-            outputs = model.log_probs(inputs)
-            if "encoded" in outputs:
-                outputs["memory"] = model.decoder.memory(outputs.pop("encoded"))[:, 0]
-            return outputs
+            found = encoder_outputs(model, inputs)
+            if "memory" in found:  # batch first, as Keras expects
+                found["memory"] = ops.swapaxes(found["memory"], 0, 1)
+            return found
 
     class Step(keras.Model):
-        """`step` of the decoder for one utterance, compiled as one graph."""
+        """`step` of the decoder, compiled as one graph."""
 
         def call(self, inputs):
-            lengths = keras.ops.full((1,), keras.ops.shape(inputs["memory"])[2], "int32")
-            return model.decoder.step(inputs["tokens"], inputs["past"], inputs["memory"], lengths)
+            tokens, memory = inputs["tokens"], inputs["memory"]
+            count, utterances, heads, steps, size = ops.shape(memory)
+            memory = ops.transpose(memory, (0, 1, 3, 2, 4))
+            memory = ops.reshape(memory, (count, utterances, steps, heads * size))
+            memory = ops.repeat(memory, ops.shape(tokens)[0] // utterances, axis=1)
+            lengths = ops.full((1,), steps, "int32")
+            return model.decoder.step(tokens, inputs["past"], memory, lengths)
 
     encoders, decoder = Encode(), Step()
 
     def encode(samples, lengths):
-        outputs = encoders.predict_on_batch({"inputs": samples, "lengths": lengths})
-        log_probs = memory = None
-        if "log_probs" in outputs:
-            log_probs = outputs["log_probs"][0, : outputs["lengths"][0]]
-        if "memory" in outputs:
-            memory = outputs["memory"][:, np.newaxis, : outputs["encoded_lengths"][0]]
-        return Encoding(log_probs, memory)
+        found = encoders.predict_on_batch({"inputs": samples, "lengths": lengths})
+        if "memory" in found:
+            found["memory"] = found["memory"].swapaxes(0, 1)
+        return _encoding(found)
 
     def step(tokens, past, memory):
         return decoder.predict_on_batch({"tokens": tokens, "past": past, "memory": memory})

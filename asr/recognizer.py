@@ -18,15 +18,15 @@ import numpy as np
 from asr import CHANNELS, DECODERS
 from asr.decoding import Hypothesis
 from asr.decoding.greedy import greedy_decode
-from asr.decoding.words import words_of
+from asr.decoding.words import words_of, words_without_steps
 from asr.tokenizer import WORD_BOUNDARY, Tokenizer
-from asr.transcript import Segment, Transcript, Word
+from asr.transcript import Segment, Transcript, Word, sentences
 
 # What reads sound and runs models is imported where it is needed, so that `--help` does not wait for it.
 if TYPE_CHECKING:
     from asr.audio import AudioError, Source
     from asr.bundle import Bundle
-    from asr.engine import Engine
+    from asr.engine import Encoding, Engine
     from asr.segmentation import Utterance
 
 BLOCK_SECONDS = 1.0  # read at a time, so that words of a pipe come soon
@@ -38,10 +38,10 @@ Progress = Callable[[float, float | None], None]
 class Options(TypedDict, total=False):
     """How to transcribe.
 
-    decoder: one of `asr.DECODERS`. None takes beam search if the model ships a language model, there are hot
-      words or several texts are wanted, else greedy.
-    hotwords: names and terms to expect, a string alone being one; only beam search knows them.
-    n_best: texts to give of each segment, its alternatives included; only beam search has several.
+    decoder: one of `asr.DECODERS`. None takes "joint" if the model has an attention decoder, else "beam" if
+      it has a language model, there are hot words or several texts are wanted, else "greedy".
+    hotwords: names and terms to expect, a string alone being one; the greedy decoder does not know them.
+    n_best: texts to give of each segment, its alternatives included; the greedy decoder has only one.
     channel: "left" or "right" of several channels, or "each" of a stereo recording with one party a channel;
       segments then name theirs. None takes the mean, and the channels apart only where they hold different
       speech at the same time.
@@ -150,6 +150,8 @@ class Recognizer:
           AudioError: the source cannot be read.
           ValueError: the text has no words, or more than the recording has room for.
         """
+        if not self.bundle.has_ctc:
+            raise ValueError(f"{self.bundle.name} has no CTC head, which finds the times")
         unit_ids = self.tokenizer.encode(self.tokenizer.normalize(text))
         if not unit_ids:
             raise ValueError("the text has no words: give what is said in the recording")
@@ -159,47 +161,65 @@ class Recognizer:
             raise recording.error
         if not computed:
             raise ValueError("no speech was found in the recording")
-        log_probs = [log_probs for _, (_, log_probs) in computed]
+        log_probs = [encoding.log_probs for _, (_, encoding) in computed]
         starts = [utterance.start for _, (utterance, _) in computed]
         return self._transcript(self._aligned(starts, log_probs, text, unit_ids), recording)
 
     def decoder(
         self, name: str | None = None, hotwords: Sequence[str] = ()
-    ) -> Callable[[np.ndarray], list[Word]]:
-        """The function from one utterance's log-probs [steps, units] to its words, in seconds from its start.
+    ) -> Callable[[Encoding], list[Word]]:
+        """The function from what the engine says of an utterance to its words, in seconds from its start.
 
         Arguments and errors are those of `transcribe`.
         """
         recognize = self._recognize_with(name, hotwords, n_best=1)
-        return lambda log_probs: recognize(log_probs)[0]
+        return lambda encoding: recognize(encoding)[0]
 
     def _recognize_with(
         self, name: str | None, hotwords: Sequence[str], n_best: int
-    ) -> Callable[[np.ndarray], tuple[list[Word], tuple[str, ...]]]:
-        """The function from log-probs [steps, units] to their words and other texts."""
-        name = name or ("beam" if hotwords or n_best > 1 or self.bundle.has_language_model else "greedy")
+    ) -> Callable[[Encoding], tuple[list[Word], tuple[str, ...]]]:
+        """The function from what the engine says of an utterance to its words and other texts."""
+        searching = bool(hotwords) or n_best > 1 or self.bundle.has_language_model
+        name = name or ("joint" if self.bundle.vocabulary else "beam" if searching else "greedy")
         if name not in DECODERS:
             raise ValueError(f"no decoder {name!r}: choose one of {', '.join(DECODERS)}")
         if n_best < 1:
             raise ValueError(f"n_best must be at least 1, not {n_best}")
+        if name == "joint" and self.bundle.vocabulary is None:
+            raise ValueError(f"{self.bundle.name} has no attention decoder: choose the beam decoder")
+        if name != "joint" and not self.bundle.has_ctc:
+            raise ValueError(f"{self.bundle.name} has only an attention decoder: choose the joint decoder")
         if name == "greedy" and hotwords:
             raise ValueError("the greedy decoder knows no hot words: choose the beam decoder")
         if name == "greedy" and n_best > 1:
             raise ValueError("the greedy decoder has only one text: choose the beam decoder")
-        if name == "beam":
-            from asr.decoding.beam import BeamDecoder
+        decode = self._decode_with(name, hotwords)
+        calibration = self.bundle.config.get("confidence", {}).get(name)
+        step_seconds = self.bundle.step_seconds
 
-            beam = BeamDecoder.from_bundle(self.bundle, hotwords)
-
-        def recognize(log_probs: np.ndarray) -> tuple[list[Word], tuple[str, ...]]:
-            if name == "greedy":
-                best, others = greedy_decode(log_probs, self.tokenizer), []
+        def recognize(encoding: Encoding) -> tuple[list[Word], tuple[str, ...]]:
+            best, *others = decode(encoding, n_best)
+            if encoding.log_probs is None:
+                words = words_without_steps(best, encoding.seconds)
             else:
-                best, *others = beam.decode(log_probs, n_best)
-            words = self._words(best, log_probs, self.bundle.step_seconds, name)
+                words = words_of(best, encoding.log_probs, self.tokenizer, step_seconds, calibration)
             return words, tuple(other.text for other in others)
 
         return recognize
+
+    def _decode_with(self, name: str, hotwords: Sequence[str]) -> Callable[[Encoding, int], list[Hypothesis]]:
+        """The function from what the engine says of an utterance, and a number, to so many hypotheses."""
+        if name == "greedy":
+            return lambda encoding, _: [greedy_decode(encoding.log_probs, self.tokenizer)]
+        from asr.decoding.beam import BeamDecoder
+
+        beam = BeamDecoder.from_bundle(self.bundle, hotwords) if self.bundle.has_ctc else None
+        if name == "beam":
+            return lambda encoding, n_best: beam.decode(encoding.log_probs, n_best)
+        from asr.decoding.joint import JointDecoder
+
+        joint = JointDecoder(self.engine.step, self.bundle.vocabulary, self.tokenizer, beam, hotwords)
+        return lambda encoding, n_best: joint.decode(encoding.log_probs, encoding.memory, n_best)
 
     def _recognised(
         self, sources, progress, decoder=None, hotwords=(), n_best=1, channel=None, track=None
@@ -211,11 +231,13 @@ class Recognizer:
         if track is not None and track < 1:
             raise ValueError(f"tracks count from 1; there is no track {track}")
 
-        def segments(utterance: Utterance, log_probs: np.ndarray) -> list[Segment]:
-            words, alternatives = recognize(log_probs)
+        def segments(utterance: Utterance, encoding: Encoding) -> list[Segment]:
+            words, alternatives = recognize(encoding)
             start = utterance.start
             moved = [replace(word, start=start + word.start, end=start + word.end) for word in words]
-            return [_segment(moved, alternatives, utterance.channel)] if words else []
+            # Alternatives are of the whole utterance.
+            parts = [moved] if alternatives else sentences(moved)
+            return [_segment(part, alternatives, utterance.channel) for part in parts if part]
 
         return self._computed(segments, _utterances(sources, channel, track), progress)
 
@@ -236,7 +258,9 @@ class Recognizer:
 
         # Which words are in which utterance is not known, so all are aligned in one go, on steps.
         joined = np.concatenate(log_probs)
-        step_words = iter(self._words(forced_align(joined, unit_ids), joined, 1, "greedy"))
+        calibration = self.bundle.config.get("confidence", {}).get("greedy")
+        aligned = forced_align(joined, unit_ids)
+        step_words = iter(words_of(aligned, joined, self.tokenizer, 1, calibration))
         step_seconds, steps = self.bundle.step_seconds, list(map(len, log_probs))
         step_starts = np.repeat(starts, steps) + step_seconds * np.concatenate(list(map(np.arange, steps)))
         step_utterances = np.repeat(np.arange(len(starts)), steps)
@@ -250,28 +274,21 @@ class Recognizer:
         return [_segment([word for _, word in group]) for _, group in groupby(found, key=itemgetter(0))]
 
     def _computed(
-        self, use: Callable[[Utterance, np.ndarray], Any], utterances: Utterances, progress: Progress | None
+        self, use: Callable[[Utterance, Encoding], Any], utterances: Utterances, progress: Progress | None
     ) -> Iterator[tuple[_Recording, Any]]:
-        """Recordings with use(utterance, log-probs [steps, units]) of each utterance, or None at the end."""
+        """Recordings with use(utterance, what the engine says) of each utterance, or None at the end."""
 
-        def log_probs_of(item: tuple[_Recording, Utterance | None]) -> np.ndarray | None:
-            return None if item[1] is None else self.engine.log_probs(item[1].samples)
+        def compute(item: tuple[_Recording, Utterance | None]) -> Any:
+            _, utterance = item
+            return None if utterance is None else use(utterance, self.engine.encode(utterance.samples))
 
         tell = progress or (lambda done_seconds, total_seconds: None)
-        for (recording, utterance), log_probs in _map_ahead(log_probs_of, utterances, self.workers):
+        for (recording, utterance), result in _map_ahead(compute, utterances, self.workers):
+            yield recording, result
             if utterance is not None:
-                yield recording, use(utterance, log_probs)
                 tell(utterance.end, recording.stated_seconds)
-                continue
-            if recording.error is None:
+            elif recording.error is None:
                 tell(recording.seconds, recording.seconds)
-            yield recording, None
-
-    def _words(
-        self, hypothesis: Hypothesis, log_probs: np.ndarray, step_seconds: float, decoder: str
-    ) -> list[Word]:
-        calibration = self.bundle.config.get("confidence", {}).get(decoder)
-        return words_of(hypothesis, log_probs, self.tokenizer, step_seconds, calibration)
 
     def _transcript(self, segments: Sequence[Segment], recording: _Recording) -> Transcript:
         return Transcript(

@@ -11,6 +11,23 @@ from asr.files import write_whole
 
 FORMATS = ("txt", "srt", "vtt", "tsv", "json")
 
+SENTENCE_ENDS = (".", "?", "!")
+ABBREVIATIONS = (
+    "mr.",
+    "mrs.",
+    "ms.",
+    "dr.",
+    "st.",
+    "jr.",
+    "sr.",
+    "prof.",
+    "rev.",
+    "gen.",
+    "col.",
+    "capt.",
+    "vs.",
+)
+
 # Netflix' Timed Text Style Guide: two lines and 5/6 s to 7 s (general), 42 characters a line (English).
 MAX_LINE_CHARACTERS = 42
 MAX_CUE_SECONDS = 7.0
@@ -29,9 +46,22 @@ class Word:
     confidence: float
 
 
+def sentences(words: Sequence[Word]) -> list[Sequence[Word]]:
+    """Words cut after ".", "?" and "!" where a capital follows, though not after "Mr." and initials."""
+    ends = [
+        place
+        for place, (word, after) in enumerate(itertools.pairwise(words), start=1)
+        if word.text.endswith(SENTENCE_ENDS)
+        and word.text.lower() not in ABBREVIATIONS
+        and len(word.text) != 2  # an initial
+        and not after.text[0].islower()
+    ]
+    return [words[start:end] for start, end in itertools.pairwise([0, *ends, len(words)])]
+
+
 @dataclass(frozen=True)
 class Segment:
-    """The speech between two pauses; times are in seconds.
+    """The speech between two pauses, or a sentence of it; times are in seconds.
 
     Attributes:
       text: its words, joined by single spaces.

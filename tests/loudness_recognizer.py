@@ -29,6 +29,8 @@ class LoudnessRecognizer:
         self.bundle = SimpleNamespace(
             name=name,
             has_language_model=has_language_model,
+            has_ctc=True,
+            vocabulary=None,
             tokenizer=Tokenizer.characters("english"),
             config={},
         )

@@ -13,6 +13,7 @@ if __name__ == "__main__":  # first, so that --help need not wait for the import
 import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 
 import numpy as np
 import scipy.optimize
@@ -21,20 +22,22 @@ from asr.bundle import Bundle
 from asr.decoding import Hypothesis
 from asr.decoding.beam import BeamDecoder
 from asr.decoding.greedy import greedy_decode
+from asr.decoding.joint import JointDecoder
 from asr.decoding.words import UNCALIBRATED, confidences, word_evidence
-from asr.engine import Engine
+from asr.engine import Encoding, Engine
 from asr.files import write_whole
+from asr.tokenizer import Tokenizer
 from training.manifest import Entry, read_manifest
 from training.scoring.alignment import align
 from training.scoring.calibration import calibration
 from training.scoring.console import progress
 from training.tune_decoder import readable
 
-Decode = Callable[[np.ndarray], Hypothesis]
+Decode = Callable[[Encoding], Hypothesis]
 
 
 def fit(evidence: np.ndarray, is_right: np.ndarray) -> dict[str, float]:
-    """The weights for words_of, from evidence [words, 2] and whether each word is right [words]."""
+    """The weights for words_of, from evidence [words, 3] and whether each word is right [words]."""
     names = list(UNCALIBRATED)
 
     def negative_log_likelihood(weights: np.ndarray) -> float:
@@ -47,38 +50,46 @@ def fit(evidence: np.ndarray, is_right: np.ndarray) -> dict[str, float]:
 
 
 def judged_words(
-    bundle: Bundle, entries: Sequence[Entry], decoders: Mapping[str, Decode]
+    engine: Engine, tokenizer: Tokenizer, entries: Sequence[Entry], decoders: Mapping[str, Decode]
 ) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], int]:
-    """By decoder the evidence [words, 2] of all words of its texts, and whether each is right [words].
+    """By decoder the evidence [words, 3] of all words of its texts, and whether each is right [words].
 
     Also returns the number of entries that were left out, of which it warns. Raises ValueError if all were.
     """
-    engine = Engine.load(bundle)
-    texts: dict[str, list[str]] = {name: [] for name in decoders}
+    hypotheses: dict[str, list[Hypothesis]] = {name: [] for name in decoders}
     evidence: dict[str, list[np.ndarray]] = {name: [] for name in decoders}
     references: list[str] = []
-    for entry, samples in readable(bundle.tokenizer, progress("recognising")(entries)):
-        references.append(bundle.tokenizer.normalize(entry.text))
-        log_probs = engine.log_probs(samples)
+    for entry, samples in readable(tokenizer, progress("recognising")(entries)):
+        references.append(tokenizer.normalize(entry.text))
+        encoding = engine.encode(samples)
         for name, decode in decoders.items():
-            hypothesis = decode(log_probs)
-            texts[name].append(hypothesis.text)
-            evidence[name].append(word_evidence(hypothesis, log_probs, bundle.tokenizer))
+            hypothesis = decode(encoding)
+            hypotheses[name].append(hypothesis)
+            evidence[name].append(word_evidence(hypothesis, encoding.log_probs, tokenizer))
     if not references:
         raise ValueError("no utterance is left to calibrate on")
-    judged = {name: (np.concatenate(evidence[name]), _right(references, texts[name])) for name in decoders}
+    judged = {
+        name: (np.concatenate(evidence[name]), _right(references, hypotheses[name], tokenizer))
+        for name in decoders
+    }
     return judged, len(entries) - len(references)
 
 
-def _right(references: Sequence[str], texts: Sequence[str]) -> np.ndarray:
-    """Whether each word of all texts is right."""
-    is_right = [
-        operation.kind == "equal"
-        for operations in align(references, texts).operations
-        for operation in operations
-        for _ in range(operation.hypothesis_start, operation.hypothesis_end)
-    ]
-    return np.array(is_right, bool)
+def _right(references: Sequence[str], hypotheses: Sequence[Hypothesis], tokenizer: Tokenizer) -> np.ndarray:
+    """Whether each word of all hypotheses is right: a written one if all is that is spoken for it."""
+    found: list[bool] = []
+    texts = [tokenizer.decode(hypothesis.units) for hypothesis in hypotheses]
+    for hypothesis, operations in zip(hypotheses, align(references, texts).operations, strict=True):
+        spoken = iter(
+            operation.kind == "equal"
+            for operation in operations
+            for _ in range(operation.hypothesis_start, operation.hypothesis_end)
+        )
+        for word in hypothesis.written:
+            if word.spoken:
+                found.append(all(list(islice(spoken, word.spoken))))
+        found += spoken
+    return np.array(found, bool)
 
 
 def report(evidence: np.ndarray, is_right: np.ndarray, fitted: Mapping[str, float]) -> str:
@@ -91,12 +102,17 @@ def report(evidence: np.ndarray, is_right: np.ndarray, fitted: Mapping[str, floa
 def main(options: argparse.Namespace) -> int:
     """`hark calibrate`."""
     bundle = Bundle.load(options.model)
-    decoders: dict[str, Decode] = {"greedy": lambda log_probs: greedy_decode(log_probs, bundle.tokenizer)}
+    engine, beam = Engine.load(bundle), BeamDecoder.from_bundle(bundle)
+    decoders: dict[str, Decode] = {
+        "greedy": lambda encoding: greedy_decode(encoding.log_probs, bundle.tokenizer)
+    }
     if bundle.has_language_model:
-        beam = BeamDecoder.from_bundle(bundle)
-        decoders["beam"] = lambda log_probs: beam.decode(log_probs)[0]
+        decoders["beam"] = lambda encoding: beam.decode(encoding.log_probs)[0]
+    if bundle.vocabulary is not None:
+        joint = JointDecoder(engine.step, bundle.vocabulary, bundle.tokenizer, beam)
+        decoders["joint"] = lambda encoding: joint.decode(encoding.log_probs, encoding.memory)[0]
     entries = [entry for manifest in options.manifests for entry in read_manifest(manifest)]
-    judged, left_out = judged_words(bundle, entries, decoders)
+    judged, left_out = judged_words(engine, bundle.tokenizer, entries, decoders)
     for name, (_, is_right) in judged.items():
         if is_right.all() or not is_right.any():
             raise ValueError(f"{name}: all words are right, or none: give more speech to calibrate on")

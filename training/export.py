@@ -1,10 +1,11 @@
-"""Write a bundle's engine.onnx, samples → log-probs: python -m training.export BUNDLE [--int8]
+"""Write a bundle's graphs for ONNX Runtime: python -m training.export BUNDLE [--int8]
 
-The graph holds no weights: each tensor of the bundle's weights.safetensors is external data to it (file,
-offset, length). Other forms (32 bits, another order, 8 bits) are computed from there by the graph; ONNX
-Runtime does that once, when it loads it.
+engine.onnx computes log-probs, and what the decoder attends to, from samples; decoder.onnx is one step of the
+attention decoder (training/decoder_graph.py). The graphs hold no weights: each tensor of the bundle's
+weights.safetensors is external data to them (file, offset, length). Other forms (32 bits, another order) are
+computed from there by the graphs; ONNX Runtime does that once, when it loads them.
 
-TensorFlow traces the graph with the weights as inputs; tf2onnx converts it. A loop over time would become a
+TensorFlow traces the engine with the weights as inputs; tf2onnx converts it. A loop over time would become a
 slow ONNX loop, so the LSTMs are traced as TensorFlow's BlockLSTMV2 and written as ONNX's own LSTM. Likewise
 one operator reverses an utterance, where gathering took a third of the time of a small model.
 """
@@ -19,7 +20,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 
 os.environ["KERAS_BACKEND"] = "tensorflow"  # only TensorFlow's graphs can be converted
@@ -32,34 +33,43 @@ import tensorflow as tf
 import tf2onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from asr.bundle import Bundle, variable_name, weights_digest, weights_path
+from asr.bundle import SCALE, Bundle, store_in_8_bits, stored_variables, weights_digest, weights_path
 from asr.encoders import recurrent
-from asr.engine import GRAPH, WEIGHTS_DIGEST
+from asr.engine import DECODER_GRAPH, ENGINE_GRAPH, WEIGHTS_DIGEST, encoder_outputs
 from asr.files import write_whole
 from asr.model import SpeechModel
+from training.decoder_graph import MICROSOFT, GraphWriter, decoder_graph
 
 OPSET = 17
 
 
-def export(bundle: Bundle, int8: bool = False) -> Path:
-    """Writes the graph into the bundle and returns its path.
+def export(bundle: Bundle, int8: bool = False) -> list[Path]:
+    """Writes the graphs into the bundle and returns their paths.
 
     Args:
-      int8: matrix products and LSTMs in 8 bits, which is faster; else float32. Two things stay in float32,
-        since 8 bits cannot hold their range: the log-mel, and the first of several encoders, which in Whisper
-        has a few very large activations (in 8 bits it cost 0.4 points of WER on dev-read, 1.0 on dev-other).
+      int8: weights, matrix products and LSTMs in 8 bits, which is smaller and faster; else float32. Two
+        things are computed in float32, since 8 bits cannot hold their range: the log-mel, and the first of
+        several encoders, which in Whisper has a few very large activations (in 8 bits it cost 0.4 points of
+        WER on dev-read, 1.0 on dev-other).
     """
-    model = bundle.build_model()
-    weights = {f"weight_{i}": v for i, v in enumerate(model.weights) if "seed_generator" not in v.path}
-    graph = _trace(model, weights)
     if int8:
-        _compute_in_8_bits(graph.graph, model, weights)
-        graph.opset_import.add(domain="com.microsoft", version=1)
+        store_in_8_bits(bundle)
+    model = bundle.build_model()
     path = weights_path(bundle.directory)
-    _read_from_file(graph.graph, weights, path)
-    helper.set_model_props(graph, {WEIGHTS_DIGEST: weights_digest(path)})
-    write_whole(bundle.directory / GRAPH, graph.SerializeToString())
-    return bundle.directory / GRAPH
+    tensors = _stored_tensors(path)
+    names = {f"weight_{i}": name for i, name in enumerate(stored_variables(model))}
+    engine = _trace(model, dict(zip(names, stored_variables(model).values(), strict=True)))
+    if int8:
+        _compute_in_8_bits(engine.graph, model, names, tensors)
+        engine.opset_import.add(domain=MICROSOFT, version=1)
+    _read_from_file(engine.graph, names, tensors)
+    graphs = {ENGINE_GRAPH: engine}
+    if model.decoder is not None:
+        graphs[DECODER_GRAPH] = decoder_graph(model.decoder, tensors, int8, OPSET)
+    for name, graph in graphs.items():
+        helper.set_model_props(graph, {WEIGHTS_DIGEST: weights_digest(path)})
+        write_whole(bundle.directory / name, graph.SerializeToString())
+    return [bundle.directory / name for name in graphs]
 
 
 def _trace(model: SpeechModel, weights: dict[str, keras.Variable]) -> onnx.ModelProto:
@@ -67,8 +77,7 @@ def _trace(model: SpeechModel, weights: dict[str, keras.Variable]) -> onnx.Model
 
     def run(inputs, lengths, *tensors):
         with keras.StatelessScope(state_mapping=list(zip(weights.values(), tensors, strict=True))):
-            outputs = model.log_probs({"inputs": inputs, "lengths": lengths})
-        return {"log_probs": outputs["log_probs"], "steps": outputs["lengths"]}
+            return encoder_outputs(model, {"inputs": inputs, "lengths": lengths})
 
     signature = [
         tf.TensorSpec((None, None), tf.float32, "inputs"),
@@ -85,7 +94,9 @@ def _trace(model: SpeechModel, weights: dict[str, keras.Variable]) -> onnx.Model
     return graph
 
 
-def _compute_in_8_bits(graph: onnx.GraphProto, model: SpeechModel, weights: Collection[str]) -> None:
+def _compute_in_8_bits(
+    graph: onnx.GraphProto, model: SpeechModel, weights: Mapping[str, str], tensors: Mapping[str, TensorProto]
+) -> None:
     """Replaces the products with weights, and the LSTMs, by operators on 8-bit numbers, in place.
 
     Each column of a weight has its own scale; activations are quantised when the graph runs.
@@ -105,6 +116,9 @@ def _compute_in_8_bits(graph: onnx.GraphProto, model: SpeechModel, weights: Coll
         return names
 
     def codes_and_scale(matrix: str) -> tuple[str, str]:
+        if stored := tensors.get(weights.get(matrix, matrix) + SCALE):  # the codes are in the file
+            [scale] = add("Cast", [stored.name], to=TensorProto.FLOAT)
+            return weights[matrix], add("Reshape", [scale, one_axis])[0]
         most = add("ReduceMax", add("Abs", [matrix]), axes=[-2], keepdims=0)
         [scale] = add("Div", [*add("Max", [*most, smallest]), largest])
         # QuantizeLinear would do the same, at a tenth of the speed where columns have scales of their own.
@@ -112,6 +126,7 @@ def _compute_in_8_bits(graph: onnx.GraphProto, model: SpeechModel, weights: Coll
         return codes, scale
 
     largest, smallest = constant("largest", np.float32(127)), constant("smallest", np.float32(1e-8))
+    one_axis = constant("one_axis", np.array([-1]))
     for node in graph.node:
         if node.input and constants.issuperset(node.input):
             constants.update(node.output)
@@ -125,7 +140,7 @@ def _compute_in_8_bits(graph: onnx.GraphProto, model: SpeechModel, weights: Coll
             zeros = constant(f"{node.name}_zeros", np.zeros((1, 4 * node.attribute[0].i), "int8"))
             inputs = [x, kernel[0], recurrent_kernel[0], bias, "", "", "", ""]
             inputs += [kernel[1], zeros, recurrent_kernel[1], zeros]
-            lstm = helper.make_node("DynamicQuantizeLSTM", inputs, node.output, domain="com.microsoft")
+            lstm = helper.make_node("DynamicQuantizeLSTM", inputs, node.output, domain=MICROSOFT)
             lstm.attribute.extend(node.attribute)
             nodes.append(lstm)
         elif node.op_type == "MatMul" and node.input[1] in matrices:
@@ -147,26 +162,39 @@ def _has_wide_range(node: str, model: SpeechModel) -> bool:
     return model.features.name in node or (bool(others) and first.name in node)
 
 
-def _read_from_file(graph: onnx.GraphProto, weights: dict[str, keras.Variable], path: Path) -> None:
-    """Turns the weights from inputs of the graph into external data in safetensors file `path`, in place."""
+def _stored_tensors(path: Path) -> dict[str, TensorProto]:
+    """The tensors of a safetensors file by name, as external data of a graph beside it."""
     with open(path, "rb") as file:
         size = int.from_bytes(file.read(8), "little")
         entries = json.loads(file.read(size))
-    nodes = []
-    for name, variable in weights.items():
-        entry = entries[variable_name(variable)]
+    types = {"F16": TensorProto.FLOAT16, "F32": TensorProto.FLOAT, "I8": TensorProto.INT8}
+    tensors = {}
+    for name, entry in entries.items():
         first, end = entry["data_offsets"]
-        tensor = TensorProto(name=variable_name(variable), dims=entry["shape"], data_type=TensorProto.FLOAT16)
+        tensor = TensorProto(name=name, dims=entry["shape"], data_type=types[entry["dtype"]])
         tensor.data_location = TensorProto.EXTERNAL
         for key, value in {"location": path.name, "offset": 8 + size + first, "length": end - first}.items():
             tensor.external_data.add(key=key, value=str(value))
-        graph.initializer.append(tensor)
-        nodes.append(helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT))
-    nodes += graph.node
+        tensors[name] = tensor
+    return tensors
+
+
+def _read_from_file(
+    graph: onnx.GraphProto, weights: Mapping[str, str], tensors: Mapping[str, TensorProto]
+) -> None:
+    """Turns the weights from inputs of the graph into external data in float32, in place."""
+    used = {name for node in graph.node for name in node.input}
+    file = GraphWriter(tensors)
+    for name in used.intersection(weights):
+        file.name(file.weight(weights[name]), name)
+    for name in used.intersection(tensors):
+        file.stored(name)
+    nodes = [*file.nodes, *graph.node]
     inputs = [value for value in graph.input if value.name not in weights]
     del graph.input[:], graph.node[:]
     graph.input.extend(inputs)
     graph.node.extend(nodes)
+    graph.initializer.extend(file.initializers.values())
 
 
 @contextlib.contextmanager
@@ -237,5 +265,5 @@ def _write_lstm(context, node, name, _):
 
 def main(options: argparse.Namespace) -> None:
     """`hark export`."""
-    path = export(Bundle.load(options.bundle), options.int8)
-    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
+    for path in export(Bundle.load(options.bundle), options.int8):
+        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB", file=sys.stderr)

@@ -55,8 +55,8 @@ class Attention(keras.layers.Layer):
 
     def call(self, x, keys, values, mask):
         def split(y):  # [batch, steps, width] → [batch, steps, heads, width / heads]
-            batch, steps, _ = ops.shape(y)
-            return ops.reshape(y, (batch, steps, self.heads, self.width // self.heads))
+            # With y's own number of steps in place of -1, tf2onnx writes a wrong graph.
+            return ops.reshape(y, (ops.shape(x)[0], -1, self.heads, self.width // self.heads))
 
         y = ops.dot_product_attention(split(self.query(x)), split(keys), split(values), mask=mask)
         return self.out(ops.reshape(y, ops.shape(x)))

@@ -15,7 +15,7 @@ class Recognition:
     Args:
       recognizer: recognises lazily, while this is iterated.
       sound: path of a recording.
-      decoder: "greedy" or "beam".
+      decoder: one of `asr.DECODERS`.
       hotwords: names and terms to expect, separated by commas or line breaks.
 
     Raises ValueError for an unknown decoder and for hot words with "greedy", which cannot use them. Iterating

@@ -1,13 +1,14 @@
 """The tab "Transcribe": record or upload audio, read the text, play any word, save the transcript."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from asr.audio import SAMPLE_RATE, AudioError, load_audio
+from asr.audio import SAMPLE_RATE, load_audio
+from asr.bundle import Bundle
 from asr.recognizer import Recognizer
 from asr.web.markup import html
 from asr.web.picture import picture_html
@@ -16,7 +17,6 @@ from asr.web.sessions import Session, Sessions
 
 SCRIPT = Path(__file__).with_name("transcribe.js")
 SAVED_FORMATS = ("txt", "srt", "vtt", "json")
-DECODERS = [("With language model", "beam"), ("Without language model (faster)", "greedy")]
 REFRESH_SECONDS = 0.4  # a long recording gives several utterances a second; the page need not show each
 PICTURE_SECONDS = 40.0  # the longest picture
 PICTURE_MARGIN_SECONDS = 0.2  # shown before and after a segment
@@ -30,8 +30,10 @@ Update = dict[Any, Any]  # component → new value
 def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) -> None:
     """Adds the tab to the current Blocks or Tab; the first of `recognizers` is the default."""
     names = list(recognizers)
-    language_model = recognizers[names[0]].bundle.has_language_model
-    choices = len(names) > 1 or language_model
+    decoders = _decoders([recognizer.bundle for recognizer in recognizers.values()])
+    best = _decoders([recognizers[names[0]].bundle])[0][1]
+    searching = best != "greedy"
+    choices = len(names) > 1 or searching
 
     with gr.Column(elem_id="transcribe"):
         sound = gr.Audio(
@@ -47,17 +49,17 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
         with gr.Row(elem_classes="options", visible=choices):
             model = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1)
             decoder = gr.Dropdown(
-                DECODERS,
-                value="beam" if language_model else "greedy",
+                decoders,
+                value=best,
                 label="Decoding",
                 min_width=200,  # the whole option on a phone
-                visible=language_model,
+                visible=len(decoders) > 1,
             )
             hotwords = gr.Textbox(
                 "",  # a default, so that the API may leave it out
                 label="Names and terms to expect",
                 placeholder="separated by commas",
-                visible=language_model,
+                visible=searching,
             )
         with gr.Row(elem_classes="actions"):
             status = gr.HTML(elem_id="status", apply_default_css=False)
@@ -106,7 +108,7 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
                     shown_at = time.monotonic()
                     progress = html.progress(recognition.done_seconds, recognition.total_seconds, words)
                     yield {status: progress, text: paragraphs}
-        except AudioError as error:
+        except ValueError as error:  # a recording that cannot be read, a decoder that the model lacks
             yield {**empty, **idle, status: html.error(_without_folder(error, session.path))}
             return
         except Exception:  # a bug
@@ -235,3 +237,13 @@ def _picture_of(session: Session | None, index: int) -> str:
 def _without_folder(error: Exception, path: str) -> str:
     """The message with the file's name in place of its path on the server."""
     return str(error).replace(path, Path(path).name)
+
+
+def _decoders(bundles: Sequence[Bundle]) -> list[tuple[str, str]]:
+    """Labels and names of the decoders that suit one of the models, the best first."""
+    suitable = {
+        ("Sentences", "joint"): lambda bundle: bundle.vocabulary is not None,
+        ("Words, with language model", "beam"): lambda bundle: bundle.has_ctc and bundle.has_language_model,
+        ("Words, without language model (faster)", "greedy"): lambda bundle: bundle.has_ctc,
+    }
+    return [choice for choice, suits in suitable.items() if any(map(suits, bundles))]

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from asr.engine import Encoding, Engine
 from asr.recognizer import Recognizer
 from asr.tokenizer import Tokenizer
 from tests import voice
@@ -18,10 +19,13 @@ FIRST_TONE, TONE_SPACING = 4500.0, 100.0  # Hz: above the voice, with whole peri
 TONES_HZ = {symbol: FIRST_TONE + TONE_SPACING * id for id, symbol in enumerate(UNITS.symbols) if symbol}
 
 
-class ToneEngine:
+class ToneEngine(Engine):
     """Recognises the tones of `voice.speak`: probability 0.9 for the loudest, or else for the blank."""
 
-    def log_probs(self, samples: np.ndarray) -> np.ndarray:
+    def __init__(self):
+        pass  # no graph
+
+    def encode(self, samples: np.ndarray) -> Encoding:
         steps = np.pad(samples, (0, -len(samples) % STEP)).reshape(-1, STEP)
         spectrum = np.abs(np.fft.rfft(steps * np.hanning(STEP), axis=1))
         tones = FIRST_TONE + TONE_SPACING * np.arange(UNITS.size)
@@ -29,7 +33,7 @@ class ToneEngine:
         best = np.where(loudness.max(axis=1) > 1.0, loudness.argmax(axis=1), 0)
         probabilities = np.full((len(steps), UNITS.size), 0.1 / (UNITS.size - 1), np.float32)
         probabilities[np.arange(len(steps)), best] = 0.9
-        return np.log(probabilities)
+        return Encoding(np.log(probabilities), None, len(samples) / voice.SAMPLE_RATE)
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +61,8 @@ def tone_recognizer() -> Recognizer:
         step_seconds=STEP_SECONDS,
         config={},
         has_language_model=False,
+        has_ctc=True,
+        vocabulary=None,
     )
     return Recognizer(bundle, ToneEngine())
 

@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from asr.bundle import FORMAT_VERSION, Bundle, BundleError, available_bundles, save_bundle, weights_path
+from asr.bundle import (
+    FORMAT_VERSION,
+    Bundle,
+    BundleError,
+    available_bundles,
+    read_weights,
+    save_bundle,
+    store_in_8_bits,
+    weights_path,
+)
 from asr.model import SpeechModel
 from asr.tokenizer import Tokenizer
 
@@ -57,6 +66,37 @@ def test_what_is_saved_is_what_is_loaded(folder, model):
 
 def test_weights_are_float16(folder):
     assert {value.dtype for value in load_file(weights_path(folder)).values()} == {np.dtype("float16")}
+
+
+def test_in_8_bits_each_weight_is_within_half_a_step(folder, model):
+    path = weights_path(folder)
+    kernel = model.encoders[0].weights[0]
+    scaled = kernel.numpy()
+    scaled[:, 1] = 0
+    scaled[:, 2] *= 1e-4
+    scaled[:, 3] *= 1e4
+    kernel.assign(scaled)
+    save_bundle(folder, model, UNITS)
+    before = read_weights(path)
+    store_in_8_bits(Bundle.load(folder))
+    after, stored = read_weights(path), load_file(path)
+    assert any(value.dtype == np.int8 for value in stored.values())
+    for name, value in before.items():
+        # The scale itself is rounded to float16, by half of 1 / 2048, or of its smallest number.
+        largest = np.abs(value).max(axis=0, keepdims=True)
+        bound = largest * (0.5 / 127 + 1 / 2048) + 127 * 2.0**-25 if stored[name].dtype == np.int8 else 0
+        assert np.all(np.abs(after[name] - value) <= bound), name
+    store_in_8_bits(Bundle.load(folder))
+    assert {name: value.tobytes() for name, value in load_file(path).items()} == {
+        name: value.tobytes() for name, value in stored.items()
+    }
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_older_formats_are_read(folder, model, version):
+    change(folder, format_version=version, language="en")
+    (folder / "units.txt").write_text("\n".join(["<blank>", *UNITS.symbols[1:]]) + "\n")
+    np.testing.assert_array_equal(logits(Bundle.load(folder).build_model()), logits(model))
 
 
 def test_loading_a_description_imports_no_tensorflow(folder):

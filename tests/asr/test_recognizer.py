@@ -67,8 +67,8 @@ def test_long_speech_loses_and_doubles_no_word(recognizer, speak):
 
 def test_segments_come_as_they_are_recognised(recognizer, speak, monkeypatch):
     calls = []
-    log_probs = recognizer.engine.log_probs
-    monkeypatch.setattr(recognizer.engine, "log_probs", lambda samples: calls.append(1) or log_probs(samples))
+    encode = recognizer.engine.encode
+    monkeypatch.setattr(recognizer.engine, "encode", lambda samples: calls.append(1) or encode(samples))
     segments = recognizer.segments((np.tile(speak("word", 2.5), 20), RATE))
     assert calls == []
     assert next(segments).text == "word"
@@ -117,7 +117,7 @@ def test_an_error_in_the_engine_is_not_swallowed(recognizer, meeting, monkeypatc
     def broken(samples):
         raise RuntimeError("out of order")
 
-    monkeypatch.setattr(recognizer.engine, "log_probs", broken)
+    monkeypatch.setattr(recognizer.engine, "encode", broken)
     with pytest.raises(RuntimeError, match="out of order"):
         recognizer.transcribe(meeting)
 

@@ -7,12 +7,15 @@ import soundfile
 from asr.bundle import Bundle
 from asr.decoding.greedy import greedy_decode
 from asr.decoding.words import UNCALIBRATED, confidences
+from asr.engine import Engine
 from training.calibrate import fit, judged_words, report
 from training.commands import main
 from training.manifest import Entry
 
 RANDOM = np.random.default_rng(0)
-EVIDENCE = np.column_stack([RANDOM.normal(1, 2, 40_000), RANDOM.exponential(0.5, 40_000)])
+EVIDENCE = np.column_stack(
+    [RANDOM.normal(1, 2, 40_000), RANDOM.exponential(0.5, 40_000), RANDOM.normal(2, 2, 40_000)]
+)
 
 
 def right(weights):
@@ -20,16 +23,16 @@ def right(weights):
     return np.random.default_rng(1).random(len(EVIDENCE)) < confidences(EVIDENCE, weights)
 
 
-@pytest.mark.parametrize(("certainty", "shortfall", "offset"), [(1, 0, 0), (0.4, -2, 0.9), (1.5, 0.5, -1)])
-def test_finds_the_weights_that_the_words_deserve(certainty, shortfall, offset):
-    weights = {"certainty": certainty, "shortfall": shortfall, "offset": offset}
+@pytest.mark.parametrize("values", [(1, 0, 0, 0), (0.4, -2, 0.3, 0.9), (1.5, 0.5, 0, -1), (0, 0, 1, 0)])
+def test_finds_the_weights_that_the_words_deserve(values):
+    weights = dict(zip(UNCALIBRATED, values, strict=True))
     assert fit(EVIDENCE, right(weights)) == pytest.approx(weights, abs=0.1)
 
 
 def test_a_greedy_decoder_has_no_shortfall_to_weigh():
-    evidence = EVIDENCE * [1, 0]
+    evidence = EVIDENCE * [1, 0, 0]
     fitted = fit(evidence, right(UNCALIBRATED))
-    assert fitted["shortfall"] == 0
+    assert fitted["shortfall"] == fitted["token"] == 0
 
 
 def test_report_tells_what_was_gained():
@@ -45,12 +48,13 @@ def test_broken_recordings_are_left_out_and_counted(tmp_path, caplog):
         Entry(name, tmp_path / f"{name}.wav", "hold on", 1.0) for name in ("a", "broken", "none")
     )
     bundle = Bundle.load("english-fast")
-    decoders = {"greedy": lambda log_probs: greedy_decode(log_probs, bundle.tokenizer)}
-    assert judged_words(bundle, [others[0], good, others[1]], decoders)[1] == 2
+    engine, tokenizer = Engine.load(bundle), bundle.tokenizer
+    decoders = {"greedy": lambda encoding: greedy_decode(encoding.log_probs, tokenizer)}
+    assert judged_words(engine, tokenizer, [others[0], good, others[1]], decoders)[1] == 2
     assert "broken.wav" in caplog.text
     assert "none.wav" in caplog.text
     with pytest.raises(ValueError, match="no utterance is left"):
-        judged_words(bundle, others, decoders)
+        judged_words(engine, tokenizer, others, decoders)
 
 
 def test_a_missing_model_is_one_line(tmp_path, capsys):

@@ -47,7 +47,7 @@ def transcriber(recognizer: "Recognizer", decoder: str = "") -> Transcribe:  # n
 
     def transcribe(samples: np.ndarray) -> Recognised:
         if len(samples) <= WINDOW_SECONDS * SAMPLE_RATE:
-            words = decode(recognizer.engine.log_probs(samples))
+            words = decode(recognizer.engine.encode(samples))
         else:
             words = recognizer.transcribe((samples, SAMPLE_RATE), decoder=decoder or None).words
         timed = tuple(TimedWord(word.text, word.start, word.end, word.confidence) for word in words)

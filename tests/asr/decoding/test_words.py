@@ -50,7 +50,7 @@ def test_evidence_of_a_word_that_differs_from_the_best_path():
     log_probs = peaks([("c", 0.9), ("a", 0.9), ("p", 0.9), ("", 0.9), (" ", 0.9), ("a", 0.9)])
     cat = Hypothesis(tuple(UNITS.encode("cat a")), ((0, 0), (1, 1), (2, 2), (4, 4), (5, 5)), 0.0, "cat a")
     least = 0.1 / (UNITS.size - 1)
-    expected = [[np.log(least / (1 - least)), np.log(0.9 / least) / 3], [np.log(9), 0]]
+    expected = [[np.log(least / (1 - least)), np.log(0.9 / least) / 3, 0], [np.log(9), 0, 0]]
     np.testing.assert_allclose(word_evidence(cat, log_probs, UNITS), expected, rtol=1e-5, atol=1e-6)
     found = words_of(cat, log_probs, UNITS, STEP_SECONDS, CALIBRATION)
     assert found[0].confidence < 0.01 < found[1].confidence
@@ -59,13 +59,13 @@ def test_evidence_of_a_word_that_differs_from_the_best_path():
 def test_evidence_is_finite_and_greedy_decoding_has_no_shortfall():
     log_probs = np.log(np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]], np.float32) + 1e-30)
     units = tokenizer_of("", "a", "b")
-    [[certainty, shortfall]] = word_evidence(greedy_decode(log_probs, units), log_probs, units)
+    [[certainty, shortfall, token]] = word_evidence(greedy_decode(log_probs, units), log_probs, units)
     assert np.isfinite(certainty)
-    assert shortfall == 0
+    assert shortfall == token == 0
 
 
 def test_no_words_have_no_evidence():
-    assert word_evidence(Hypothesis((), (), 0.0, ""), np.zeros((0, UNITS.size)), UNITS).shape == (0, 2)
+    assert word_evidence(Hypothesis((), (), 0.0, ""), np.zeros((0, UNITS.size)), UNITS).shape == (0, 3)
 
 
 def test_subwords_with_a_leading_space_begin_words():

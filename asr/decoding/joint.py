@@ -1,0 +1,301 @@
+"""Joint decoding: an attention decoder writes; CTC drafts, checks, and times what it writes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from operator import attrgetter
+
+import numpy as np
+
+from asr.decoding import Hypothesis, WrittenWord
+from asr.decoding.alignment import forced_align
+from asr.decoding.beam import BeamDecoder
+from asr.tokenizer import WORD_BOUNDARY, Tokenizer
+from asr.vocabulary import Vocabulary
+
+# Tokens of a draft that one step of the decoder checks: with more, the rejected ones cost more than is saved.
+DRAFT_TOKENS = 8
+# A text has at most so many tokens for each letter of CTC, and a few more: beyond, it repeats itself.
+TOKENS_PER_LETTER, MORE_TOKENS = 0.6, 12
+MAX_TOKENS = 224  # of one utterance, as in Whisper
+# Nats for each letter by which CTC may find a text less probable than its own best path. A text beyond that
+# has words without sound: that of CTC is taken.
+REFUSAL = 1.5
+CTC_WEIGHT = 0.3  # of the log-probability by CTC beside the decoder's, to compare texts
+HOTWORD_NATS = 5.0  # by which CTC may find a hot word less probable than what it replaces
+# Symbols that are not spoken. Whisper's own decoding bars them, too.
+UNSPOKEN = [*'"#()*+/:;<=>@[\\]^_`{|}~「」『』♩♪♫♬♭♮♯', "--", "---", "((", "))", "[[", "]]", "<<", ">>", "♪♪"]
+SENTENCE_ENDS = (".", "?", "!")
+
+# Tokens int32 [batch, tokens], past and memory → logits and past, see `asr.engine.Engine`.
+Step = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+class JointDecoder:
+    """Writes an utterance by an attention decoder and, where the model has one, a CTC head.
+
+    For one text the decoder's most probable token is taken each time. CTC proposes several tokens at once, of
+    which those are kept that the decoder would have chosen itself (speculative decoding, Leviathan et al.
+    2023): the text is the same as without, in fewer steps. A text that CTC finds impossible is refused, and
+    that of CTC taken.
+
+    Args:
+      step: of the decoder, see `asr.engine.Engine`.
+      vocabulary: of the decoder.
+      tokenizer: of the CTC head.
+      ctc: the search over the CTC head alone, with its language model and the hot words; None for a model
+        without a CTC head.
+      hotwords: names and phrases to expect, as they are written.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        vocabulary: Vocabulary,
+        tokenizer: Tokenizer,
+        ctc: BeamDecoder | None,
+        hotwords: Sequence[str] = (),
+    ):
+        self.step, self.vocabulary, self.tokenizer, self.ctc = step, vocabulary, tokenizer, ctc
+        phrases = [hotwords] if isinstance(hotwords, str) else hotwords
+        self.hotwords = {tuple(tokenizer.normalize(phrase).split()): phrase.strip() for phrase in phrases}
+        unspoken = {symbol.encode() for symbol in UNSPOKEN}
+        barred = [id for id, token in enumerate(vocabulary.tokens) if token.strip() in unspoken]
+        self._barred = [*barred, *vocabulary.prompt]
+
+    def decode(self, log_probs: np.ndarray | None, memory: np.ndarray, n_best: int = 1) -> list[Hypothesis]:
+        """Up to `n_best` different texts of an utterance, best first; at least one.
+
+        Args:
+          log_probs: of the CTC head, [steps, units]; None for a model without one.
+          memory: that the decoder attends to, see `asr.engine.Encoding`.
+
+        Returns:
+          Hypotheses as they are written, whose score is the decoder's log-probability plus CTC_WEIGHT times
+          that of CTC. Their units are what is spoken; there are none without a CTC head.
+        """
+        heard = None if self.ctc is None else self.ctc.decode(log_probs)[0]
+        if heard is not None and not heard.text:  # nothing is said
+            return [heard]
+        draft = heard.text if heard else ""
+        texts = [self.write(memory, draft)] if n_best == 1 else self.search(memory, draft, n_best)
+        found: dict[str, Hypothesis] = {}
+        for ids, scores in texts:
+            words = self._words(ids, scores)
+            hypothesis = Hypothesis((), (), sum(scores), _joined(words), words)
+            if heard is not None:
+                hypothesis = self._anchored(hypothesis, heard, log_probs)
+            found.setdefault(hypothesis.text, hypothesis)
+        return sorted(found.values(), key=attrgetter("score"), reverse=True)
+
+    def write(self, memory: np.ndarray, draft: str = "") -> tuple[list[int], list[float]]:
+        """The decoder's own text: token ids, without the end, and the log-probability of each.
+
+        Args:
+          draft: what is said, in the letters of CTC; "" if unknown.
+        """
+        drafted = Draft(draft, self.vocabulary, self.tokenizer)
+        past = _empty_past(memory)
+        ids: list[int] = []
+        scores: list[float] = []
+        given = self.vocabulary.prompt
+        while len(ids) < _max_tokens(draft):
+            proposed = drafted.after(ids)[:DRAFT_TOKENS]
+            logits, present = self._step([[*given, *proposed]], past, memory)
+            logits = logits[0, len(given) - 1 :]
+            chosen = logits.argmax(axis=1).tolist()
+            kept = 0  # of the proposed tokens; then comes one of the decoder's own
+            while kept < len(proposed) and chosen[kept] == proposed[kept]:
+                kept += 1
+            for id, row in zip(chosen, logits[: kept + 1], strict=False):
+                if id == self.vocabulary.end:
+                    return ids, scores
+                ids.append(id)
+                scores.append(float(row[id] - _log_sum_exp(row)))
+            past = present[:, :, : past.shape[2] + len(given) + kept]
+            given = ids[-1:]
+        return ids, scores
+
+    def search(self, memory: np.ndarray, draft: str, width: int) -> list[tuple[list[int], list[float]]]:
+        """Up to `width` texts of a beam search: token ids, without the end, and their log-probabilities."""
+        past, given = _empty_past(memory), [self.vocabulary.prompt]
+        beams: list[tuple[list[int], list[float]]] = [([], [])]
+        ended: list[tuple[list[int], list[float]]] = []
+        for _ in range(_max_tokens(draft)):
+            logits, present = self._step(given, past, memory)
+            longer = []
+            for place, (row, (ids, scores)) in enumerate(zip(logits[:, -1], beams, strict=True)):
+                total = _log_sum_exp(row)
+                for id in np.argpartition(row, -width - 1)[-width - 1 :].tolist():
+                    longer.append((place, [*ids, id], [*scores, float(row[id] - total)]))
+            longer.sort(key=lambda beam: sum(beam[2]), reverse=True)
+            going = []
+            for place, ids, scores in longer[: 2 * width]:
+                if ids[-1] == self.vocabulary.end:
+                    ended.append((ids[:-1], scores[:-1]))
+                elif len(going) < width:
+                    going.append((place, ids, scores))
+            if len(ended) >= width or not going:
+                break
+            beams = [(ids, scores) for _, ids, scores in going]
+            past, given = present[:, [place for place, _, _ in going]], [ids[-1:] for ids, _ in beams]
+        return ended[:width] or beams
+
+    def _step(self, tokens: list[list[int]], past: np.ndarray, memory: np.ndarray):
+        logits, present = self.step(np.array(tokens, "int32"), past, memory)
+        logits[..., self._barred] = -np.inf
+        return logits, present
+
+    def _words(self, ids: Sequence[int], scores: Sequence[float]) -> tuple[WrittenWord, ...]:
+        """The words of some tokens."""
+        words: list[tuple[bytes, float]] = []
+        for id, score in zip(ids, scores, strict=True):
+            token = self.vocabulary.tokens[id]
+            if words and not token.startswith(b" "):
+                before, least = words.pop()
+                token, score = before + token, min(score, least)
+            words.append((token, score))
+        texts = [(token.decode("utf-8", errors="replace").strip(), score) for token, score in words]
+        return tuple(WrittenWord(text, 0, score) for text, score in texts if text)
+
+    def _anchored(self, hypothesis: Hypothesis, heard: Hypothesis, log_probs: np.ndarray) -> Hypothesis:
+        """The text with the units and steps of CTC, and with its hot words; or that of CTC instead."""
+        words, theirs = hypothesis.written, heard.text.split()
+        spoken = spoken_words([word.text for word in words], theirs, self.tokenizer)
+        words = tuple(word._replace(spoken=len(said)) for word, said in zip(words, spoken, strict=True))
+        ours = [word for said in spoken for word in said]
+        aligned = self._align(ours, log_probs)
+        own_path = log_probs.max(axis=1).sum(dtype=np.float64)
+        if aligned is None or own_path - aligned.score > REFUSAL * max(len(aligned.units), len(heard.units)):
+            text = with_capitals(theirs, at_start=True)
+            return replace(
+                heard, text=text, written=tuple(WrittenWord(word, 1, 0.0) for word in text.split())
+            )
+        for phrase, written in self.hotwords.items():
+            for start in range(len(theirs) - len(phrase) + 1):
+                if tuple(theirs[start : start + len(phrase)]) != phrase:
+                    continue
+                first, last = counterpart(theirs, ours, start, start + len(phrase))
+                changed = [*ours[:first], *phrase, *ours[last:]]
+                better = ours[first:last] != [*phrase] and self._align(changed, log_probs)
+                if better and better.score > aligned.score - HOTWORD_NATS:
+                    words, ours, aligned = (
+                        _replaced(words, first, last, written, len(phrase)),
+                        changed,
+                        better,
+                    )
+        score = hypothesis.score + CTC_WEIGHT * aligned.score
+        return replace(aligned, score=score, text=_joined(words), written=words)
+
+    def _align(self, words: Sequence[str], log_probs: np.ndarray) -> Hypothesis | None:
+        """The steps of spoken words; None where there is no room for them."""
+        try:
+            return forced_align(log_probs, self.tokenizer.encode(WORD_BOUNDARY.join(words)))
+        except ValueError:
+            return None
+
+
+class Draft:
+    """The text of CTC as the tokens that the decoder may choose next."""
+
+    def __init__(self, heard: str, vocabulary: Vocabulary, tokenizer: Tokenizer):
+        self.words, self.vocabulary, self.tokenizer = heard.split(), vocabulary, tokenizer
+        self._more = 0  # words that CTC has more than the decoder so far
+
+    def after(self, ids: Sequence[int]) -> list[int]:
+        """Tokens to propose after these."""
+        if not self.words:
+            return []
+        text = self.vocabulary.decode(ids).strip()
+        at_end = text.endswith(SENTENCE_ENDS)
+        rest = self.words[self._place(self.tokenizer.normalize(text).split()) :][:DRAFT_TOKENS]
+        if not rest:
+            return [*([] if at_end else self.vocabulary.encode(".")), self.vocabulary.end]
+        return self.vocabulary.encode(" " + with_capitals(rest, at_end or not text))
+
+    def _place(self, spoken: Sequence[str]) -> int:
+        """How many words of CTC are said when these are written: up to the same word, if it is near."""
+        count = len(spoken) + self._more
+        for distance in (0, 1, -1, 2, -2, 3, -3):
+            place = count + distance
+            if spoken and 0 < place <= len(self.words) and self.words[place - 1] == spoken[-1]:
+                self._more += distance
+                return place
+        return max(0, count)
+
+
+def with_capitals(words: Sequence[str], at_start: bool) -> str:
+    """English words in lower case as a sentence has them: a capital first, "I" and "I'm"."""
+    written = [word.capitalize() if word == "i" or word.startswith("i'") else word for word in words]
+    if at_start and written:
+        written[0] = written[0].capitalize()
+    return WORD_BOUNDARY.join(written)
+
+
+def spoken_words(written: Sequence[str], heard: Sequence[str], tokenizer: Tokenizer) -> list[list[str]]:
+    """The spoken words of each written one: its letters, or of "1984" and "$5" what CTC has in their place.
+
+    Args:
+      written: words with capitals, punctuation and digits.
+      heard: the words of CTC.
+    """
+    forms = [None if tokenizer.lost(word) else tokenizer.normalize(word).split() for word in written]
+    ours = [word for form in forms for word in ([None] if form is None else form)]
+    found, place, end = [], 0, 0
+    for form in forms:
+        if form is None:
+            start, end_there = counterpart(ours, heard, place, place + 1)
+            form = list(heard[max(start, end) : end_there])
+            end, place = end_there, place + 1
+        else:
+            place += len(form)
+        found.append(form)
+    return found
+
+
+def counterpart(ours: Sequence, theirs: Sequence, first: int, last: int) -> tuple[int, int]:
+    """First and last + 1 of the words of `theirs` in place of ours[first:last].
+
+    Where the two differ, words are counted off from both ends of the stretch.
+    """
+    start = end = 0
+    matcher = difflib.SequenceMatcher(None, ours, theirs, autojunk=False)
+    for _, our_first, our_last, their_first, their_last in matcher.get_opcodes():
+        count = their_last - their_first
+        if our_first <= first < our_last:
+            start = their_first + min(first - our_first, count)
+        if our_first < last <= our_last:
+            end = their_last - min(our_last - last, count)
+    return start, max(start, end)
+
+
+def _replaced(
+    words: Sequence[WrittenWord], first: int, last: int, text: str, spoken: int
+) -> tuple[WrittenWord, ...]:
+    """Written words with `text` in place of those whose spoken words are first, …, last - 1."""
+    ends = np.cumsum([word.spoken for word in words])
+    begin, end = (int(np.searchsorted(ends, place, side="right")) for place in (first, last - 1))
+    end = max(begin, end + 1) if last > first else begin
+    marks = words[end - 1].text[len(words[end - 1].text.rstrip(".,?!;:")) :] if end > begin else ""
+    least = min((word.log_prob for word in words[begin:end]), default=0.0)
+    return (*words[:begin], WrittenWord(text + marks, spoken, least), *words[end:])
+
+
+def _joined(words: Sequence[WrittenWord]) -> str:
+    return WORD_BOUNDARY.join(word.text for word in words)
+
+
+def _empty_past(memory: np.ndarray) -> np.ndarray:
+    parts, _, heads, _, size = memory.shape
+    return np.zeros((parts, 1, 0, heads * size), memory.dtype)
+
+
+def _max_tokens(draft: str) -> int:
+    return min(MAX_TOKENS, round(TOKENS_PER_LETTER * len(draft)) + MORE_TOKENS) if draft else MAX_TOKENS
+
+
+def _log_sum_exp(x: np.ndarray) -> float:
+    largest = x.max()
+    return largest + np.log(np.exp(x - largest).sum())

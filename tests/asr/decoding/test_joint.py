@@ -1,0 +1,217 @@
+"""asr/decoding/joint.py with a small random decoder, and with log-probs made for the purpose."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.decoders import TransformerDecoder
+from asr.decoding.beam import BeamDecoder
+from asr.decoding.joint import Draft, JointDecoder, counterpart, spoken_words, with_capitals
+from asr.tokenizer import BLANK_ID, Tokenizer
+from asr.vocabulary import Vocabulary
+
+TOKENIZER = Tokenizer.characters()
+WORDS = [
+    " the",
+    " cat",
+    " sat",
+    " on",
+    " Mat",
+    " mat",
+    " The",
+    " Cat",
+    "s",
+    ".",
+    ",",
+    " 19",
+    "84",
+    " Quillan",
+]
+SINGLE_BYTES = [bytes([byte]) for byte in range(256)]
+
+
+def vocabulary() -> Vocabulary:
+    """The words above and all that they are joined from."""
+    tokens = dict.fromkeys(SINGLE_BYTES)
+    for word in WORDS:
+        tokens |= dict.fromkeys(word.encode()[:end] for end in range(2, len(word) + 1))
+    return Vocabulary(tuple(tokens), ("<|start|>", "<|text|>"))
+
+
+VOCABULARY = vocabulary()
+
+
+def log_probs_of(text: str, probability: float = 0.97) -> np.ndarray:
+    """CTC that is sure of a text: each letter one step, after a blank."""
+    path = [id for letter in TOKENIZER.encode(text) for id in (BLANK_ID, letter)] + [BLANK_ID]
+    rest = (1 - probability) / (TOKENIZER.size - 1)
+    probabilities = np.full((len(path), TOKENIZER.size), rest)
+    probabilities[np.arange(len(path)), path] = probability
+    return np.log(probabilities).astype("float32")
+
+
+class Writer:
+    """A decoder that writes the tokens of a text, whatever it is given; `steps` counts its calls."""
+
+    def __init__(self, text: str, second: str | None = None):
+        self.texts = [[*VOCABULARY.encode(" " + t), VOCABULARY.end] for t in (text, second or text)]
+        self.steps = 0
+
+    def __call__(self, tokens, past, memory):
+        self.steps += 1
+        before, prompt = past.shape[2], len(VOCABULARY.prompt)
+        logits = np.zeros((*tokens.shape, VOCABULARY.size), "float32")
+        for place in range(tokens.shape[1]):
+            written = before + place + 1 - prompt
+            for rank, text in enumerate(self.texts):
+                if 0 <= written < len(text):
+                    logits[:, place, text[written]] += 10.0 - 0.5 * rank
+        present = np.concatenate([past, np.zeros((*past.shape[:2], tokens.shape[1], 1), "float32")], axis=2)
+        return logits, present
+
+
+MEMORY = np.zeros((2, 1, 1, 4, 1), "float32")
+
+
+def joint(step, hotwords=()) -> JointDecoder:
+    return JointDecoder(step, VOCABULARY, TOKENIZER, BeamDecoder(TOKENIZER, hotwords=hotwords), hotwords)
+
+
+@pytest.fixture(scope="module")
+def random_step():
+    decoder = TransformerDecoder(VOCABULARY.size, width=8, layers=2, heads=2, name="decoder")
+    decoder.build()
+    random = np.random.default_rng(0)
+    for variable in decoder.variables:
+        variable.assign(random.normal(0, 1, variable.shape))
+
+    def step(tokens, past, memory):
+        parts, _, _, steps, _ = memory.shape
+        memory = memory.transpose(0, 1, 3, 2, 4).reshape(parts, 1, steps, 8)
+        lengths = np.full(len(tokens), steps, "int32")
+        return tuple(np.array(part) for part in decoder.step(tokens, past, memory, lengths))
+
+    return step
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("draft", ["the cat sat on the mat", "mat"])
+def test_a_draft_changes_nothing(random_step, seed, draft):
+    memory = np.random.default_rng(seed).normal(0, 1, (4, 1, 2, 6, 4)).astype("float32")
+    decoder = JointDecoder(random_step, VOCABULARY, TOKENIZER, None)
+    ids, scores = decoder.write(memory, draft)
+    expected, expected_scores = decoder.write(memory)
+    assert ids == expected[: len(ids)]
+    assert ids  # a random decoder writes until the limit
+    np.testing.assert_allclose(scores, expected_scores[: len(ids)], atol=1e-3)
+
+
+def test_a_beam_of_one_is_the_greedy_text(random_step):
+    memory = np.random.default_rng(9).normal(0, 1, (4, 1, 2, 6, 4)).astype("float32")
+    decoder = JointDecoder(random_step, VOCABULARY, TOKENIZER, None)
+    [(ids, scores)] = decoder.search(memory, "the cat", 1)
+    expected, expected_scores = decoder.write(memory, "the cat")
+    count = min(len(ids), len(expected))
+    assert ids[:count] == expected[:count]
+    np.testing.assert_allclose(scores[:count], expected_scores[:count], atol=1e-3)
+
+
+def test_a_right_draft_saves_steps():
+    text = "The cat sat on the mat. The cat sat on the mat."
+    drafted, alone = Writer(text), Writer(text)
+    heard = "the cat sat on the mat the cat sat on the mat"
+    ids, _ = joint(drafted).write(MEMORY, heard)
+    assert VOCABULARY.decode(ids) == " " + text
+    assert joint(alone).write(MEMORY)[0] == ids
+    assert drafted.steps <= 5 < alone.steps == len(ids) + 1
+
+
+def test_the_written_text_has_times_from_ctc():
+    [best] = joint(Writer("The cat sat on the mat.")).decode(log_probs_of("the cat sat on the mat"), MEMORY)
+    assert best.text == "The cat sat on the mat."
+    assert [word.text for word in best.written] == ["The", "cat", "sat", "on", "the", "mat."]
+    assert TOKENIZER.decode(best.units) == "the cat sat on the mat"
+    assert [first for first, _ in best.steps] == list(range(1, 2 * len(best.units), 2))
+
+
+def test_words_without_sound_are_refused():
+    text = "The cat sat on the mat. The cat sat on the mat. The cat sat on the mat."
+    [best] = joint(Writer(text)).decode(log_probs_of("the cat"), MEMORY)
+    assert best.text == "The cat"
+
+
+def test_silence_writes_nothing():
+    [best] = joint(Writer("The cat.")).decode(log_probs_of(""), MEMORY)
+    assert best.text == ""
+
+
+def test_a_number_has_the_time_of_what_is_spoken():
+    log_probs = log_probs_of("the cat nineteen eighty four sat")
+    [best] = joint(Writer("The cat 1984 sat.")).decode(log_probs, MEMORY)
+    assert best.text == "The cat 1984 sat."
+    assert [word.spoken for word in best.written] == [1, 1, 3, 1]
+
+
+def test_several_texts():
+    best, other = joint(Writer("The cat sat.", "The Cat sat.")).decode(log_probs_of("the cat sat"), MEMORY, 2)
+    assert best.text == "The cat sat."
+    assert other.text == "The Cat sat."
+    assert best.score > other.score
+
+
+def test_hot_words_are_written_as_they_were_given():
+    log_probs = log_probs_of("the quillan sat", 0.6)
+    assert joint(Writer("The cat, sat.")).decode(log_probs, MEMORY)[0].text == "The cat, sat."
+    [best] = joint(Writer("The cat, sat."), ["Quillan"]).decode(log_probs, MEMORY)
+    assert best.text == "The Quillan, sat."
+    assert TOKENIZER.decode(best.units) == "the quillan sat"
+
+
+def test_hot_words_that_are_not_said_are_not_written():
+    [best] = joint(Writer("The cat sat."), ["Quillan"]).decode(log_probs_of("the cat sat"), MEMORY)
+    assert best.text == "The cat sat."
+
+
+letters = st.text("abc", min_size=1, max_size=3)
+
+
+@given(ours=st.lists(letters, max_size=8), theirs=st.lists(letters, max_size=8), data=st.data())
+def test_counterparts_are_ranges(ours, theirs, data):
+    first = data.draw(st.integers(0, len(ours)))
+    last = data.draw(st.integers(first, len(ours)))
+    start, end = counterpart(ours, theirs, first, last)
+    assert 0 <= start <= end <= len(theirs)
+    if first < last:
+        assert counterpart(ours, ours, first, last) == (first, last)
+
+
+@given(written=st.lists(st.sampled_from(["The", "cat,", "1984", "$5", "–", "mat."]), max_size=8))
+def test_all_that_is_said_belongs_to_a_word(written):
+    says = {"1984": "nineteen eighty four", "$5": "five dollars"}
+    heard = [part for word in written for part in says.get(word, TOKENIZER.normalize(word)).split()]
+    spoken = spoken_words(written, heard, TOKENIZER)
+    assert len(spoken) == len(written)
+    for word, said in zip(written, spoken, strict=True):
+        if word not in says:
+            assert said == TOKENIZER.normalize(word).split()
+    if len(set(heard)) == len(heard) and not any(
+        one in says and other in says for one, other in pairwise(written)
+    ):
+        assert [part for said in spoken for part in said] == heard
+
+
+@settings(max_examples=50)
+@given(
+    words=st.lists(st.sampled_from(["the", "cat", "sat", "on", "mat", "i", "i'm"]), min_size=1, max_size=12),
+    data=st.data(),
+)
+def test_a_draft_goes_on_where_the_text_is(words, data):
+    draft = Draft(" ".join(words), VOCABULARY, TOKENIZER)
+    count = data.draw(st.integers(0, len(words)))
+    ids = VOCABULARY.encode(" " + with_capitals(words[:count], True)) if count else []
+    proposed = VOCABULARY.decode(draft.after(ids))
+    rest = with_capitals(words, True).split()[count : count + 8]
+    assert proposed == (" " + " ".join(rest) if rest else ".")
