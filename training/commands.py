@@ -195,7 +195,7 @@ def add_measuring(commands) -> None:
     details = (
         "hark evaluate dev-read.jsonl dev-other.jsonl --model english --output report\n"
         "hark evaluate dev-read.jsonl --model english --hypotheses whisper.jsonl --by gender\n"
-        "hark evaluate references.stm --hypotheses ours.ctm theirs.ctm --normalizer english"
+        "hark evaluate references.stm --hypotheses ours.ctm theirs.ctm --normalizer none"
     )
     run = working("evaluate")
     add = add_command(commands, "evaluate", summary, run, details, more="manifests").add_argument
@@ -266,5 +266,7 @@ def _add_scoring_options(add: Callable) -> None:
     add("--noise", type=Path, metavar="MANIFEST", help="noise for the conditions")
     add("--seed", type=int, default=0, help="of the conditions")
     names = "; ".join(f"{name}: {what}" for name, what in DESCRIPTIONS.items())
-    add("--normalizer", choices=DESCRIPTIONS, default=DEFAULT, help=f"({DEFAULT}) {names.replace('%', '%%')}")
+    help = f"({' '.join(DEFAULT)}) each gives every WER, the first also confusions and confidence. {names}"
+    add("--normalizer", nargs="+", choices=DESCRIPTIONS, default=DEFAULT, help=help)
+    add("--cased", action="store_true", help="score capitals and punctuation, of references with text_cased")
     add("--threads", type=positive, default=2, help="of the CPU (2)")

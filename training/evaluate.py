@@ -2,7 +2,7 @@
 
 python -m training.evaluate dev-read.jsonl dev-other.jsonl --model english --output report
 python -m training.evaluate dev-read.jsonl --model english --hypotheses whisper.jsonl --by gender
-python -m training.evaluate references.stm --hypotheses ours.ctm theirs.ctm --normalizer english
+python -m training.evaluate references.stm --hypotheses ours.ctm theirs.ctm --normalizer none
 """
 
 if __name__ == "__main__":  # first, so that --help need not wait for the imports
@@ -75,7 +75,7 @@ def evaluate(
     Args:
       references: of all sets.
       systems: recognisers to run.
-      options: conditions, noise, seed, normalizer, threads and output.
+      options: conditions, noise, seed, normalizer (several), cased, threads and output.
       command: for the report.
       hypotheses: files of other recognisers.
       by: fields of the manifest to group by, or "snr".
@@ -89,8 +89,13 @@ def evaluate(
     _check_fields(fields, references)
     given = [one for path in hypotheses for one in _read_outputs(path, references, options.conditions[0])]
     ignored = {one.id: "its file marks it as not to be scored" for one in references if one.ignored}
-    not_scored = _texts_lost(references, options.normalizer)
+    normalizers = list(dict.fromkeys(options.normalizer))
+    not_scored = _texts_lost(references, normalizers)
     scorable = [one for one in references if one.id not in ignored | not_scored]
+    if options.cased and not any(one.written for one in scorable):
+        raise ValueError(
+            "--cased needs references with capitals and punctuation; add text_cased to a manifest"
+        )
     runs, failed = _run_all(systems, scorable, options)
     outputs = [Output(name, done.recognised, condition) for name, condition, done in runs] + given
     if not outputs:
@@ -104,7 +109,7 @@ def evaluate(
         snr_db |= done.snr_db
     for why in not_scored.values():
         print(f"evaluate: not scored: {why}", file=sys.stderr)
-    scores = score(references, outputs, options.normalizer, fields, snr_db, ignored | not_scored)
+    scores = score(references, outputs, normalizers, fields, snr_db, ignored | not_scored, options.cased)
     speed = [
         {"system": name} | done.speed()
         for name, condition, done in runs
@@ -157,12 +162,13 @@ def _read_outputs(path: Path, references: list[Reference], condition: str) -> li
     return outputs
 
 
-def _texts_lost(references: list[Reference], normalizer: str) -> dict[str, str]:
+def _texts_lost(references: list[Reference], normalizers: Sequence[str]) -> dict[str, str]:
     """Why, by id, of references that the normaliser makes empty though something is spoken.
 
-    Warns of texts that lose only some of their characters; they are scored.
+    They are left out under every normaliser, so that all are measured on the same speech. Warns of texts that
+    lose only some of their characters; they are scored.
     """
-    if normalizer != "basic":  # the others lose no letters or digits
+    if "basic" not in normalizers:  # the others lose no letters
         return {}
     empty: dict[str, str] = {}
     lossy: list[str] = []
@@ -171,7 +177,10 @@ def _texts_lost(references: list[Reference], normalizer: str) -> dict[str, str]:
         if lost and normalize(one.text):
             lossy.append(f"{' '.join(lost)} of {one.id}")
         elif lost:
-            empty[one.id] = f"{one.id}: nothing is left of {one.text[:40]!r} in the normaliser basic"
+            empty[one.id] = (
+                f"{one.id}: nothing is left of {one.text[:40]!r} in the normaliser basic; "
+                "choose others by --normalizer"
+            )
     if lossy:
         print(
             f"evaluate: the normaliser basic drops letters, digits or signs of {len(lossy)} references, "

@@ -4,6 +4,7 @@ import numpy as np
 
 from asr.decoding.ngram import NgramLevel, NgramModel
 from training.benchmarks.hotwords import count_words, rarest_words
+from training.scoring.normalizers import normalizer
 
 
 def model_of(probabilities: dict[str, float]) -> NgramModel:
@@ -25,3 +26,10 @@ def test_found_and_elsewhere():
     counts = count_words(said, utterances, ["quillan"])
     # of each utterance: found, said, errors elsewhere, words elsewhere
     assert counts.tolist() == [[1, 1, 3, 3], [0, 1, 0, 1], [0, 0, 1, 0]]
+
+
+def test_found_under_a_normaliser():
+    said, recognised = ["she wore grey to colchester"], ["she wore gray to colchester"]
+    words = ["grey", "colchester"]
+    assert count_words(said, recognised, words, normalizer("basic")).tolist() == [[1, 2, 0, 3]]
+    assert count_words(said, recognised, words, normalizer("english")).tolist() == [[2, 2, 0, 3]]

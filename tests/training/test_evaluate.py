@@ -46,8 +46,8 @@ def test_several_files_of_other_recognisers(manifest, tmp_path, capsys):
     output = tmp_path / "report"
     assert run(manifest, "--hypotheses", first, second, "--by", "gender", "snr", "--output", output) == 0
     said = capsys.readouterr().out
-    assert re.search(r"dev +first +clean +0\.00 .*\[0 / 6, 0 ins, 0 del, 0 sub\]", said)
-    assert re.search(r"dev +second +clean +50\.00 .*\[3 / 6, 0 ins, 2 del, 1 sub\]", said)
+    assert re.search(r"dev +basic +first +clean +0\.00 .*\[0 / 6, 0 ins, 0 del, 0 sub\]", said)
+    assert re.search(r"dev +basic +second +clean +50\.00 .*\[3 / 6, 0 ins, 2 del, 1 sub\]", said)
     assert (
         "1 missing hypotheses" in said
         and "1 that no reference asks for" in said
@@ -56,7 +56,7 @@ def test_several_files_of_other_recognisers(manifest, tmp_path, capsys):
     results = json.loads((output / "results.json").read_text("utf-8"))
     assert results["header"]["command"].startswith("hark evaluate ")
     assert {"commit", "versions", "hardware"} <= results["header"].keys()
-    assert [row["group"] for row in results["groups"]["gender"]] == ["f", "f", "m", "m"]
+    assert [row["group"] for row in results["groups"]["gender"]] == ["f"] * 4 + ["m"] * 4
     assert results["groups"]["snr"]
     assert {path.name for path in output.iterdir()} == {
         "report.html",
@@ -66,6 +66,33 @@ def test_several_files_of_other_recognisers(manifest, tmp_path, capsys):
         "hypotheses",
     }
     assert "data:audio/" in (output / "report.html").read_text("utf-8")
+
+
+def test_capitals_and_punctuation(manifest, tmp_path, capsys):
+    recognised = hypotheses(tmp_path / "h.jsonl", u0="Hold on.", u1="it's me", u2="Who's there?")
+    assert run(manifest, "--hypotheses", recognised, "--cased") == 2
+    assert "--cased needs references with capitals and punctuation" in capsys.readouterr().err
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    rows[0]["text_cased"], rows[2]["text_cased"] = "Hold on.", "Who’s there?"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run(manifest, "--hypotheses", recognised, "--cased") == 0
+    said = capsys.readouterr().out
+    assert "2 utterances; 1 without text_cased are left out" in said
+    assert re.search(r"dev +h +clean +0\.00 .*\[0 / 4,", said)
+    assert re.search(r"h +clean +sentence end +100\.0 \(.*\) +100\.0 \(.*\) +100\.0 \(.*\) +2 +2 +2", said)
+    rows[1]["text_cased"] = 7
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run(manifest, "--hypotheses", recognised) == 2
+    assert 'audio/u1: "text_cased" must be a text' in capsys.readouterr().err
+
+
+def test_normalisers_of_choice_in_their_order(manifest, tmp_path):
+    recognised = hypotheses(tmp_path / "h.jsonl", u0="Hold on", u1="its me", u2="who is there")
+    arguments = [manifest, "--hypotheses", recognised, "--normalizer", "none", "english", "none"]
+    assert run(*arguments, "--output", tmp_path / "report") == 0
+    results = json.loads((tmp_path / "report/results.json").read_text("utf-8"))
+    found = [(row["normalizer"], row["counts"]["errors"]) for row in results["scores"]]
+    assert found == [("none", 4), ("english", 2)]  # of english: "it is" for "its"
 
 
 def test_two_runs_differ_in_the_date_only(manifest, tmp_path):
@@ -98,7 +125,7 @@ def test_what_a_report_keeps_is_scored_alike_again(manifest, tmp_path):
     first, second = (
         json.loads((tmp_path / name / "results.json").read_text()) for name in ("first", "second")
     )
-    assert [row["condition"] for row in first["scores"]] == ["clean", "noise:10"]
+    assert [row["condition"] for row in first["scores"]] == ["clean", "noise:10"] * 2
     assert first["scores"] == second["scores"]
 
 
@@ -148,8 +175,8 @@ def test_namesakes_are_sets_of_their_own(manifest, tmp_path, capsys):
     recognised = hypotheses(tmp_path / "h.jsonl", **{"a/dev/u": "hold on", "b/dev/u": "it me"})
     assert run(tmp_path / "a/dev.jsonl", tmp_path / "b/dev.jsonl", "--hypotheses", recognised) == 0
     said = capsys.readouterr().out
-    assert re.search(r"a/dev +h +clean +0\.00 .*\[0 / 2,", said)
-    assert re.search(r"b/dev +h +clean +50\.00 .*\[1 / 2,", said)
+    assert re.search(r"a/dev +english +h +clean +0\.00 .*\[0 / 2,", said)
+    assert re.search(r"b/dev +basic +h +clean +50\.00 .*\[1 / 2,", said)
     (tmp_path / "dev2.jsonl").write_text(manifest.read_text())
     assert run(manifest, tmp_path / "dev2.jsonl", "--hypotheses", recognised) == 2
     assert "u0.wav is 2 times in the references" in capsys.readouterr().err
@@ -163,6 +190,7 @@ def test_references_that_lose_all_their_letters_are_named_and_not_scored(manifes
     assert run(manifest, "--hypotheses", recognised) == 1
     captured = capsys.readouterr()
     assert "2 of 3 utterances scored" in captured.out
+    assert "not scored: 1, such as audio/u0: nothing is left of" in captured.out
     assert "not scored: audio/u0: nothing is left of 'привет'" in captured.err
     assert "1 references, such as 1 0 of audio/u1" in captured.err
     assert run(manifest, "--hypotheses", recognised, "--normalizer", "english") == 0
@@ -256,9 +284,11 @@ def test_a_model_under_conditions(manifest, bundle, tmp_path, capsys):
     assert "u1.wav" in capsys.readouterr().err
     results = json.loads((tmp_path / "report/results.json").read_text("utf-8"))
     assert [row["id"] for row in results["references"]["not_scored"]] == ["audio/u1"]
-    assert [row["condition"] for row in results["scores"]] == conditions.split(",")
+    assert [row["condition"] for row in results["scores"]] == 2 * conditions.split(",")
+    assert {row["normalizer"] for row in results["scores"]} == {"english", "basic"}
     assert {row["system"] for row in results["scores"]} == {"tiny greedy"}
-    assert all(row["counts"]["words"] == 4 for row in results["scores"])
+    words = {row["normalizer"]: row["counts"]["words"] for row in results["scores"]}
+    assert words == {"english": 5, "basic": 4}  # "who's" is two words in Whisper's normaliser
     [speed] = results["measured"]["speed"]
     assert speed["speech_seconds"] == 4.0
     assert speed["real_time_factor"] > 0

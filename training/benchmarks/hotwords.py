@@ -11,7 +11,7 @@ other words, and all insertions.
 import argparse
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from training.manifest import distinct_names, read_manifest
 from training.scoring.alignment import align, side_by_side
 from training.scoring.console import progress, table
 from training.scoring.intervals import percentile_interval, resample, sums_by_unit
+from training.scoring.normalizers import DEFAULT, normalizer
 from training.tune_decoder import DevUtterance, dev_utterances, transcribe
 
 FEWEST_LETTERS = 4  # shorter ones are seldom names
@@ -45,16 +46,25 @@ def main(options: argparse.Namespace) -> None:
     words = rarest_words(texts, without.language_model, options.words)
     with_words = BeamDecoder.from_bundle(bundle, words)
     print(f"{len(words)} hot words: {', '.join(words)}")
-    measured = []
-    for name, utterances in sets.items():
-        counts = [_counts(decoder, utterances, words) for decoder in (without, with_words)]
-        measured.append((name, np.hstack(counts), [one.speaker for one in utterances]))
-    if len(measured) > 1:
-        _, counts, speakers = zip(*measured, strict=True)
-        measured.append(("all", np.concatenate(counts), list(itertools.chain(*speakers))))
-    head = ["", "said", "recall % without", "with", "points more"]
+    recognised = {
+        name: [_texts(decoder, utterances) for decoder in (without, with_words)]
+        for name, utterances in sets.items()
+    }
+    rows = []
+    for normalizer_name in DEFAULT:
+        normalize = normalizer(normalizer_name)
+        measured = []
+        for name, utterances in sets.items():
+            said = [one.text for one in utterances]
+            counts = [count_words(said, found, words, normalize) for found in recognised[name]]
+            measured.append((name, np.hstack(counts), [one.speaker for one in utterances]))
+        if len(measured) > 1:
+            _, counts, speakers = zip(*measured, strict=True)
+            measured.append(("all", np.concatenate(counts), list(itertools.chain(*speakers))))
+        rows += [[name, normalizer_name, *_row(counts, speakers)] for name, counts, speakers in measured]
+    head = ["", "normaliser", "said", "recall % without", "with", "points more"]
     head += ["WER % elsewhere without", "with", "points more"]
-    print("\n".join(table(head, [_row(*one) for one in measured])))
+    print("\n".join(table(head, rows)))
 
 
 def rarest_words(texts: Sequence[str], model: NgramModel, count: int) -> list[str]:
@@ -68,9 +78,18 @@ def rarest_words(texts: Sequence[str], model: NgramModel, count: int) -> list[st
     return sorted(times_said, key=rarity)[:count]
 
 
-def count_words(references: Sequence[str], hypotheses: Sequence[str], words: Sequence[str]) -> np.ndarray:
-    """int64 [utterances, 4]: the given words that were found, and said; errors and words elsewhere."""
+def count_words(
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    words: Sequence[str],
+    normalize: Callable[[str], str] = str,
+) -> np.ndarray:
+    """int64 [utterances, 4]: the given words that were found, and said; errors and words elsewhere.
+
+    Texts and words are normalised first; a word that becomes several is no longer looked for.
+    """
     counts = np.zeros((len(references), 4), np.int64)
+    references, hypotheses, words = (list(map(normalize, texts)) for texts in (references, hypotheses, words))
     wanted = set(words)
     operations = align(references, hypotheses).operations
     for row, reference, hypothesis, runs in zip(counts, references, hypotheses, operations, strict=True):
@@ -82,13 +101,12 @@ def count_words(references: Sequence[str], hypotheses: Sequence[str], words: Seq
     return counts
 
 
-def _counts(decoder: BeamDecoder, utterances: Sequence[DevUtterance], words: Sequence[str]) -> np.ndarray:
-    texts = transcribe(lambda log_probs: decoder.decode(log_probs)[0].text, utterances)
-    return count_words([one.text for one in utterances], texts, words)
+def _texts(decoder: BeamDecoder, utterances: Sequence[DevUtterance]) -> list[str]:
+    return transcribe(lambda log_probs: decoder.decode(log_probs)[0].text, utterances)
 
 
-def _row(name: str, counts: np.ndarray, speakers: Sequence[str]) -> list[str]:
-    """Of the table, from counts [utterances, 8] without and with hot words."""
+def _row(counts: np.ndarray, speakers: Sequence[str]) -> list[str]:
+    """Cells of the table, from counts [utterances, 8] without and with hot words."""
     _, sums = sums_by_unit(counts, speakers)
 
     def measures(totals: np.ndarray) -> np.ndarray:
@@ -104,4 +122,4 @@ def _row(name: str, counts: np.ndarray, speakers: Sequence[str]) -> list[str]:
         if column % 3 == 2:
             low, high = percentile_interval(resampled, len(sums))
             cells[column] = f"{float(cells[column]):+.2f} ({low:+.2f} to {high:+.2f})"
-    return [name, str(total[SAID]), *cells]
+    return [str(total[SAID]), *cells]

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import track
 
 from training.scoring.measures import tally
-from training.scoring.report import interval_text, p_text, percent
+from training.scoring.report import interval_text, p_text, percent, rate_text
 
 
 def progress(title: str) -> Callable[[Sequence], Iterable]:
@@ -18,14 +18,18 @@ def progress(title: str) -> Callable[[Sequence], Iterable]:
 
 
 def summary(results: dict[str, Any], speed: Sequence[dict[str, Any]]) -> str:
-    """Word error rates with intervals and counts, how systems differ, speed, and what was not scored."""
+    """Error rates with intervals and counts, how systems differ, speed, and what was not scored."""
     refs = results["references"]
     detail = results["pairing"][0]["condition"]
     lines = [
-        f"{refs['scored']} of {refs['given']} utterances scored ({refs['empty']} with empty reference), "
-        f"{refs['words']} words, {refs['speakers']} speakers; normaliser {results['normalizer']['name']}: "
-        f"{results['normalizer']['what']}"
+        f"{refs['scored']} of {refs['given']} utterances scored, {refs['speakers']} speakers",
+        *(
+            f"normaliser {one['name']}: {one['what']}; {one['words']} words, {one['empty']} empty references"
+            for one in results["normalizers"]
+        ),
     ]
+    if refs["not_scored"]:
+        lines.append(f"not scored: {len(refs['not_scored'])}, such as {refs['not_scored'][0]['reason']}")
     for row in results["pairing"]:
         kinds = {
             "missing": "missing hypotheses (all their words count as deleted)",
@@ -36,10 +40,16 @@ def summary(results: dict[str, Any], speed: Sequence[dict[str, Any]]) -> str:
         if faults:
             lines.append(f"{row['system']}, {row['condition']}: {', '.join(faults)}")
     lines += table(
-        ["set", "system", "condition", "WER %", "95 % interval", "", "CER %", "SER %"],
+        ["set", "normaliser", "system", "condition", "WER %", "95 % interval", "", "CER %", "SER %"],
         [
             [
-                *(row["set"], row["system"], row["condition"], percent(row["wer"]["value"])),
+                *(
+                    row["set"],
+                    row["normalizer"],
+                    row["system"],
+                    row["condition"],
+                    percent(row["wer"]["value"]),
+                ),
                 *(interval_text(row["wer"]["interval"]), tally(row["counts"])),
                 *(percent(row["cer"]["value"]), percent(row["ser"]["value"], 1)),
             ]
@@ -47,29 +57,52 @@ def summary(results: dict[str, Any], speed: Sequence[dict[str, Any]]) -> str:
         ],
     )
     lines += table(
-        ["set", "systems", "ΔWER", "95 % interval", "p bootstrap", "p MAPSSWE"],
+        ["set", "normaliser", "systems", "ΔWER", "95 % interval", "p bootstrap", "p MAPSSWE"],
         [
             [
-                *(row["set"], " − ".join(row["systems"]), percent(row["difference"])),
+                *(row["set"], row["normalizer"], " − ".join(row["systems"]), percent(row["difference"])),
                 *(interval_text(row["interval"]), p_text(row["bootstrap_p"]), p_text(row["mapsswe"]["p"])),
             ]
             for row in results["comparisons"]
             if row["condition"] == detail
         ],
     )
-    lines += table(
-        ["normaliser", "system", "WER %", "errors / words"],
-        [
-            [row["normalizer"], row["system"], percent(row["wer"]), f"{row['errors']} / {row['words']}"]
-            for row in results["normalizers"]
-        ],
-    )
+    if results["cased"]:
+        lines += _cased(results["cased"])
     speeds = ("real_time_factor", "{:.4f}"), ("cold_start_seconds", "{:.2f}"), ("peak_memory_mb", "{:.0f}")
     lines += table(
         ["system", "real-time factor", "cold start, s", "peak memory, MB"],
         [[row["system"], *(form.format(row[name]) for name, form in speeds)] for row in speed],
     )
     return "\n".join(lines)
+
+
+def _cased(cased: dict[str, Any]) -> list[str]:
+    scored = f"{cased['utterances']} utterances; {cased['left_out']} without text_cased are left out"
+    lines = ["", f"capitals and punctuation: {scored}"]
+    lines += table(
+        ["set", "system", "condition", "WER %, as written", "95 % interval", ""],
+        [
+            [
+                *(row["set"], row["system"], row["condition"], percent(row["wer"]["value"])),
+                *(interval_text(row["wer"]["interval"]), tally(row["counts"])),
+            ]
+            for row in cased["scores"]
+        ],
+    )
+    head = ["set", "system", "condition", "mark", "precision %", "recall %", "F1 %"]
+    lines += table(
+        [*head, "in both", "recognised", "written"],
+        [
+            [
+                *(row["set"], row["system"], row["condition"], row["mark"]),
+                *(rate_text(row[rate]) for rate in ("precision", "recall", "f1")),
+                *(str(row[name]) for name in ("both", "recognised", "written")),
+            ]
+            for row in cased["marks"]
+        ],
+    )
+    return lines
 
 
 def table(head: list[str], rows: list[list[str]]) -> list[str]:

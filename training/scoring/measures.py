@@ -41,19 +41,20 @@ def rates(counts: np.ndarray) -> dict[str, np.ndarray]:
     recognised = hits + substitutions + insertions
     characters = counts[..., CHARACTERS]
     # Without a hypothesis every word is lost, though hits / recognised is 0 / 0.
-    kept = _ratio(hits, said) * np.where(recognised == 0, 0.0, _ratio(hits, recognised))
+    kept = ratio(hits, said) * np.where(recognised == 0, 0.0, ratio(hits, recognised))
     return {
-        "wer": _ratio(errors, said),
-        "cer": _ratio(
+        "wer": ratio(errors, said),
+        "cer": ratio(
             characters[..., SUBSTITUTIONS:].sum(axis=-1), characters[..., : DELETIONS + 1].sum(axis=-1)
         ),
-        "ser": _ratio(counts[..., WRONG_SENTENCES], counts[..., SENTENCES]),
-        "mer": _ratio(errors, said + insertions),
+        "ser": ratio(counts[..., WRONG_SENTENCES], counts[..., SENTENCES]),
+        "mer": ratio(errors, said + insertions),
         "wil": 1 - kept,
     }
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Elementwise quotient; NaN where the denominator is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(denominator == 0, np.nan, np.divide(numerator, denominator))
 

@@ -51,7 +51,7 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = {"percent": percent, "interval": interval_text, "p": p_text, "tally": tally}
+    filters = {"percent": percent, "interval": interval_text, "rate": rate_text, "p": p_text, "tally": tally}
     templates.filters |= filters | {"worst_first": worst_first}
     view = {"results": results, "rates": RATES, "everything": EVERYTHING, **_tables(results)}
     write_whole(folder / "report.md", templates.get_template("report.md.j2").render(view))
@@ -83,6 +83,12 @@ def interval_text(interval: list[float | None], digits: int = 2) -> str:
     return f"{percent(low, digits)}{joint}{percent(high, digits)}"
 
 
+def rate_text(rate: Mapping[str, Any]) -> str:
+    """A rate with its interval as percent, "12.3 (10.1–15.2)"; an en dash where it is undefined."""
+    value = percent(rate["value"], 1)
+    return value if rate["value"] is None else f"{value} ({interval_text(rate['interval'], 1)})"
+
+
 def p_text(p: float | None) -> str:
     """A probability with four decimals; an en dash where it is undefined."""
     if p is None:
@@ -91,8 +97,14 @@ def p_text(p: float | None) -> str:
 
 
 def worst_first(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Groups by falling WER, those without words last."""
-    return sorted(groups, key=lambda row: 1.0 if row["wer"]["value"] is None else -row["wer"]["value"])
+    """Groups of each normaliser by falling WER, those without words last."""
+    order = list(dict.fromkeys(row["normalizer"] for row in groups))
+
+    def place(row: dict[str, Any]) -> tuple[int, float]:
+        wer = row["wer"]["value"]
+        return order.index(row["normalizer"]), 1.0 if wer is None else -wer
+
+    return sorted(groups, key=place)
 
 
 def hypothesis_rows(scores: Scores) -> dict[str, list[dict[str, Any]]]:
@@ -134,14 +146,18 @@ def utterance_rows(scores: Scores) -> Iterator[dict[str, Any]]:
 
 
 def _tables(results: dict[str, Any]) -> dict[str, Any]:
-    """What both templates lay out: names, and scores by (set, system, condition)."""
+    """What both templates lay out: names, and scores by (set, normaliser, system, condition)."""
     scores = results["scores"]
-    names = {key: list(dict.fromkeys(row[key] for row in scores)) for key in ("set", "system", "condition")}
+    names = {
+        key: list(dict.fromkeys(row[key] for row in scores))
+        for key in ("set", "normalizer", "system", "condition")
+    }
     return {
         "sets": names["set"],
         "systems": names["system"],
         "conditions": names["condition"],
-        "score": {(row["set"], row["system"], row["condition"]): row for row in scores},
+        "normalizers": names["normalizer"],
+        "score": {(row["set"], row["normalizer"], row["system"], row["condition"]): row for row in scores},
         "detail": names["condition"][0],
         "unpaired": [
             row for row in results["pairing"] if row["missing"] or row["extra"] or row["duplicates"]
@@ -155,12 +171,15 @@ def _point(x: float, wer: dict[str, Any]) -> plots.Point:
 
 
 def _plots(view: dict[str, Any]) -> dict[str, str]:
-    score, sets, systems, detail = view["score"], view["sets"], view["systems"], view["detail"]
+    """WER is drawn under the first normaliser."""
+    sets, systems, detail, normalizer = view["sets"], view["systems"], view["detail"], view["normalizers"][0]
+    score = {(key[0], *key[2:]): row for key, row in view["score"].items() if key[1] == normalizer}
+    axis = f"WER %, normaliser {normalizer}"
     rows = []
     for name in sets:
         found = [score[name, system, detail]["wer"] for system in systems if (name, system, detail) in score]
         rows.append((name, [_point(0, wer) for wer in found if wer["value"] is not None]))
-    drawn = {"wer": plots.interval_plot(rows, "WER %")}
+    drawn = {"wer": plots.interval_plot(rows, axis)}
     whole = EVERYTHING if EVERYTHING in sets else sets[0]
     levels = {c: float(c.partition(":")[2]) for c in view["conditions"] if c.startswith("noise:")}
     if len(levels) > 1:
@@ -170,7 +189,7 @@ def _plots(view: dict[str, Any]) -> dict[str, str]:
             if row and row["wer"]["value"] is not None:
                 lines.setdefault(system, []).append(_point(level, row["wer"]))
         if lines:
-            drawn["noise"] = plots.line_plot(lines, "signal over noise, dB", "WER %")
+            drawn["noise"] = plots.line_plot(lines, "signal over noise, dB", axis)
     if calibration := view["results"]["calibration"]:
         bins = {
             system: [(bin["confidence"], bin["accuracy"], bin["words"]) for bin in row["bins"]]

@@ -12,8 +12,9 @@ import numpy as np
 
 from training.scoring.alignment import Alignments, align, side_by_side
 from training.scoring.calibration import calibration
-from training.scoring.intervals import SEED, rate_interval, resample, sums_by_unit
-from training.scoring.measures import COUNT_COLUMNS, count_table, rates, word_counts
+from training.scoring.cased import EQUAL_WORDS, MARKS, cased_counts, mark_counts, mark_rates
+from training.scoring.intervals import percentile_interval, rate_interval, resample, sums_by_unit
+from training.scoring.measures import count_table, rates, word_counts
 from training.scoring.normalizers import DESCRIPTIONS, normalizer
 from training.scoring.significance import bootstrap_difference, matched_pairs
 from training.scoring.transcripts import Output, Recognised, Reference, TimedWord
@@ -25,13 +26,13 @@ SNR_BANDS_DB = (5, 10, 20, 30)
 _GROUP_RESAMPLES = 2_000  # there may be hundreds of groups
 _NOTHING = Recognised("")
 _COMMONEST = 50  # confusions listed
-_NORMALIZER_SAMPLE = 2_000  # utterances on which normalisers are compared: the English one takes a while
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scored(Output):
-    """An output aligned to the references, in their order."""
+    """An output aligned to the references, in their order, under one normaliser."""
 
+    normalizer: str
     texts: list[str]
     alignments: Alignments
     counts: np.ndarray = field(repr=False)  # [utterances, COUNT_COLUMNS]
@@ -43,8 +44,9 @@ class Scores:
 
     Attributes:
       references: those that are scored.
-      texts: [references] normalised.
-      outputs: every system and condition; the first condition is the one that tables go into detail on.
+      texts: [references] by the first normaliser.
+      outputs: every system and condition, by the first normaliser; the first condition is the one that tables
+        go into detail on.
       document: the numbers, ready for JSON.
     """
 
@@ -57,43 +59,59 @@ class Scores:
 def score(
     references: Sequence[Reference],
     outputs: Sequence[Output],
-    normalizer_name: str,
+    normalizers: Sequence[str],
     by: Sequence[str] = (),
     snr_db: Mapping[str, float] | None = None,
     not_scored: Mapping[str, str] | None = None,
+    cased: bool = False,
 ) -> Scores:
     """Scores outputs on the same references; a missing hypothesis counts as an empty one.
 
     Args:
       references: with unique ids.
       outputs: at least one.
-      normalizer_name: a key of normalizers.DESCRIPTIONS.
+      normalizers: keys of normalizers.DESCRIPTIONS. Every WER is measured under each of them; confusions,
+        confidence and times of words are of the first.
       by: fields of the manifest to group by.
       snr_db: estimated SNR by id, where sound was read.
       not_scored: ids that are left out for every system, and why.
+      cased: whether capitals and punctuation are scored too, on references that are `written`.
     """
     not_scored = dict(not_scored or {})
     kept = [reference for reference in references if reference.id not in not_scored]
-    normalize = normalizer(normalizer_name)
-    texts = [normalize(reference.text) for reference in kept]
-    scored = [_align(output, kept, texts, normalize) for output in outputs]
+    texts: dict[str, list[str]] = {}
+    scored: list[Scored] = []
+    for name in normalizers:
+        normalize = normalizer(name)
+        texts[name] = [normalize(reference.text) for reference in kept]
+        scored += [_align(output, kept, texts[name], name, normalize) for output in outputs]
     detailed = [one for one in scored if one.condition == outputs[0].condition]
-    said = _timed_words(texts, (one.words for one in kept), normalize)
+    first = normalizers[0]
+    normalize = normalizer(first)
+    shown = [one for one in detailed if one.normalizer == first]
+    said = _timed_words(texts[first], (one.words for one in kept), normalize)
     words = {
         one.system: _timed_words(
             one.texts, (one.recognised.get(ref.id, _NOTHING).words for ref in kept), normalize
         )
-        for one in detailed
+        for one in shown
     }
-    calibrations = {one.system: _calibration(one, words[one.system]) for one in detailed}
-    times = {one.system: _word_times(one, said, words[one.system]) for one in detailed}
+    calibrations = {one.system: _calibration(one, words[one.system]) for one in shown}
+    times = {one.system: _word_times(one, said, words[one.system]) for one in shown}
+    scores, comparisons = _by_set(kept, scored)
     document = {
-        "normalizer": {"name": normalizer_name, "what": DESCRIPTIONS[normalizer_name]},
+        "normalizers": [
+            {
+                "name": name,
+                "what": DESCRIPTIONS[name],
+                "words": sum(len(text.split()) for text in texts[name]),
+                "empty": sum(not text for text in texts[name]),
+            }
+            for name in normalizers
+        ],
         "references": {
             "given": len(references),
             "scored": len(kept),
-            "empty": sum(not text for text in texts),
-            "words": sum(len(text.split()) for text in texts),
             "speakers": len({one.speaker for one in kept if one.speaker}),
             "without_speaker": sum(not one.speaker for one in kept),
             "seconds": sum(one.duration_seconds or 0.0 for one in kept),
@@ -109,18 +127,18 @@ def score(
             }
             for one in outputs
         ],
-        "scores": _by_set(kept, scored),
-        "comparisons": _comparisons(kept, scored),
-        "normalizers": _normalizers(kept, detailed),
+        "scores": scores,
+        "comparisons": comparisons,
+        "cased": _cased(kept, outputs) if cased else None,
         "groups": {
             name: _groups(values, kept, detailed)
             for name, values in _groupings(kept, by, snr_db or {}).items()
         },
-        "confusions": {one.system: _confusions(texts, one) for one in detailed},
+        "confusions": {one.system: _confusions(texts[first], one) for one in shown},
         "calibration": {system: found for system, found in calibrations.items() if found},
         "word_times": {system: found for system, found in times.items() if found},
     }
-    return Scores(kept, texts, scored, plain(document))
+    return Scores(kept, texts[first], [one for one in scored if one.normalizer == first], plain(document))
 
 
 def plain(value: Any) -> Any:
@@ -146,14 +164,13 @@ def band(value: float, limits: Sequence[float], unit: str) -> str:
     return f"{above[-1]}–{limits[len(above)]} {unit}"
 
 
-def _align(output: Output, references: list[Reference], texts: list[str], normalize: Callable) -> Scored:
-    recognised = _texts(output, references, normalize)
+def _align(
+    output: Output, references: list[Reference], texts: list[str], name: str, normalize: Callable
+) -> Scored:
+    recognised = [normalize(output.recognised.get(one.id, _NOTHING).text) for one in references]
     alignments = align(texts, recognised)
-    return Scored(**vars(output), texts=recognised, alignments=alignments, counts=count_table(alignments))
-
-
-def _texts(output: Output, references: list[Reference], normalize: Callable) -> list[str]:
-    return [normalize(output.recognised.get(one.id, _NOTHING).text) for one in references]
+    counts = count_table(alignments)
+    return Scored(**vars(output), normalizer=name, texts=recognised, alignments=alignments, counts=counts)
 
 
 def _sets(references: list[Reference]) -> dict[str, np.ndarray]:
@@ -164,52 +181,57 @@ def _sets(references: list[Reference]) -> dict[str, np.ndarray]:
     return rows | ({EVERYTHING: np.arange(len(references))} if len(names) > 1 else {})
 
 
-def _measured(counts: np.ndarray, speakers: Sequence[str], **options: int) -> dict[str, Any]:
-    """Counts and rates with intervals of some rows of a table of counts, [utterances, COUNT_COLUMNS]."""
-    unit, sums = sums_by_unit(counts, speakers)
-    resampled = rates(resample(sums, **options))
-    total = counts.sum(axis=0)
-    return {
-        "utterances": len(counts),
-        "resampled_by": unit,
-        "units": len(sums),
-        "counts": word_counts(total),
-    } | {
-        name: {"value": value, "interval": rate_interval(value, resampled[name], len(sums))}
+def _resampled(
+    tables: Sequence[np.ndarray], speakers: Sequence[str], **options: int
+) -> tuple[str, np.ndarray, np.ndarray]:
+    """What is drawn, and its sums [units, tables, columns] and resampled totals [resamples, tables, columns],
+    from a table of counts [utterances, columns] for each output; all on the same draws.
+    """
+    shape = -1, len(tables), tables[0].shape[1]
+    unit, sums = sums_by_unit(np.hstack(tables), speakers)
+    return unit, sums.reshape(shape), resample(sums, **options).reshape(shape)
+
+
+def _measured(sums: np.ndarray, resampled: np.ndarray) -> dict[str, Any]:
+    """Counts and rates with intervals from [units, columns] and [resamples, columns]."""
+    total = sums.sum(axis=0)
+    spread = rates(resampled)
+    return {"counts": word_counts(total)} | {
+        name: {"value": value, "interval": rate_interval(value, spread[name], len(sums))}
         for name, value in rates(total).items()
     }
 
 
-def _by_set(references: list[Reference], scored: list[Scored]) -> list[dict[str, Any]]:
-    return [
-        {"set": name, "system": one.system, "condition": one.condition}
-        | _measured(one.counts[rows], [references[row].speaker for row in rows])
-        for name, rows in _sets(references).items()
-        for one in scored
-    ]
-
-
-def _comparisons(references: list[Reference], scored: list[Scored]) -> list[dict[str, Any]]:
-    """Every two systems under the same condition, on every set."""
-    found = []
+def _by_set(
+    references: list[Reference], scored: list[Scored]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rates on every set, and the differences of every two systems under one condition and normaliser."""
+    scores, comparisons = [], []
     for name, rows in _sets(references).items():
         speakers = [references[row].speaker for row in rows]
-        for one, other in itertools.combinations(scored, 2):
-            if one.condition != other.condition:
+        unit, sums, resampled = _resampled([one.counts[rows] for one in scored], speakers)
+        drawn = {"utterances": len(rows), "resampled_by": unit, "units": len(sums)}
+        for number, one in enumerate(scored):
+            about = {
+                "set": name,
+                "normalizer": one.normalizer,
+                "system": one.system,
+                "condition": one.condition,
+            }
+            drawn = {"utterances": len(rows), "resampled_by": unit, "units": len(sums)}
+            scores.append(about | drawn | _measured(sums[:, number], resampled[:, number]))
+        wers = rates(sums.sum(axis=0))["wer"], rates(resampled)["wer"]
+        for pair in itertools.combinations(range(len(scored)), 2):
+            one, other = (scored[number] for number in pair)
+            if (one.condition, one.normalizer) != (other.condition, other.normalizer):
                 continue
-            unit, sums = sums_by_unit(np.hstack([one.counts[rows], other.counts[rows]]), speakers)
-            resampled = resample(sums)
-            halves = (slice(0, COUNT_COLUMNS), slice(COUNT_COLUMNS, None))
-            difference = bootstrap_difference(
-                np.array([rates(sums[:, half].sum(axis=0))["wer"] for half in halves]),
-                np.column_stack([rates(resampled[:, half])["wer"] for half in halves]),
-                len(sums),
-            )
+            difference = bootstrap_difference(*(wer[..., pair] for wer in wers), len(sums))
             operations = ([side.alignments.operations[row] for row in rows] for side in (one, other))
-            found.append(
+            comparisons.append(
                 {
                     "set": name,
                     "condition": one.condition,
+                    "normalizer": one.normalizer,
                     "systems": [one.system, other.system],
                     "difference": difference.wer,
                     "interval": [difference.low, difference.high],
@@ -218,33 +240,38 @@ def _comparisons(references: list[Reference], scored: list[Scored]) -> list[dict
                     "mapsswe": asdict(matched_pairs(*operations)),
                 }
             )
-    return found
+    return scores, comparisons
 
 
-def _normalizers(references: list[Reference], scored: list[Scored]) -> list[dict[str, Any]]:
-    """WER of the same hypotheses under every normaliser; on a seeded sample of very many utterances."""
-    rows = np.arange(len(references))
-    if len(rows) > _NORMALIZER_SAMPLE:
-        rows = np.sort(np.random.default_rng(SEED).choice(rows, _NORMALIZER_SAMPLE, replace=False))
-    sample = [references[row] for row in rows]
-    found = []
-    for name in DESCRIPTIONS:
-        normalize = normalizer(name)
-        texts = [normalize(one.text) for one in sample]
-        for one in scored:
-            total = count_table(align(texts, _texts(one, sample, normalize))).sum(axis=0)
-            counts = word_counts(total)
-            found.append(
-                {
-                    "normalizer": name,
-                    "system": one.system,
-                    "utterances": len(sample),
-                    "wer": rates(total)["wer"],
-                    "errors": counts["errors"],
-                    "words": counts["words"],
+def _cased(references: list[Reference], outputs: Sequence[Output]) -> dict[str, Any]:
+    """Scores of capitals and punctuation on every set, on the references that are written with them."""
+    kept = [one for one in references if one.written is not None]
+    texts = [one.written for one in kept]
+    tables = [
+        cased_counts(texts, [output.recognised.get(one.id, _NOTHING).text for one in kept])
+        for output in outputs
+    ]
+    scores, marks = [], []
+    for name, rows in _sets(kept).items():
+        speakers = [kept[row].speaker for row in rows]
+        unit, sums, resampled = _resampled([table[rows] for table in tables], speakers)
+        drawn = {"utterances": len(rows), "resampled_by": unit, "units": len(sums)}
+        for number, output in enumerate(outputs):
+            about = {"set": name, "system": output.system, "condition": output.condition}
+            measured = _measured(sums[:, number], resampled[:, number])
+            total = sums[:, number].sum(axis=0)
+            words = {"words_compared": total[EQUAL_WORDS]}
+            scores.append(about | drawn | {key: measured[key] for key in ("counts", "wer")} | words)
+            for mark, kind in enumerate(MARKS):
+                counts = mark_counts(total)[mark]
+                spread = mark_rates(mark_counts(resampled[:, number])[:, mark])
+                found = dict(zip(("both", "recognised", "written"), counts, strict=True)) | {
+                    rate: {"value": value, "interval": percentile_interval(spread[rate], len(sums))}
+                    for rate, value in mark_rates(counts).items()
                 }
-            )
-    return found
+                marks.append(about | {"mark": kind} | found)
+    left_out = len(references) - len(kept)
+    return {"utterances": len(kept), "left_out": left_out, "scores": scores, "marks": marks}
 
 
 def _groupings(
@@ -268,16 +295,21 @@ def _groups(values: list[str], references: list[Reference], scored: list[Scored]
         rows_of.setdefault(value, []).append(row)
     found = []
     for value, rows in sorted(rows_of.items(), key=lambda item: _natural(item[0])):
-        for one in scored:
-            measured = _measured(
-                one.counts[rows], [references[row].speaker for row in rows], resamples=_GROUP_RESAMPLES
-            )
+        speakers = [references[row].speaker for row in rows]
+        tables = [one.counts[rows] for one in scored]
+        unit, sums, resampled = _resampled(tables, speakers, resamples=_GROUP_RESAMPLES)
+        for number, one in enumerate(scored):
+            measured = _measured(sums[:, number], resampled[:, number])
             found.append(
                 {
                     "group": value or "unknown",
+                    "normalizer": one.normalizer,
                     "system": one.system,
                     "seconds": sum(references[row].duration_seconds or 0.0 for row in rows),
-                    **{key: measured[key] for key in ("utterances", "resampled_by", "counts", "wer")},
+                    "utterances": len(rows),
+                    "resampled_by": unit,
+                    "counts": measured["counts"],
+                    "wer": measured["wer"],
                 }
             )
     return found

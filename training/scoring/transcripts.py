@@ -15,6 +15,7 @@ from asr.audio import AudioError, load_audio
 from asr.files import READ_ERRORS, open_file, reason
 from training.manifest import (
     TEXT_FIELDS,
+    Entry,
     ManifestError,
     distinct_names,
     first_distinct,
@@ -53,6 +54,7 @@ class Reference:
       words: with times, where the manifest has a field "words" ({"word", "start", "end"} each).
       fields: every further field of the manifest.
       ignored: marked as not to be scored (in stm).
+      written: the text with capitals and punctuation; None where the file does not tell.
     """
 
     set: str
@@ -67,6 +69,7 @@ class Reference:
     words: tuple[TimedWord, ...] = ()
     fields: dict[str, Any] = field(default_factory=dict)
     ignored: bool = False
+    written: str | None = None
 
 
 @dataclass(frozen=True)
@@ -120,9 +123,16 @@ def read_references(path: Path | str) -> list[Reference]:
             audio=entry.audio,
             words=tuple(_timed_words(f"{path}: {entry.id}", entry.fields.get("words"))),
             fields=entry.fields,
+            written=_written(f"{path}: {entry.id}", entry),
         )
         for entry in read_manifest(path)
     ]
+
+
+def _written(place: str, entry: Entry) -> str | None:
+    if not isinstance(entry.written, str | None):
+        raise ManifestError(f'{place}: "text_cased" must be a text; correct or drop it')
+    return entry.written or (None if entry.text else "")  # tables have "" where a text is not known
 
 
 def read_all_references(paths: Sequence[Path]) -> list[Reference]:

@@ -99,7 +99,8 @@ def random_step():
 
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("draft", ["the cat sat on the mat", "mat"])
-def test_a_draft_changes_nothing(random_step, seed, draft):
+def test_a_draft_changes_nothing(random_step, seed, draft, monkeypatch):
+    monkeypatch.setattr("asr.decoding.joint.MAX_TOKENS", 24)
     memory = np.random.default_rng(seed).normal(0, 1, (4, 1, 2, 6, 4)).astype("float32")
     decoder = JointDecoder(random_step, VOCABULARY, TOKENIZER, None)
     ids, scores = decoder.write(memory, draft)
@@ -109,7 +110,8 @@ def test_a_draft_changes_nothing(random_step, seed, draft):
     np.testing.assert_allclose(scores, expected_scores[: len(ids)], atol=1e-3)
 
 
-def test_a_beam_of_one_is_the_greedy_text(random_step):
+def test_a_beam_of_one_is_the_greedy_text(random_step, monkeypatch):
+    monkeypatch.setattr("asr.decoding.joint.MAX_TOKENS", 24)
     memory = np.random.default_rng(9).normal(0, 1, (4, 1, 2, 6, 4)).astype("float32")
     decoder = JointDecoder(random_step, VOCABULARY, TOKENIZER, None)
     [(ids, scores)] = decoder.search(memory, "the cat", 1)

@@ -24,7 +24,7 @@ def page(chromium, tmp_path):
     )
     right = {one.id: Recognised(one.text) for one in references}
     wrong = right | {"u0": Recognised("nothing alike at all"), "u7": Recognised("hold in number7 please")}
-    scores = score(references, [Output("good", right), Output("bad", wrong)], "none")
+    scores = score(references, [Output("good", right), Output("bad", wrong)], ["none", "basic"])
     write_report(tmp_path / "report", scores, {"command": "test"}, {"date": "today", "speed": []})
     opened = chromium.new_page()
     faults: list[str] = []

@@ -59,8 +59,9 @@ def test_the_table_of_peers(manifest, tmp_path, capsys):
     arguments = [str(manifest), "--pocketsphinx", "--vosk", str(tmp_path / "none"), "--threads", "1"]
     assert main(["benchmark", "peers", *arguments, "--output", str(tmp_path / "report")]) == 1
     captured = capsys.readouterr()
-    assert re.search(r"^dev +pocketsphinx +clean ", captured.out, re.MULTILINE)
-    assert "2 of 3 utterances scored (0 with empty reference), 4 words" in captured.out
+    assert re.search(r"^dev +english +pocketsphinx +clean ", captured.out, re.MULTILINE)
+    assert "2 of 3 utterances scored" in captured.out
+    assert re.search("^normaliser english: .* 4 words, 0 empty references$", captured.out, re.MULTILINE)
     assert "vosk" in captured.err and "u2.wav" in captured.err
     assert (tmp_path / "report" / "results.json").is_file()
 
