@@ -44,6 +44,8 @@ class SpeechModel(keras.Model):
         if decoder is not None:
             options = dict(decoder)
             self.below_decoder = options.pop("encoders", len(encoders))
+            if self.below_decoder not in range(1, len(encoders) + 1):
+                raise ValueError(f"decoder encoders: {self.below_decoder} of the {len(encoders)} encoders")
             self.decoder = build_decoder(options, "decoder")
 
     @property

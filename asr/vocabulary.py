@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
@@ -10,8 +10,21 @@ from pathlib import Path
 
 from asr.files import write_whole
 
-# GPT-2's pieces, within which bytes are joined. Python's \w without digits and "_" is a letter.
+# GPT-2's pieces, within which bytes are joined. Python's \w without digits and "_" is a letter ...
 _PIECES = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?[^\W\d_]+| ?\d+| ?(?:[^\s\w]|_)+|\s+(?!\S)|\s+")
+# ... except numbers such as ² and Ⅷ; and its \s has four separators that are no space in Unicode.
+_UNLIKE_GPT2 = re.compile(r"[\x1c-\x1f]|(?![a-zA-Z])[^\W\d_]")
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """The pieces of a text, which are the same as with GPT-2's Unicode classes \\p{L} and \\p{N}."""
+
+    def kind(match: re.Match) -> str:
+        character = match[0]
+        return character if character.isalpha() else "0" if character.isnumeric() else "."
+
+    for match in _PIECES.finditer(_UNLIKE_GPT2.sub(kind, text)):
+        yield text[match.start() : match.end()]
 
 
 def _byte_characters() -> dict[int, str]:
@@ -44,8 +57,8 @@ class Vocabulary:
             raise ValueError(f"{len(missing)} bytes have no token")
         if len(self._ids) != len(self.tokens):
             raise ValueError("a token occurs twice")
-        if not self.marks:
-            raise ValueError("no mark before the text")
+        if not self.marks or not all(isinstance(mark, str) for mark in self.marks):
+            raise ValueError("the marks before a text must be names, at least one")
 
     @property
     def size(self) -> int:
@@ -64,7 +77,7 @@ class Vocabulary:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without the marks."""
-        return [id for piece in _PIECES.findall(text) for id in self._joined(piece.encode())]
+        return [id for piece in _pieces(text) for id in self._joined(piece.encode())]
 
     def around(self, text: str) -> list[int]:
         """Ids of a whole text: the marks, its tokens, which begin with a space, and the end."""
@@ -84,11 +97,11 @@ class Vocabulary:
     @classmethod
     def load(cls, path: Path) -> "Vocabulary":
         """Reads what `save` wrote. Raises OSError, or ValueError where it is something else."""
-        content = json.loads(path.read_text(encoding="utf-8"))
         try:
+            content = json.loads(path.read_text(encoding="utf-8"))
             tokens = tuple(bytes(CHARACTER_BYTES[c] for c in token) for token in content["tokens"])
             return cls(tokens, tuple(content["marks"]))
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"not a vocabulary ({error})") from None
 
     def restricted(self, wanted: Sequence[int]) -> tuple["Vocabulary", list[int]]:

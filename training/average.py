@@ -12,9 +12,7 @@ if __name__ == "__main__":  # first, so that --help need not wait for the import
 import argparse
 from pathlib import Path
 
-from safetensors.numpy import load_file
-
-from asr.bundle import Bundle, BundleError, weights_path, write_bundle
+from asr.bundle import Bundle, BundleError, read_weights, weights_path, write_bundle
 
 
 def average(first: Bundle, second: Bundle, weight: float, output: Path) -> Path:
@@ -24,21 +22,19 @@ def average(first: Bundle, second: Bundle, weight: float, output: Path) -> Path:
     """
     if _kind(first) != _kind(second):
         raise BundleError(f"{first.directory} and {second.directory} are no models of one kind")
-    ours, theirs = (load_file(weights_path(bundle.directory)) for bundle in (first, second))
-    mixed = {}
-    for name in ours:
-        one, other = ours[name].astype("float32"), theirs[name].astype("float32")
-        mixed[name] = ((1 - weight) * one + weight * other).astype("float16")
+    ours, theirs = (read_weights(weights_path(bundle.directory)) for bundle in (first, second))
+    mixed = {name: ((1 - weight) * ours[name] + weight * theirs[name]).astype("float16") for name in ours}
     # Confidence and error rates were measured on another model.
     config = {key: value for key, value in second.config.items() if key not in ("confidence", "wer")}
-    return write_bundle(output, config, second.tokenizer, mixed)
+    return write_bundle(output, config, second.tokenizer, mixed, second.vocabulary)
 
 
 def _kind(bundle: Bundle):
     """Equal for models that differ only in their weights and in the dropout they were trained with."""
     model = bundle.build_model()  # whose parts know what a description left to the defaults
     encoders = [encoder.get_config() | {"dropout": None} for encoder in model.encoders]
-    return bundle.tokenizer, model.features.get_config(), encoders
+    heads = bundle.has_ctc, bundle.config.get("decoder"), bundle.vocabulary
+    return bundle.tokenizer, model.features.get_config(), encoders, heads
 
 
 def main(options: argparse.Namespace) -> None:

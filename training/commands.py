@@ -114,7 +114,7 @@ def add_training(commands) -> None:
 
     add_language_models(commands)
 
-    summary = "make a model of a file of Whisper's"
+    summary = "convert a Whisper model"
     details = (
         "hark import-whisper tiny.en/model.bin runs/tiny.en\n"
         "hark import-whisper tiny.en/model.bin runs/small --tokens 24000 --texts books.txt.xz train.jsonl"

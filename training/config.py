@@ -148,6 +148,8 @@ class RunConfig(_Section):
     def _attention_needs_a_decoder(self):
         if (self.objectives.attention is None) != (self.model.decoder is None):
             raise ValueError("model.decoder and objectives.attention go together: give both")
+        if self.frozen_encoders > (self.model.decoder or {}).get("encoders", len(self.model.encoders)):
+            raise ValueError("frozen_encoders must all be below model.decoder, whose inputs they are")
         return self
 
     @pydantic.model_validator(mode="after")

@@ -29,7 +29,7 @@ class Batches(keras.utils.PyDataset):
       targets: (utterance, its inputs) → arrays [length, ...] by name.
 
     Yields ({"inputs", "lengths"}, targets), where each target NAME comes with NAME_lengths. Targets named
-    "tokens" are inputs, too: a decoder is given the right tokens before the one that it has to find.
+    "tokens" are inputs, too: a decoder is given the right tokens before the one that it predicts.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ def pad_batch(
     pad_inputs: int = 2,
     pad_targets: int = PAD_TARGETS,
 ):
-    """({"inputs", "lengths"}, {NAME, NAME_lengths} of each target) with zeros at the ends.
+    """({"inputs", "lengths", perhaps "tokens"}, {NAME, NAME_lengths} of each target) with zeros at the ends.
 
     Inputs are padded to a multiple of `pad_inputs`, targets of `pad_targets`; both to one more if `odd`.
     """
@@ -106,8 +106,10 @@ def pad_batch(
         arrays = [target[name] for target in targets]
         padded[name] = pad(arrays, pad_targets, odd)
         padded[f"{name}_lengths"] = _lengths(arrays)
-    given = {name: padded[name] for name in ("tokens",) if name in padded}
-    return {"inputs": pad(inputs, pad_inputs, odd), "lengths": _lengths(inputs), **given}, padded
+    given = {"inputs": pad(inputs, pad_inputs, odd), "lengths": _lengths(inputs)}
+    if "tokens" in padded:
+        given["tokens"] = padded["tokens"]
+    return given, padded
 
 
 def pad(arrays: Sequence[np.ndarray], multiple: int, odd: bool = False) -> np.ndarray:

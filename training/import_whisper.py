@@ -33,12 +33,13 @@ from asr.features import FRAME_SECONDS
 from asr.files import READ_ERRORS, open_file, reason
 from asr.tokenizer import Tokenizer
 from asr.vocabulary import CHARACTER_BYTES, Vocabulary
-from training.manifest import MANIFESTS, manifest_kind, read_rows
+from training.manifest import MANIFESTS, manifest_kind, read_manifest
 
 HEAD_WIDTH = 64  # of every Whisper model
 ENGLISH_ONLY_SIZE = 51_864  # of the vocabulary; the others know many languages
 SILENCE_SECONDS = 6.0  # after each utterance, without which short ones repeat themselves
 TIMES = 1_501  # tokens of times, the last ones of every vocabulary
+LANGUAGES = (99, 100)  # tokens of languages, the latter in large-v3 and its kin
 VOCABULARY_FILES = ("vocabulary.json", "vocabulary.txt", "vocab.json", "tokenizer.json")
 
 # Parts of the names in each format, and ours; replaced in this order.
@@ -137,6 +138,8 @@ def description(weights: dict[str, np.ndarray]) -> dict:
 def read_vocabulary(path: Path, size: int, language: str = "en") -> tuple[Vocabulary, list[int]]:
     """The text tokens of a Whisper model, and the model's ids of them, of the end and of the marks.
 
+    Where a file does not name the marks, they are at the same ids in all models of a size.
+
     Args:
       path: CTranslate2's vocabulary.json or .txt, Hugging Face's vocab.json or tokenizer.json, or OpenAI's
         .tiktoken.
@@ -150,6 +153,10 @@ def read_vocabulary(path: Path, size: int, language: str = "en") -> tuple[Vocabu
         end = names.index("<|endoftext|>") if "<|endoftext|>" in names else len(names)
         tokens = tuple(bytes(CHARACTER_BYTES[character] for character in name) for name in names[:end])
         no_times, transcribe = size - TIMES - 1, size - TIMES - 5
+        if (
+            no_times - end - 7 not in LANGUAGES
+        ):  # beside them, seven tokens from the end of a text to `no_times`
+            raise ValueError(f"has {end} tokens of text, which do not fit the model's {size} in all")
         marks = {"<|startoftranscript|>": end + 1}
         if size != ENGLISH_ONLY_SIZE:
             known = {f"<|{language}|>": end + 2} if language == "en" else {}
@@ -160,12 +167,10 @@ def read_vocabulary(path: Path, size: int, language: str = "en") -> tuple[Vocabu
         elif language != "en":
             raise ValueError("is of a model for English only")
         marks["<|notimestamps|>"] = no_times
-        if max(end, *marks.values()) >= size:
-            raise ValueError(f"has {len(names)} tokens, the model {size}")
         return Vocabulary(tokens, tuple(marks)), [*range(end + 1), *marks.values()]
     except OSError as error:
         raise WeightsError(f"{path}: {reason(error)}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(f"{path}: {error}: it must be the vocabulary of this Whisper") from None
 
 
@@ -176,7 +181,7 @@ def _token_names(path: Path) -> list[str]:
         return text.split("\n")
     if path.suffix == ".tiktoken":
         names = {byte: name for name, byte in CHARACTER_BYTES.items()}
-        tokens = [base64.b64decode(line.split()[0]) for line in text.splitlines()]
+        tokens = [base64.b64decode(line.split()[0]) for line in text.splitlines() if line]
         return ["".join(names[byte] for byte in token) for token in tokens]
     content = json.loads(text)
     if isinstance(content, list):
@@ -184,6 +189,8 @@ def _token_names(path: Path) -> list[str]:
     ids = content
     if path.name == "tokenizer.json":
         ids = content["model"]["vocab"] | {token["content"]: token["id"] for token in content["added_tokens"]}
+    if sorted(ids.values()) != list(range(len(ids))):
+        raise ValueError(f"the ids of its {len(ids)} tokens are not 0 to {len(ids) - 1}")
     return sorted(ids, key=ids.get)
 
 
@@ -196,6 +203,8 @@ def frequent_tokens(vocabulary: Vocabulary, lines: Iterable[str], count: int) ->
     for line in lines:
         for written in {line, capwords(line)}:
             tokens.update(vocabulary.encode(" " + written))
+    if not tokens:
+        raise WeightsError("--texts: no text in these files")
     return [id for id, _ in tokens.most_common(count)]
 
 
@@ -203,8 +212,7 @@ def _lines(paths: Iterable[Path]) -> Iterator[str]:
     """Lines of text files, and the texts of manifests."""
     for path in paths:
         if manifest_kind(path) in MANIFESTS:
-            for _, row in read_rows(path):
-                yield row.get("text_cased") or row["text"]
+            yield from (entry.written or entry.text for entry in read_manifest(path))
             continue
         try:
             with open_file(path) as file:
@@ -356,6 +364,8 @@ def _read_openai(path: Path) -> dict[str, np.ndarray]:
 
 def main(options: argparse.Namespace) -> None:
     """`hark import-whisper`."""
+    if bool(options.tokens) != bool(options.texts):
+        raise WeightsError("--tokens and --texts go together: give both")
     weights = read_whisper(options.file)
     path = options.vocabulary or _vocabulary_beside(options.file)
     embeddings = weights["decoder/tokens/embeddings"]

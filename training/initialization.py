@@ -5,10 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
-from asr.bundle import Bundle, variable_name, weights_path
+from asr.bundle import Bundle, read_weights, variable_name, weights_path
 from asr.model import SpeechModel
 from asr.tokenizer import ENGLISH_ALPHABET, Tokenizer, letters_of
 from asr.vocabulary import Vocabulary
@@ -31,8 +29,9 @@ def tokenizer_of(config: RunConfig, folder: Path, texts: Sequence[str]) -> Token
         return Tokenizer.load(path)
     options = config.tokenizer
     if options is None:
-        sources = source_bundles(config)
-        tokenizer = sources[-1][0].tokenizer if sources else Tokenizer.characters()
+        sources = [bundle for bundle, _ in source_bundles(config)]
+        sources.sort(key=lambda bundle: bundle.has_ctc)  # the units of an imported Whisper are not trained
+        tokenizer = sources[-1].tokenizer if sources else Tokenizer.characters()
     else:
         alphabet = options.alphabet or (ENGLISH_ALPHABET if options.language == "en" else letters_of(texts))
         if options.units == "bpe":
@@ -71,19 +70,14 @@ def initialize(
     totals: dict[str, tuple[float, np.ndarray]] = {}
     shapes = {variable_name(variable): tuple(variable.shape) for variable in network.variables}
     for bundle, weight in sources:
-        path = weights_path(bundle.directory)
         others = [
             *(["output/"] if bundle.tokenizer.symbols != tokenizer.symbols else []),
             *(["decoder/tokens/"] if bundle.vocabulary != vocabulary else []),
         ]
-        try:
-            tensors = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise ConfigError(f"initialize: {path}: {error}") from None
-        for name, value in tensors.items():
+        for name, value in read_weights(weights_path(bundle.directory)).items():
             if shapes.get(name) == value.shape and not name.startswith(tuple(others)):
                 total, values = totals.get(name, (0.0, 0.0))
-                totals[name] = (total + weight, values + weight * value.astype("float32"))
+                totals[name] = (total + weight, values + weight * value)
     names = ", ".join(str(bundle.directory) for bundle, _ in sources)
     if not totals:
         raise ConfigError(f"initialize: {names} holds no weight of this model: compare the encoders")

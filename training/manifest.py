@@ -59,7 +59,7 @@ class Entry:
     @property
     def written(self) -> str | None:
         """The text with capitals and punctuation, the field `text_cased`; None where there is none."""
-        return self.fields.get("text_cased") if self.text else ""
+        return ((self.fields.get("text_cased") or "").strip() or None) if self.text.strip() else ""
 
 
 def read_manifest(path: Path | str) -> list[Entry]:
@@ -229,6 +229,8 @@ def _entry(path: Path, number: int, row: dict[str, Any]) -> Entry:
         raise ManifestError(f'{place}: no "audio_filepath" {found}; give the file, relative to the manifest')
     if not isinstance(text, str):
         raise ManifestError(f'{place}: no "text" {found}; give what is said, "" for nothing')
+    if not isinstance(row.get("text_cased"), str | None):
+        raise ManifestError(f'{place}: "text_cased" is {row["text_cased"]!r}; give the text as it is written')
     offset = _seconds(place, row, "offset", default=0.0)
     duration = _seconds(place, row, "duration", default=None)
     if duration == 0 or offset < 0:

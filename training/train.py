@@ -70,7 +70,8 @@ def train(config: RunConfig, resume: bool = False) -> Path:
     objectives: list[Objective] = [CTC(labels, config.objectives.ctc.weight)]
     if options := config.objectives.attention:
         written = [*speech.written, *noise.written]
-        objectives.append(Attention(vocabulary, written, options.weight, options.label_smoothing))
+        positions = network.decoder.max_tokens
+        objectives.append(Attention(vocabulary, written, positions, options.weight, options.label_smoothing))
     if options := config.objectives.distillation:
         probabilities = teacher_probabilities(
             options.teacher, network, tokenizer, [speech, noise], cache / "teacher", bar("asking the teacher")

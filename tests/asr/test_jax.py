@@ -15,8 +15,10 @@ import pytest
 from keras import ops
 
 from asr.ctc import ctc_loss
+from asr.decoders import build_decoder
 from asr.encoders import build_encoder
 from asr.features import SCALES, LogMel
+from training.objectives.attention import token_losses
 from training.objectives.consistency import consistency_losses
 from training.objectives.distillation import soft_losses
 
@@ -39,6 +41,10 @@ QUANTITIES = [
     "teacher loss",
     "teacher gradient",
     "lstm gradient",
+    "token loss",
+    "token gradient",
+    "decoder",
+    "decoder gradient",
     *ENCODERS,
 ]
 
@@ -94,6 +100,17 @@ def numbers() -> dict[str, np.ndarray]:
             found["lstm gradient"] = gradient(
                 lambda x, encoder=encoder: ops.sum(encoder(x, LENGTHS)[0] ** 2), x
             )
+    right = random.integers(0, 6, (4, 20)).astype("int32")
+    found["token loss"] = token_losses(logits, right, 0.1)
+    found["token gradient"] = gradient(lambda x: ops.sum(token_losses(x, right, 0.1)), logits)
+    description = {"type": "transformer", "vocabulary": 9, "width": FEATURES, "layers": 2, "heads": 2}
+    decoder = build_decoder({**description, "positions": 32}, "decoder")
+    decoder.build()
+    for weight in decoder.weights:
+        weight.assign(random.normal(0, 0.4, weight.shape))
+    tokens = random.integers(0, 9, (3, 5)).astype("int32")
+    found["decoder"] = decoder(tokens, x, LENGTHS)
+    found["decoder gradient"] = gradient(lambda x: ops.mean(decoder(tokens, x, LENGTHS) ** 2), x)
     return {name: ops.convert_to_numpy(value) for name, value in found.items()}
 
 

@@ -10,6 +10,7 @@ from asr.audio import SAMPLE_RATE
 from training.augmentation import (
     CONDITIONS,
     GAIN_RANGE_DB,
+    SILENCE_RANGE_SECONDS,
     SPEED_RANGE,
     add_noise,
     add_reverberation,
@@ -22,7 +23,7 @@ from training.augmentation import (
     through_mp3,
 )
 
-ALWAYS = {"speed": 1.0, "reverb": 1.0, "noise": 1.0, "telephone": 1.0, "gain": 1.0}
+ALWAYS = {"speed": 1.0, "reverb": 1.0, "noise": 1.0, "telephone": 1.0, "gain": 1.0, "silence": 1.0}
 NEVER = dict.fromkeys(ALWAYS, 0.0)
 
 
@@ -107,7 +108,8 @@ def test_augmented_sound_is_sound(seed, seconds, shares):
     assert np.all(np.isfinite(sound))
     assert np.abs(sound).max() <= 1
     slow, fast = SPEED_RANGE
-    assert len(speech) / fast - 1 <= len(sound) <= len(speech) / slow + 1
+    silence = SILENCE_RANGE_SECONDS[1] * SAMPLE_RATE if shares is ALWAYS else 0
+    assert len(speech) / fast - 1 <= len(sound) <= len(speech) / slow + 1 + silence
     np.testing.assert_array_equal(augment(speech, np.random.default_rng(seed), shares, [hiss()]), sound)
     if shares is NEVER:
         np.testing.assert_array_equal(sound, speech)
@@ -118,6 +120,19 @@ def test_shares_are_probabilities():
     shares = {**NEVER, "gain": 0.3}
     changed = [not np.array_equal(augment(speech, random, shares, []), speech) for _ in range(500)]
     assert np.mean(changed) == pytest.approx(0.3, abs=0.07)
+
+
+def test_silence_follows_the_utterance():
+    speech, random = tone(500, 0.02), np.random.default_rng(0)
+    seconds = []
+    for _ in range(200):
+        sound = augment(speech, random, {**NEVER, "silence": 1.0}, [])
+        np.testing.assert_array_equal(sound[: len(speech)], speech)
+        assert not sound[len(speech) :].any()
+        seconds.append((len(sound) - len(speech)) / SAMPLE_RATE)
+    shortest, longest = SILENCE_RANGE_SECONDS
+    assert shortest <= min(seconds) < max(seconds) <= longest
+    assert np.mean(seconds) == pytest.approx((shortest + longest) / 2, abs=0.1 * longest)
 
 
 def test_gains_stay_in_their_range():

@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 from asr.bundle import Bundle, save_bundle, weights_path
 from asr.model import SpeechModel
 from asr.tokenizer import Tokenizer
+from tests.training.toy import VOCABULARY
 from training.commands import main
 
 UNITS = Tokenizer.characters()
@@ -19,6 +20,19 @@ def model(folder, seed, **options):
     keras.utils.set_random_seed(seed)
     encoders = [{"type": "recurrent", "width": 4, "layers": 1, "stack": 4} | options]
     return save_bundle(folder, SpeechModel(UNITS.size, encoders, features={"mels": 8}).build_for(), UNITS)
+
+
+def test_a_joint_model_keeps_its_decoder_and_vocabulary(tmp_path):
+    decoder = {"type": "transformer", "vocabulary": VOCABULARY.size, "width": 4, "heads": 1, "layers": 1}
+    encoders = [{"type": "recurrent", "width": 4, "layers": 1, "bidirectional": False}]
+    for name in ("a", "b"):
+        network = SpeechModel(UNITS.size, encoders, {"mels": 8}, decoder).build_for()
+        save_bundle(tmp_path / name, network, UNITS, VOCABULARY)
+    arguments = ["average", str(tmp_path / "a"), str(tmp_path / "b"), "--share", "0.5"]
+    assert main([*arguments, "--output", str(tmp_path / "mixed")]) == 0
+    bundle = Bundle.load(tmp_path / "mixed")
+    assert bundle.vocabulary == VOCABULARY
+    assert bundle.build_model().decoder.vocabulary == VOCABULARY.size
 
 
 def test_weights_lie_between(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from asr.model import SpeechModel
-from tests.training.toy import TOKENIZER, Speller, write_manifest
+from tests.training.toy import TOKENIZER, VOCABULARY, Speller, write_manifest
 from training.callbacks import (
     CHECKPOINT,
     ExactResume,
@@ -24,7 +24,7 @@ from training.callbacks import (
 from training.config import RunConfig
 from training.data import Batches
 from training.inputs import dev_set
-from training.objectives import CTC
+from training.objectives import CTC, Attention
 from training.step import TrainingStep
 
 # What is said and what the manifest says, long and short by turns.
@@ -61,10 +61,13 @@ def make_step() -> TrainingStep:
     """A tiny network on features, with all that is random in training."""
     keras.utils.set_random_seed(0)
     encoders = [{"type": "transformer", "width": 4, "layers": 1, "heads": 1, "subsampling": 2}]
-    network = SpeechModel(3, encoders).build_for(WIDTH)
+    decoder = {"type": "transformer", "width": 4, "layers": 1, "heads": 1, "positions": 32, "dropout": 0.2}
+    network = SpeechModel(3, encoders, decoder={**decoder, "vocabulary": VOCABULARY.size}).build_for(WIDTH)
     labels = [[1 + i % 2] for i in range(UTTERANCES)]
+    written = ["Hello.", "No", "", None] * UTTERANCES
+    objectives = [CTC(labels), Attention(VOCABULARY, written[:UTTERANCES], positions=32, label_smoothing=0.1)]
     masks = {"frequency_width": 1, "time_width": 2}
-    step = TrainingStep(network, [CTC(labels)], spec_augment=masks, dropout=0.2)
+    step = TrainingStep(network, objectives, spec_augment=masks, dropout=0.2)
     step.compile(optimizer=keras.optimizers.Adam(0.01), run_eagerly=True)
     step.optimizer.build(step.trainable_variables)
     return step

@@ -69,6 +69,13 @@ def test_overrides(config):
             "objectives.consistency.weight: Input should be greater than or equal to 0",
         ),
         ("objectives.consistency={}", "Value error, objectives.consistency needs model.spec_augment"),
+        ("objectives.attention={}", "model.decoder and objectives.attention go together"),
+        (
+            "model.decoder={type: transformer}",
+            "model.decoder and objectives.attention go together",
+        ),
+        ("initialize={runs/a: 0}", "initialize.runs/a: Input should be greater than 0"),
+        ("initialize=5", "initialize.5.[key]: Input is not a valid path"),
         ("epochs", "write key=value"),
         ("epochs.first=1", "epochs is no section"),
         ("epochs=[", "epochs=[': not YAML"),
@@ -94,6 +101,30 @@ def test_wrong_files(config, content, message):
     message_shown = refusal(config)
     assert message_shown.startswith(f"{config}: ")
     assert message in message_shown
+
+
+@pytest.mark.parametrize(
+    ("value", "sources"),
+    [
+        ("runs/a", {"runs/a": 1.0}),
+        ("[runs/a, runs/b]", {"runs/a": 1.0, "runs/b": 1.0}),
+        ("{runs/a: 0.7, runs/b: 0.3}", {"runs/a": 0.7, "runs/b": 0.3}),
+        ("null", {}),
+    ],
+)
+def test_sources_and_their_weights(config, value, sources):
+    run = load_config(config, [f"initialize={value}"])
+    assert run.initialize == {Path(path): weight for path, weight in sources.items()}
+    config.write_text(run.model_dump_json())  # as in a run folder
+    assert load_config(config) == run
+
+
+def test_frozen_encoders_are_below_the_decoder(config):
+    joint = ["model.decoder={type: transformer, encoders: 1}", "objectives.attention={}"]
+    encoders = "model.encoders=[{type: recurrent}, {type: recurrent}]"
+    assert load_config(config, [*joint, encoders, "frozen_encoders=1"]).frozen_encoders == 1
+    message = refusal(config, [*joint, encoders, "frozen_encoders=2"])
+    assert "frozen_encoders must all be below model.decoder" in message
 
 
 def test_missing_file(tmp_path):

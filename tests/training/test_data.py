@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.cache import RaggedCache
-from training.data import PAD_TARGETS, Batches, pad_batch
+from training.data import PAD_TARGETS, PAD_TARGETS_COMPILED, Batches, pad_batch
 
 RATE = 10.0  # frames a second
 
@@ -105,8 +105,16 @@ def test_padding_is_zero_and_labels_have_few_shapes():
     np.testing.assert_array_equal(targets["labels_lengths"], [0, 2])
     np.testing.assert_array_equal(targets["labels"][1, :2], [4, 5])
     assert targets["labels"].shape == (2, PAD_TARGETS)
-    assert pad_batch([np.ones(1)], labels([1] * 33))[1]["labels"].shape == (1, 2 * PAD_TARGETS)
+    assert pad_batch([np.ones(1)], labels([1] * (PAD_TARGETS + 1)))[1]["labels"].shape == (1, 2 * PAD_TARGETS)
     assert pad_batch([np.ones(1)], labels([]))[1]["labels"].shape == (1, PAD_TARGETS)
+
+
+def test_tokens_are_inputs_too():
+    tokens = [{"tokens": np.array(ids, "int32")} for ids in ([5, 6, 7], [])]
+    inputs, targets = pad_batch([np.ones(3), np.ones(2)], tokens)
+    np.testing.assert_array_equal(inputs["tokens"], targets["tokens"])
+    np.testing.assert_array_equal(targets["tokens_lengths"], [3, 0])
+    assert "tokens" not in pad_batch([np.ones(1)], labels([]))[0]
 
 
 def test_targets_go_with_their_utterances():
@@ -135,6 +143,8 @@ def test_on_jax_the_inputs_of_a_bucket_have_one_length(monkeypatch):
     batches = make_batches(LENGTHS, batch_seconds=12.0)
     lengths = {batches[i][0]["inputs"].shape[1] for i in range(len(batches))}
     assert lengths == {int(RATE * np.ceil(length / RATE)) for length in LENGTHS}
+    targets = {batches[i][1]["labels"].shape[1] for i in range(len(batches))}
+    assert targets == {PAD_TARGETS_COMPILED}
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=8))

@@ -1,5 +1,7 @@
 """training/import_whisper.py on a tiny made-up Whisper, written in each format that people have."""
 
+import base64
+import json
 import pickle
 import struct
 import sys
@@ -11,15 +13,34 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 from scipy.special import erf
 
+from asr.bundle import Bundle
 from asr.encoders.transformer import sinusoids
-from asr.model import SpeechModel
+from asr.vocabulary import BYTE_CHARACTERS, Vocabulary
 from training.commands import main
-from training.import_whisper import WeightsError, assign_whisper, dimensions, read_whisper
+from training.import_whisper import (
+    ENGLISH_ONLY_SIZE,
+    TIMES,
+    WeightsError,
+    description,
+    read_vocabulary,
+    read_whisper,
+)
 
-WIDTH, HEADS, LAYERS, MELS = 128, 2, 2, 8
+WIDTH, HEADS, LAYERS, MELS, POSITIONS = 128, 2, 2, 8, 448
+TOKENS = [*(bytes([byte]) for byte in range(256)), b" t", b" th", b" the", b"on"]
+LANGUAGES = ["en", "zh", "de", *(f"x{i}" for i in range(96))]
+SPECIAL = [
+    "<|endoftext|>",
+    "<|startoftranscript|>",
+    *(f"<|{language}|>" for language in LANGUAGES),
+    *("<|translate|>", "<|transcribe|>", "<|startoflm|>", "<|startofprev|>", "<|nospeech|>"),
+    *("<|notimestamps|>", *(f"<|{0.02 * i:.2f}|>" for i in range(TIMES))),
+]
+SIZE = len(TOKENS) + len(SPECIAL)
+MARKS = ("<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>")
 
 
 def whisper() -> dict[str, np.ndarray]:
@@ -37,16 +58,20 @@ def whisper() -> dict[str, np.ndarray]:
 
     linear("encoder.conv1", WIDTH, MELS, 3)
     linear("encoder.conv2", WIDTH, WIDTH, 3)
-    for block in [f"encoder.blocks.{i}" for i in range(LAYERS)]:
-        for part in ("query", "key", "value", "out"):
-            linear(f"{block}.attn.{part}", WIDTH, WIDTH, bias=part != "key")
-        linear(f"{block}.attn_ln", WIDTH)
-        linear(f"{block}.mlp.0", 4 * WIDTH, WIDTH)
-        linear(f"{block}.mlp.2", WIDTH, 4 * WIDTH)
-        linear(f"{block}.mlp_ln", WIDTH)
+    for stack in ("encoder", "decoder"):
+        for block in [f"{stack}.blocks.{i}" for i in range(LAYERS)]:
+            for attention in ("attn", "cross_attn") if stack == "decoder" else ("attn",):
+                for part in ("query", "key", "value", "out"):
+                    linear(f"{block}.{attention}.{part}", WIDTH, WIDTH, bias=part != "key")
+                linear(f"{block}.{attention}_ln", WIDTH)
+            linear(f"{block}.mlp.0", 4 * WIDTH, WIDTH)
+            linear(f"{block}.mlp.2", WIDTH, 4 * WIDTH)
+            linear(f"{block}.mlp_ln", WIDTH)
     linear("encoder.ln_post", WIDTH)
+    linear("decoder.ln", WIDTH)
     add("encoder.positional_embedding", 1500, WIDTH)
-    add("decoder.token_embedding.weight", 50, WIDTH)
+    add("decoder.positional_embedding", POSITIONS, WIDTH)
+    add("decoder.token_embedding.weight", SIZE, WIDTH)
     return weights
 
 
@@ -109,16 +134,21 @@ def write_openai(path, weights, dtype="float32", content=None):
 def write_hugging_face(path, weights):
     names = {
         "encoder.ln_post": "encoder.layer_norm",
+        "decoder.ln": "decoder.layer_norm",
         ".blocks.": ".layers.",
-        "attn.query": "self_attn.q_proj",
-        "attn.key": "self_attn.k_proj",
-        "attn.value": "self_attn.v_proj",
-        "attn.out": "self_attn.out_proj",
-        "attn_ln": "self_attn_layer_norm",
+        "cross_attn_ln": "encoder_attn_layer_norm",
+        "cross_attn.": "encoder_attn.",
+        ".attn_ln": ".self_attn_layer_norm",
+        ".attn.": ".self_attn.",
+        ".query": ".q_proj",
+        ".key": ".k_proj",
+        ".value": ".v_proj",
+        ".out": ".out_proj",
         "mlp.0": "fc1",
         "mlp.2": "fc2",
         "mlp_ln": "final_layer_norm",
         "positional_embedding": "embed_positions.weight",
+        "token_embedding": "embed_tokens",
     }
     renamed = {}
     for name, value in weights.items():
@@ -129,29 +159,42 @@ def write_hugging_face(path, weights):
 
 
 def write_ctranslate2(path, weights, dtype="float32"):
-    variables = {"encoder/position_encodings/encodings": weights["encoder.positional_embedding"]}
+    variables = {
+        "encoder/position_encodings/encodings": weights["encoder.positional_embedding"],
+        "decoder/position_encodings/encodings": weights["decoder.positional_embedding"],
+        "decoder/embeddings/weight": weights["decoder.token_embedding.weight"],
+        "decoder/scale_embeddings": np.int8(0),
+    }
 
     def copy(ours, theirs, norm=False):
         for own, name in (
             (("weight", "gamma"), ("bias", "beta")) if norm else (("weight",) * 2, ("bias",) * 2)
         ):
-            variables[f"{theirs}/{name}"] = weights[f"encoder.{ours}.{own}"]
+            variables[f"{theirs}/{name}"] = weights[f"{ours}.{own}"]
 
-    copy("conv1", "encoder/conv1")
-    copy("conv2", "encoder/conv2")
-    copy("ln_post", "encoder/layer_norm", norm=True)
-    for i in range(LAYERS):
-        ours, theirs = f"blocks.{i}", f"encoder/layer_{i}"
-        attention = f"encoder.{ours}.attn"
-        joint = [weights[f"{attention}.{part}.weight"] for part in ("query", "key", "value")]
-        biases = [weights[f"{attention}.query.bias"], np.zeros(WIDTH), weights[f"{attention}.value.bias"]]
-        variables[f"{theirs}/self_attention/linear_0/weight"] = np.concatenate(joint)
-        variables[f"{theirs}/self_attention/linear_0/bias"] = np.concatenate(biases)
-        copy(f"{ours}.attn.out", f"{theirs}/self_attention/linear_1")
-        copy(f"{ours}.attn_ln", f"{theirs}/self_attention/layer_norm", norm=True)
-        copy(f"{ours}.mlp.0", f"{theirs}/ffn/linear_0")
-        copy(f"{ours}.mlp.2", f"{theirs}/ffn/linear_1")
-        copy(f"{ours}.mlp_ln", f"{theirs}/ffn/layer_norm", norm=True)
+    def join(ours, parts, theirs):
+        variables[f"{theirs}/weight"] = np.concatenate([weights[f"{ours}.{part}.weight"] for part in parts])
+        biases = [weights.get(f"{ours}.{part}.bias", np.zeros(WIDTH)) for part in parts]
+        variables[f"{theirs}/bias"] = np.concatenate(biases)
+
+    copy("encoder.conv1", "encoder/conv1")
+    copy("encoder.conv2", "encoder/conv2")
+    copy("encoder.ln_post", "encoder/layer_norm", norm=True)
+    copy("decoder.ln", "decoder/layer_norm", norm=True)
+    for stack in ("encoder", "decoder"):
+        for i in range(LAYERS):
+            ours, theirs = f"{stack}.blocks.{i}", f"{stack}/layer_{i}"
+            join(f"{ours}.attn", ("query", "key", "value"), f"{theirs}/self_attention/linear_0")
+            copy(f"{ours}.attn.out", f"{theirs}/self_attention/linear_1")
+            copy(f"{ours}.attn_ln", f"{theirs}/self_attention/layer_norm", norm=True)
+            if stack == "decoder":
+                join(f"{ours}.cross_attn", ("query",), f"{theirs}/attention/linear_0")
+                join(f"{ours}.cross_attn", ("key", "value"), f"{theirs}/attention/linear_1")
+                copy(f"{ours}.cross_attn.out", f"{theirs}/attention/linear_2")
+                copy(f"{ours}.cross_attn_ln", f"{theirs}/attention/layer_norm", norm=True)
+            copy(f"{ours}.mlp.0", f"{theirs}/ffn/linear_0")
+            copy(f"{ours}.mlp.2", f"{theirs}/ffn/linear_1")
+            copy(f"{ours}.mlp_ln", f"{theirs}/ffn/layer_norm", norm=True)
 
     def text(value):
         return struct.pack("<H", len(value) + 1) + value.encode() + b"\0"
@@ -160,15 +203,37 @@ def write_ctranslate2(path, weights, dtype="float32"):
     with open(path, "wb") as file:
         file.write(struct.pack("<I", 6) + text("WhisperSpec") + struct.pack("<II", 3, len(variables)))
         for name, value in variables.items():
-            data = value.astype(dtype).tobytes()
+            kind, data = (code, value.astype(dtype).tobytes()) if value.ndim else (1, value.tobytes())
             file.write(text(name) + struct.pack(f"<B{value.ndim}I", value.ndim, *value.shape))
-            file.write(struct.pack("<BI", code, len(data)) + data)
+            file.write(struct.pack("<BI", kind, len(data)) + data)
         file.write(struct.pack("<I", 0))  # no aliases
+
+
+def write_vocabulary(path, tokens=TOKENS, special=SPECIAL):
+    """A vocabulary in the form that the file's name tells."""
+    names = ["".join(BYTE_CHARACTERS[byte] for byte in token) for token in tokens]
+    ids = {name: id for id, name in enumerate([*names, *special])}
+    if path.suffix == ".tiktoken":
+        lines = [f"{base64.b64encode(token).decode()} {id}" for id, token in enumerate(tokens)]
+        text = "\n".join(lines) + "\n"
+    elif path.suffix == ".txt":
+        text = "\n".join(ids) + "\n"
+    elif path.name == "vocabulary.json":
+        text = json.dumps(list(ids))
+    elif path.name == "vocab.json":
+        text = json.dumps({name: ids[name] for name in [*names[::-1], "<|endoftext|>"]})
+    else:
+        added = [{"id": ids[name], "content": name, "special": True} for name in special]
+        vocabulary = {name: ids[name] for name in names}
+        text = json.dumps({"added_tokens": added, "model": {"type": "BPE", "vocab": vocabulary}})
+    path.write_text(text, encoding="utf-8")
+    return path
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whisper")
+    write_vocabulary(folder / "vocabulary.json")
     write_openai(folder / "tiny.pt", whisper())
     write_openai(folder / "half.pt", whisper(), "float16")
     write_hugging_face(folder / "model.safetensors", whisper())
@@ -192,66 +257,223 @@ def test_all_formats_give_the_same_weights(folder, name):
     for key, value in weights.items():
         assert value.dtype == np.float32
         np.testing.assert_array_equal(value, expected[key])
-    assert dimensions(weights) == {"width": WIDTH, "layers": LAYERS, "heads": HEADS, "subsampling": 2}
+    stack = {"type": "transformer", "width": WIDTH, "heads": HEADS}
+    assert description(weights)["decoder"] == {**stack, "layers": LAYERS, "vocabulary": SIZE}
+    assert [encoder["layers"] for encoder in description(weights)["encoders"]] == [1, 1]
 
 
-def whisper_encoder(weights, mel):
-    """Whisper's encoder written in NumPy, float64: [frames, mels] → [steps, width]."""
+class Reference:
+    """Whisper written in NumPy, float64."""
 
-    def linear(name, x):
-        return x @ weights[f"{name}.weight"].T.astype("float64") + weights.get(f"{name}.bias", 0.0)
+    def __init__(self, weights):
+        self.weights = {name: value.astype("float64") for name, value in weights.items()}
 
-    def norm(name, x):
+    def linear(self, name, x):
+        return x @ self.weights[f"{name}.weight"].T + self.weights.get(f"{name}.bias", 0.0)
+
+    def norm(self, name, x):
         x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
-        return x * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+        return x * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]
 
-    def gelu(x):
-        return x * (1 + erf(x / np.sqrt(2))) / 2
-
-    def convolution(name, x, stride):
-        x, kernel = np.pad(x, [(1, 1), (0, 0)]), weights[f"{name}.weight"]
+    def convolution(self, name, x, stride):
+        x, kernel = np.pad(x, [(1, 1), (0, 0)]), self.weights[f"{name}.weight"]
         windows = [x[i : i + 3] for i in range(0, len(x) - 2, stride)]
-        return np.einsum("tkc,ock->to", windows, kernel) + weights[f"{name}.bias"]
+        return np.einsum("tkc,ock->to", windows, kernel) + self.weights[f"{name}.bias"]
 
-    x = gelu(convolution("encoder.conv1", mel.astype("float64"), 1))
-    x = gelu(convolution("encoder.conv2", x, 2))
-    x = x + np.array(sinusoids(len(x), WIDTH))
-    for i in range(LAYERS):
-        block = f"encoder.blocks.{i}"
-        y = norm(f"{block}.attn_ln", x)
+    def attention(self, name, x, other, mask=True):
         query, key, value = (
-            linear(f"{block}.attn.{part}", y).reshape(len(y), HEADS, -1) for part in ("query", "key", "value")
+            self.linear(f"{name}.{part}", y).reshape(len(y), HEADS, -1)
+            for part, y in (("query", x), ("key", other), ("value", other))
         )
         scores = np.einsum("qhd,khd->hqk", query, key) / np.sqrt(WIDTH // HEADS)
-        shares = np.exp(scores - scores.max(-1, keepdims=True))
-        shares /= shares.sum(-1, keepdims=True)
-        x = x + linear(f"{block}.attn.out", np.einsum("hqk,khd->qhd", shares, value).reshape(len(y), -1))
-        x = x + linear(f"{block}.mlp.2", gelu(linear(f"{block}.mlp.0", norm(f"{block}.mlp_ln", x))))
-    return norm("encoder.ln_post", x)
+        weights = np.exp(scores - scores.max(-1, keepdims=True)) * mask
+        weights /= weights.sum(-1, keepdims=True)
+        return self.linear(f"{name}.out", np.einsum("hqk,khd->qhd", weights, value).reshape(len(x), -1))
+
+    def feed_forward(self, block, x):
+        return self.linear(
+            f"{block}.mlp.2", gelu(self.linear(f"{block}.mlp.0", self.norm(f"{block}.mlp_ln", x)))
+        )
+
+    def encoder(self, mel):
+        """[frames, mels] → [steps, width]"""
+        x = gelu(self.convolution("encoder.conv1", mel.astype("float64"), 1))
+        x = gelu(self.convolution("encoder.conv2", x, 2))
+        x = x + np.array(sinusoids(len(x), WIDTH))
+        for block in [f"encoder.blocks.{i}" for i in range(LAYERS)]:
+            y = self.norm(f"{block}.attn_ln", x)
+            x = x + self.attention(f"{block}.attn", y, y)
+            x = x + self.feed_forward(block, x)
+        return self.norm("encoder.ln_post", x)
+
+    def decoder(self, tokens, encoded):
+        """[tokens], [steps, width] → logits [tokens, vocabulary]"""
+        embeddings = self.weights["decoder.token_embedding.weight"]
+        x = embeddings[tokens] + self.weights["decoder.positional_embedding"][: len(tokens)]
+        for block in [f"decoder.blocks.{i}" for i in range(LAYERS)]:
+            y = self.norm(f"{block}.attn_ln", x)
+            x = x + self.attention(f"{block}.attn", y, y, np.tri(len(tokens)))
+            x = x + self.attention(f"{block}.cross_attn", self.norm(f"{block}.cross_attn_ln", x), encoded)
+            x = x + self.feed_forward(block, x)
+        return self.norm("decoder.ln", x) @ embeddings.T
 
 
-@pytest.mark.parametrize("split", [False, True])
-def test_the_encoder_gives_whispers_numbers(folder, split):
-    weights = read_whisper(folder / "model.bin")
-    whole = {"type": "transformer", **dimensions(weights)}
-    parts = [
-        {**whole, "layers": 1, "final_norm": False},
-        {**whole, "layers": 1, "subsampling": 1, "stem": False},
-    ]
-    model = SpeechModel(3, parts if split else [whole]).build_for(width=MELS)
-    assign_whisper(model, weights)
+def gelu(x):
+    return x * (1 + erf(x / np.sqrt(2))) / 2
+
+
+def imported(folder, output, *options) -> Bundle:
+    assert main(["import-whisper", str(folder / "model.bin"), str(output), *map(str, options)]) == 0
+    return Bundle.load(output)
+
+
+def test_an_imported_model_gives_whispers_numbers(folder, tmp_path, capsys):
+    bundle = imported(folder, tmp_path / "new" / "tiny")
+    assert capsys.readouterr().err == f"{tmp_path}/new/tiny: {len(TOKENS) + 5} tokens\n"
+    assert bundle.vocabulary == Vocabulary(tuple(TOKENS), MARKS)
+    assert not bundle.has_ctc
+    assert bundle.silence_seconds == 6
+    model, reference = bundle.build_model(), Reference(whisper())
     mel = np.random.default_rng(1).standard_normal((20, MELS)).astype("float32")
-    encoded, _ = model.encode(mel[None], np.int32([20]))
-    np.testing.assert_allclose(encoded[0], whisper_encoder(whisper(), mel), atol=1e-4)
+    encoded, lengths = model.encode(mel[None], np.int32([20]))
+    expected = reference.encoder(mel)
+    np.testing.assert_allclose(encoded[0], expected, atol=1e-4)
+    ours = bundle.vocabulary.around("the moon")
+    prompt = [len(TOKENS) + SPECIAL.index(mark) for mark in MARKS]
+    text = [TOKENS.index(token) for token in (b" the", b" ", b"m", b"o", b"on")]
+    theirs = [*prompt, *text, len(TOKENS)]
+    logits = reference.decoder(theirs, expected)
+    kept = [*range(len(TOKENS) + 1), *prompt]
+    assert [kept[id] for id in ours] == theirs
+    found = model.decoder(np.int32([ours]), encoded, lengths)[0]
+    np.testing.assert_allclose(found, logits[:, kept], atol=1e-4)
 
 
-def test_other_sizes_do_not_fit(folder):
-    weights = read_whisper(folder / "tiny.pt")
-    model = SpeechModel(3, [{"type": "transformer", **dimensions(weights), "layers": 3}]).build_for(
-        width=MELS
+def test_rare_tokens_can_be_left_out(folder, tmp_path):
+    (tmp_path / "book.txt").write_text("the\nthe the\n")
+    row = {"audio_filepath": "a.wav", "duration": 1.0, "text": "the", "text_cased": "The thing."}
+    (tmp_path / "said.jsonl").write_text(json.dumps(row) + "\n")
+    texts = "--texts", tmp_path / "book.txt", tmp_path / "said.jsonl"
+    whole = imported(folder, tmp_path / "whole")
+    small = imported(folder, tmp_path / "small", "--tokens", 20, *texts)
+    assert small.vocabulary.tokens == tuple(TOKENS[:-1])  # with what " the" is made of, without "on"
+    assert small.config["decoder"]["vocabulary"] == small.vocabulary.size == whole.vocabulary.size - 1
+    text = "the moon"
+    encoded = np.random.default_rng(0).standard_normal((1, 5, WIDTH)).astype("float32")
+    kept = [*range(len(TOKENS) - 1), *range(len(TOKENS), whole.vocabulary.size)]
+    tokens = small.vocabulary.around(text)
+    assert small.vocabulary.decode(tokens) == " " + text
+    models = small.build_model(), whole.build_model()
+    found, expected = (
+        model.decoder(np.int32([ids]), encoded, np.int32([5]))[0]
+        for model, ids in zip(models, (tokens, [kept[id] for id in tokens]), strict=True)
     )
-    with pytest.raises(WeightsError, match="do not fit this encoder: block_2/"):
-        assign_whisper(model, weights)
+    np.testing.assert_allclose(found, np.array(expected)[:, kept], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--tokens", "9"], "--tokens and --texts go together: give both"),
+        (["--texts", "empty.txt"], "--tokens and --texts go together: give both"),
+        (["--tokens", "9", "--texts", "empty.txt"], "--texts: no text in these files"),
+        (["--tokens", "9", "--texts", "none.txt"], "none.txt: No such file or directory"),
+        (
+            ["--language", "xx"],
+            "{folder}/vocabulary.json: has no language 'xx': it must be the",
+        ),
+        (["--vocabulary", "empty.txt"], "empty.txt: has 1 tokens of text, which do not fit the model's 1868"),
+    ],
+)
+def test_wrong_calls_are_refused_in_one_line(folder, tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.txt").touch()
+    assert main(["import-whisper", str(folder / "model.bin"), "new", *options]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: " + message.format(folder=folder))
+    assert error.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_model_without_a_vocabulary_beside_it(folder, tmp_path, capsys):
+    write_openai(tmp_path / "tiny.pt", whisper())
+    assert main(["import-whisper", str(tmp_path / "tiny.pt"), str(tmp_path / "new")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path}/tiny.pt: none of vocabulary.json, ")
+    assert "name it by --vocabulary" in error
+    tokens = write_vocabulary(tmp_path / "multilingual.tiktoken")
+    arguments = ["import-whisper", str(tmp_path / "tiny.pt"), str(tmp_path / "new")]
+    assert main([*arguments, "--vocabulary", str(tokens)]) == 0
+    assert Bundle.load(tmp_path / "new").vocabulary == Vocabulary(tuple(TOKENS), MARKS)
+
+
+NAMES = ["vocabulary.json", "vocabulary.txt", "vocab.json", "tokenizer.json", "multilingual.tiktoken"]
+ENGLISH_TOKENS = [*(bytes([byte]) for byte in range(256)), *(struct.pack(">H", i) for i in range(50_000))]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_form_of_vocabulary(tmp_path, name):
+    path = write_vocabulary(tmp_path / name)
+    vocabulary, ids = read_vocabulary(path, SIZE)
+    assert vocabulary == Vocabulary(tuple(TOKENS), MARKS)
+    end = len(TOKENS)
+    assert ids == [*range(end + 1), end + 1, end + 2, SIZE - TIMES - 5, SIZE - TIMES - 1]
+    assert [SPECIAL[id - end] for id in ids[end + 1 :]] == list(MARKS)
+    # large-v3 knows one language more.
+    _, ids = read_vocabulary(
+        write_vocabulary(path, special=[*SPECIAL[:101], "<|yue|>", *SPECIAL[101:]]), SIZE + 1
+    )
+    assert ids[-3:] == [end + 2, SIZE + 1 - TIMES - 5, SIZE + 1 - TIMES - 1]
+    # Models for English only have the same marks and use two of them.
+    path = write_vocabulary(path, tokens=ENGLISH_TOKENS)
+    vocabulary, ids = read_vocabulary(path, ENGLISH_ONLY_SIZE)
+    assert vocabulary.marks == ("<|startoftranscript|>", "<|notimestamps|>")
+    assert ids[-3:] == [50_256, 50_257, 50_362]
+    assert [SPECIAL[id - 50_256] for id in ids[-2:]] == list(vocabulary.marks)
+
+
+@pytest.mark.parametrize("name", ["vocabulary.json", "vocabulary.txt", "tokenizer.json"])
+def test_another_language(tmp_path, name):
+    path = write_vocabulary(tmp_path / name)
+    vocabulary, ids = read_vocabulary(path, SIZE, "de")
+    assert vocabulary.marks[1] == "<|de|>"
+    assert ids[-3] == len(TOKENS) + SPECIAL.index("<|de|>")
+    with pytest.raises(WeightsError, match="is of a model for English only"):
+        read_vocabulary(write_vocabulary(path, tokens=ENGLISH_TOKENS), ENGLISH_ONLY_SIZE, "de")
+
+
+@settings(max_examples=60, deadline=None)
+@given(name=st.sampled_from(NAMES), cut=st.floats(0, 1), junk=st.binary(max_size=6))
+def test_damaged_vocabularies_are_refused_or_read(tmp_path_factory, name, cut, junk):
+    path = write_vocabulary(tmp_path_factory.mktemp("vocabulary") / name)
+    data = path.read_bytes()
+    at = int(cut * len(data))
+    path.write_bytes(data[:at] + junk + (data[at + len(junk) :] if len(junk) % 2 else b""))
+    try:
+        vocabulary, ids = read_vocabulary(path, SIZE)
+    except WeightsError as error:
+        assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+    else:
+        assert vocabulary.size == len(ids)
+        assert vocabulary.end == len(TOKENS)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("vocab.json", '{"a": 0, "b": 2}', "the ids of its 2 tokens are not 0 to 1"),
+        ("vocab.json", "3", "it must be the vocabulary of this Whisper"),
+        ("vocabulary.json", "[1, 2]", "'int' object is not iterable: it must be"),
+        ("vocabulary.json", "[" * 100_000, "it must be the vocabulary of this Whisper"),
+        ("tokenizer.json", "{}", "it must be the vocabulary of this Whisper"),
+        ("a.tiktoken", " \n", "it must be the vocabulary of this Whisper"),
+    ],
+)
+def test_what_is_no_vocabulary(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(WeightsError, match=message) as error:
+        read_vocabulary(tmp_path / name, SIZE)
+    assert str(error.value).startswith(f"{tmp_path / name}: ") and "\n" not in str(error.value)
 
 
 class Malicious:
@@ -317,15 +539,4 @@ def test_damaged_files_are_refused_or_read(folder, name, share, flips, cut):
     except WeightsError as error:
         assert "\n" not in str(error)
     else:
-        assert weights["norm/gamma"].shape == (WIDTH,)
-
-
-def test_command_line(folder, tmp_path, capsys):
-    output = tmp_path / "new" / "encoder.safetensors"
-    assert main(["import-whisper", str(folder / "model.bin"), str(output)]) == 0
-    expected = read_whisper(folder / "tiny.pt")
-    written = load_file(output)
-    assert written.keys() == expected.keys()
-    assert "'width': 128" in capsys.readouterr().err
-    assert main(["import-whisper", str(tmp_path / "none.pt"), str(output)]) == 2
-    assert capsys.readouterr().err == f"error: {tmp_path / 'none.pt'}: No such file or directory\n"
+        assert weights["encoder_1/norm/gamma"].shape == (WIDTH,)

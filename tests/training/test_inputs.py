@@ -35,7 +35,7 @@ def config(tmp_path) -> RunConfig:
 
 def test_noise_is_learnt_as_no_words_and_cut_to_the_longest_utterance(config, tmp_path):
     noise = read_noise(config, TOKENIZER, tmp_path / "noise")
-    assert noise.texts == ["", ""]
+    assert noise.texts == noise.written == ["", ""]
     seconds = [min(seconds, MAX_SECONDS) for seconds in NOISE_SECONDS]
     assert [len(noise[i]) for i in range(2)] == [round(s * SAMPLE_RATE) for s in seconds]
 

@@ -34,6 +34,23 @@ def test_reads_nemo_names_and_keeps_the_rest(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("fields", "written"),
+    [
+        ({"text": "i see", "text_cased": "I see."}, "I see."),
+        ({"text": "i see", "text_cased": " I see. "}, "I see."),
+        ({"text": "i see"}, None),
+        ({"text": "i see", "text_cased": None}, None),
+        ({"text": "i see", "text_cased": ""}, None),
+        ({"text": ""}, ""),
+        ({"text": " ", "text_cased": "[hum]"}, ""),
+    ],
+)
+def test_the_written_text(tmp_path, fields, written):
+    [entry] = read_manifest(write_lines(tmp_path / "m.jsonl", GOOD | fields))
+    assert entry.written == written
+
+
 def test_offsets_make_ids_unique(tmp_path):
     row = {"audio_filepath": "long.wav", "text": "", "duration": 1.5}
     entries = read_manifest(
@@ -152,6 +169,7 @@ def test_an_absolute_audio_path_is_kept(tmp_path):
 @pytest.mark.parametrize(
     ("second_line", "complaint"),
     [
+        ({**GOOD, "text_cased": 5}, '"text_cased" is 5; give the text as it is written'),
         ("{broken", "not JSON"),
         ("[1]", "not a JSON object"),
         (GOOD, "is in line 1 already"),

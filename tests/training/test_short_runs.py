@@ -1,6 +1,9 @@
 """training/train.py on five utterances: what is loaded, what is trained and at which rate, end to end."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -10,10 +13,10 @@ from safetensors.numpy import load_file
 
 from asr.bundle import Bundle, save_bundle, weights_path
 from asr.model import SpeechModel
-from tests.training.toy import TOKENIZER, write_manifest
+from tests.training.toy import TOKENIZER, VOCABULARY, write_manifest
 from training import train as training
 from training.callbacks import CHECKPOINT
-from training.config import RunConfig
+from training.config import RunConfig, load_config
 from training.optimizer import ScaledAdamW
 
 ENCODERS = [{"type": "recurrent", "cell": "gru", "width": 4, "layers": 1, "stack": 2} for _ in range(3)]
@@ -99,3 +102,67 @@ def test_a_finished_run_can_be_resumed_for_its_bundle_and_keeps_its_tokenizer(fi
     training.train(changed, resume=True)
     assert Bundle.load(config.output / "bundle").tokenizer == TOKENIZER
     assert path.read_bytes() == before
+
+
+JOINT = [{**ENCODERS[0], "bidirectional": False}, ENCODERS[1]]
+DECODER = {"type": "transformer", "encoders": 1, "width": 4, "layers": 1, "heads": 1, "positions": 32}
+JOINT_TEXTS = ["hello", "good evening", "world", "so long"]
+
+
+@pytest.fixture
+def joint_config(tmp_path) -> Path:
+    """Cased text beside some of the utterances, noise, and a bundle that brings the vocabulary."""
+    manifest = write_manifest(tmp_path / "train.jsonl", [(text, text) for text in JOINT_TEXTS])
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    for row in rows[1:]:
+        row["text_cased"] = row["text"].capitalize() + "."
+    rows[0] |= {"text": "", "text_cased": "[noise]"}
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    keras.utils.set_random_seed(2)
+    network = SpeechModel(None, JOINT[:1], {"mels": 8}, {**DECODER, "vocabulary": VOCABULARY.size})
+    source = save_bundle(tmp_path / "whisper", network.build_for(), TOKENIZER, VOCABULARY)
+    content = {
+        "output": str(tmp_path / "run"),
+        "initialize": {str(source): 1.0},
+        "model": {"encoders": JOINT, "features": {"mels": 8}, "decoder": DECODER},
+        "data": {"train": [str(manifest)], "dev": [str(manifest)], "batch_seconds": 2.0},
+        "objectives": {"ctc": {"weight": 0.3}, "attention": {"weight": 0.7, "label_smoothing": 0.1}},
+        "epochs": EPOCHS,
+    }
+    path = tmp_path / "joint.yaml"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def check_joint(folder: Path) -> None:
+    bundle = Bundle.load(folder / "bundle")
+    assert bundle.vocabulary == VOCABULARY
+    assert bundle.has_ctc and bundle.silence_seconds > 0
+    assert bundle.config["decoder"] == {**DECODER, "vocabulary": VOCABULARY.size}
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert all(0 < row["attention"] < 100 and row["ctc"] > 0 and row["wer_train"] >= 0 for row in rows)
+    assert all(row["loss"] == pytest.approx(0.3 * row["ctc"] + 0.7 * row["attention"], 0.05) for row in rows)
+    source = load_file(weights_path(folder.parent / "whisper"))
+    trained = load_file(weights_path(folder / "bundle"))
+    for part in ("decoder/tokens", "decoder/block_0/cross_attention", "encoder_0"):
+        names = [name for name in source if name.startswith(part)]
+        assert names
+        moved = [np.abs(trained[name].astype("float32") - source[name]).max() for name in names]
+        assert 0 < max(moved) < 0.1
+    model = bundle.build_model()
+    sound = np.random.default_rng(0).standard_normal((1, 8000)).astype("float32")
+    outputs = model({"inputs": sound, "lengths": np.int32([8000]), "tokens": np.int32([VOCABULARY.prompt])})
+    assert np.isfinite(outputs["logits"]).all() and np.isfinite(outputs["token_logits"]).all()
+
+
+def test_a_joint_run_trains_encoder_decoder_and_head(joint_config, tmp_path):
+    training.train(load_config(joint_config))
+    check_joint(tmp_path / "run")
+
+
+def test_a_joint_run_works_on_jax(joint_config, tmp_path):
+    pytest.importorskip("jax")
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "training.train", joint_config]
+    subprocess.run(command, cwd=Path(__file__).parents[2], env=environment, check=True, timeout=400)
+    check_joint(tmp_path / "run")

@@ -46,9 +46,11 @@ def entries(folder, *rows: dict) -> list[Entry]:
 
 
 def test_decoding_is_done_once(tmp_path, sound, monkeypatch):
-    rows = entries(tmp_path, {"text": "Hold on!"}, {"text": "b", "duration": 0.25, "offset": 0.5})
+    cased = {"text": "hold on", "text_cased": "Hold on!"}
+    rows = entries(tmp_path, cased, {"text": "b", "duration": 0.25, "offset": 0.5})
     speech = read_speech(rows, TOKENIZER, tmp_path / "cache")
     assert speech.texts == ["hold on", "b"]
+    assert speech.written == ["Hold on!", None]
     np.testing.assert_allclose(speech[0], sound, atol=1e-4)
     np.testing.assert_allclose(speech[1], sound[8000:12000], atol=1e-4)
     assert list(speech.lengths) == [16000, 4000]

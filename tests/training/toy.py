@@ -10,8 +10,12 @@ from keras import ops
 
 from asr.audio import SAMPLE_RATE
 from asr.tokenizer import BLANK_ID, Tokenizer
+from asr.vocabulary import Vocabulary
 
 TOKENIZER = Tokenizer.characters()
+VOCABULARY = Vocabulary(
+    (*(bytes([byte]) for byte in range(256)), b"he", b"lo"), ("<|startoftranscript|>", "<|notimestamps|>")
+)
 STEP_SAMPLES = 640
 PERIOD = np.tile(np.float32([1, 1, -1, -1]), STEP_SAMPLES // 4)  # 4 kHz, of mean 0 and constant loudness
 

@@ -20,7 +20,8 @@ from training.speech import Speech
 class Distillation(Objective):
     """Cross-entropy with a teacher's probabilities of the units at each step (Hinton et al. 2015).
 
-    Speed-perturbed utterances have no such targets, since the teacher's steps do not fit, and a loss of 0.
+    Utterances that augmentation makes shorter or longer have no such targets, since the steps do not fit,
+    and a loss of 0.
 
     Args:
       probabilities: of each utterance, [steps, units], by the teacher.
