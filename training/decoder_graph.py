@@ -123,16 +123,17 @@ class _Step(GraphWriter):
         return self.add("LayerNormalization", x, *weights, axis=-1, epsilon=1e-5)
 
     def quantised(self, x: str):
-        """What `product` takes: codes, scale and zero point of x in 8 bits and the range of each token; or x.
+        """What `product` takes: codes of x in 8 bits, and the largest value of each token; or x itself.
 
-        Tokens are brought to the same range first: the operator has one scale for all, and with it a token's
-        result would depend on the tokens beside it.
+        Each token has its own range. DynamicQuantizeLinear has one for all, and a token's result would depend
+        on the tokens beside it.
         """
         if not self.int8:
             return x
         largest = self.add("ReduceMax", self.add("Abs", x), axes=[-1])
         largest = self.add("Max", largest, self.constant(SMALLEST_RANGE, "float32"))
-        return *self.add("DynamicQuantizeLinear", self.add("Div", x, largest), outputs=3), largest
+        scale, zero = self.constant(1 / 127, "float32"), self.constant(128, "uint8")
+        return self.add("QuantizeLinear", self.add("Div", x, largest), scale, zero), largest
 
     def dense(self, x, name: str) -> str:
         bias = self.weight(f"{name}/bias") if f"{name}/bias" in self.tensors else None
@@ -144,7 +145,8 @@ class _Step(GraphWriter):
         if transposed:
             kernel = self.add("Transpose", kernel, perm=[1, 0])
         if self.int8:
-            codes, scale, zero, largest = x
+            codes, largest = x
+            scale, zero = self.constant(1 / 127, "float32"), self.constant(128, "uint8")
             scales = self.add("Reshape", self.scale(matrix), self.constant([-1]))
             product = self.add("MatMulIntegerToFloat", codes, kernel, scale, scales, zero)
             product = self.add("Mul", product, largest)

@@ -23,7 +23,8 @@ MAX_TOKENS = 224  # of one utterance, as in Whisper
 # Nats for each letter by which CTC may find a text less probable than its own best path. A text beyond that
 # has words without sound: that of CTC is taken.
 REFUSAL = 1.5
-CTC_WEIGHT = 0.3  # of the log-probability by CTC beside the decoder's, to compare texts
+SAID = 0.8
+CTC_WEIGHT = 0.05  # of the log-probability by CTC beside the decoder's, to compare texts
 HOTWORD_NATS = 5.0  # by which CTC may find a hot word less probable than what it replaces
 # Symbols that are not spoken. Whisper's own decoding bars them, too.
 UNSPOKEN = [*'"#()*+/:;<=>@[\\]^_`{|}~「」『』♩♪♫♬♭♮♯', "--", "---", "((", "))", "[[", "]]", "<<", ">>", "♪♪"]
@@ -119,7 +120,10 @@ class JointDecoder:
         return ids, scores
 
     def search(self, memory: np.ndarray, draft: str, width: int) -> list[tuple[list[int], list[float]]]:
-        """Up to `width` texts of a beam search: token ids, without the end, and their log-probabilities."""
+        """Up to `width` texts of a beam search: token ids, without the end, and their log-probabilities.
+
+        A text may end when it has SAID of the letters of the draft.
+        """
         past, given = _empty_past(memory), [self.vocabulary.prompt]
         beams: list[tuple[list[int], list[float]]] = [([], [])]
         ended: list[tuple[list[int], list[float]]] = []
@@ -128,6 +132,8 @@ class JointDecoder:
             longer = []
             for place, (row, (ids, scores)) in enumerate(zip(logits[:, -1], beams, strict=True)):
                 total = _log_sum_exp(row)
+                if len(self.vocabulary.decode(ids)) < SAID * len(draft):
+                    row[self.vocabulary.end] = -np.inf
                 for id in np.argpartition(row, -width - 1)[-width - 1 :].tolist():
                     longer.append((place, [*ids, id], [*scores, float(row[id] - total)]))
             longer.sort(key=lambda beam: sum(beam[2]), reverse=True)
