@@ -105,12 +105,12 @@ def add_training(commands) -> None:
     add("--model", required=True, help=BUNDLE)
 
     summary = "find the weights of the decoder and its language model"
-    details = "The language models of --lm are copied into the model; without --lm its own are tuned."
+    details = "The language model of --lm is copied into the model; without --lm its own is tuned."
     run = working("tune_decoder")
     add = add_command(commands, "tune-decoder", summary, run, details, more="manifests").add_argument
     _add_manifests(add, "speech that was not trained on")
     add("--model", required=True, help=BUNDLE)
-    add("--lm", type=Path, metavar="DIR", help="folder with ngram.bin, perhaps recurrent.safetensors")
+    add("--lm", type=Path, metavar="DIR", help="folder with ngram.bin")
 
     add_language_models(commands)
 

@@ -30,11 +30,11 @@ import numpy as np
 
 from asr.decoding.arpa import read_arpa, write_arpa
 from asr.decoding.ngram import NgramModel, is_compact
-from asr.decoding.recurrent_lm import UNKNOWN_ID, RecurrentModel
 from asr.files import READ_ERRORS, open_file, reason
 from asr.tokenizer import Tokenizer
 from training.manifest import MANIFESTS, manifest_kind, read_rows
 from training.ngram_estimation import FALLBACK_DISCOUNTS, estimate
+from training.recurrent_lm import UNKNOWN_ID, RecurrentModel
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,6 @@ MODEL_NAME, ARPA_NAME, RECURRENT_NAME = "ngram.bin", "ngram.arpa", "recurrent.sa
 ENGLISH = Tokenizer.characters()
 
 _BLOCK_CHARACTERS, _BLOCK_ROWS = 1 << 24, 1 << 18
-_RECURRENT_BATCH = 64  # sentences at once
 # Lines that normalising leaves as they are: taken whole, many times as fast.
 _NORMAL = re.compile(r"(?:[a-z][a-z']*(?: [a-z][a-z']*)*(?:\n|$))*")
 _MAY_LOSE = re.compile(r"""[^a-zA-Z' \n\t.,;:!?"()\[\]_-]""")
@@ -143,11 +142,10 @@ def _by_ngram(model: NgramModel, sentences: Iterable[str]) -> Iterator[tuple[np.
 
 
 def _by_recurrent(model: RecurrentModel, sentences: Iterable[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The same by a recurrent model, normalised."""
-    while block := list(islice(sentences, _RECURRENT_BATCH)):
-        ids = [[model.id(word) for word in sentence.split()] for sentence in block]
-        for sentence, log_probs in zip(ids, model.log_probs(ids, normalized=True), strict=True):
-            yield log_probs.astype(np.float64), np.array(sentence) == UNKNOWN_ID
+    """The same by a recurrent model."""
+    for sentence in sentences:
+        ids = [model.id(word) for word in sentence.split()]
+        yield model.log_probs(ids).astype(np.float64), np.array(ids) == UNKNOWN_ID
 
 
 def _ngram(options: argparse.Namespace) -> None:

@@ -1,8 +1,7 @@
 """Train a recurrent language model: python -m training.language_model recurrent TEXT... --output DIR
 
 Noise contrastive estimation (Gutmann & Hyvärinen 2010; Mnih & Teh 2012): the model learns to tell each word
-of the text from words drawn by their frequency. It never sums over the vocabulary, and its scores are
-nevertheless close to normalised.
+of the text from words drawn by their frequency, without a sum over the vocabulary.
 """
 
 from collections import Counter
@@ -14,12 +13,12 @@ import numpy as np
 from keras import ops
 
 from asr.decoding.ngram import END, UNKNOWN
-from asr.decoding.recurrent_lm import END_ID, UNKNOWN_ID, RecurrentModel
 from asr.encoders import RecurrentEncoder
 from training.cache import fingerprint
 from training.callbacks import CHECKPOINT, ExactResume, MetricsLog, StopAtNaN, fit, go_on
 from training.data import Batches
 from training.optimizer import WarmupLinearDecay
+from training.recurrent_lm import END_ID, UNKNOWN_ID, RecurrentModel
 
 NOISE_WORDS = 1024  # drawn for each batch
 BATCH_WORDS = 2560

@@ -1,9 +1,7 @@
 """A recurrent language model of words, run in NumPy: RecurrentModel.
 
-Mikolov et al. 2010, "Recurrent neural network based language model", with an LSTM. It is trained by noise
-contrastive estimation, so that its scores are log-probs without being normalised (Chen et al. 2015,
-"Recurrent neural network language model training with noise contrastive estimation for speech recognition"):
-a word costs one dot product, not one with every word of the vocabulary.
+Mikolov et al. 2010, "Recurrent neural network based language model", with an LSTM;
+trained by training/recurrent_training.py.
 """
 
 from __future__ import annotations
@@ -15,12 +13,14 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+from scipy.special import expit, log_softmax
 
 from asr.decoding.ngram import END, UNKNOWN, LanguageModelError
 from asr.files import write_whole
 
 END_ID, UNKNOWN_ID = 0, 1  # a sentence begins with the end of the one before
 _INT8_MOST = 127
+_BLOCK_WORDS = 256  # whose logits are in memory at once
 
 
 class RecurrentModel:
@@ -101,53 +101,23 @@ class RecurrentModel:
         """The id of a word; `<unk>`'s for one that is not in the vocabulary."""
         return self.ids.get(word, UNKNOWN_ID)
 
-    def log_probs(self, sentences: Sequence[Sequence[int]], normalized: bool = False) -> list[np.ndarray]:
-        """ln P(word | words before) of every word of each sentence and of its end.
-
-        What sentences have in common from the start is computed once: N-best texts differ in a few places.
-
-        Args:
-          sentences: ids, without `</s>`.
-          normalized: divides by the sum over all words, which is slow.
+    def log_probs(self, sentence: Sequence[int]) -> np.ndarray:
+        """ln P(word | words before) of every word of a sentence, ids without `</s>`, and of its end.
 
         Returns:
-          float32 [words + 1] for each sentence.
+          float32 [words + 1].
         """
-        rows = [np.zeros(len(sentence) + 1, np.float32) for sentence in sentences]
-        ended = [(*sentence, END_ID) for sentence in sentences]
-        hidden = cell = np.zeros((1, self.embedding.shape[1]), np.float32)
-        number = [0] * len(ended)  # of each sentence's beginning among those of the same length
-        newest = [END_ID] * len(ended)
-        for place in range(max(map(len, ended), default=0)):
-            going_on = [i for i, sentence in enumerate(ended) if place < len(sentence)]
-            beginnings: dict[tuple[int, int], int] = {}  # number of the shorter one, newest word
-            for i in going_on:
-                number[i] = beginnings.setdefault((number[i], newest[i]), len(beginnings))
-                newest[i] = ended[i][place]
-            shorter, words = map(list, zip(*beginnings, strict=True))
-            hidden, cell = self._step(hidden[shorter], cell[shorter], words)
-            totals = np.zeros(len(beginnings), np.float32)
-            if normalized:
-                totals = _log_sum_exp(hidden @ self.embedding.T + self.word_bias)
-            for i in going_on:
-                score = hidden[number[i]] @ self.embedding[newest[i]] + self.word_bias[newest[i]]
-                rows[i][place] = score - totals[number[i]]
-        return rows
-
-    def _step(
-        self, hidden: np.ndarray, cell: np.ndarray, words: Sequence[int]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The states [beginnings, width] after one more word each."""
-        sums = self.embedding[words] @ self.kernel + hidden @ self.recurrent_kernel + self.bias
-        input_gate, forget_gate, candidate, output_gate = np.split(sums, 4, axis=-1)
-        cell = _sigmoid(forget_gate) * cell + _sigmoid(input_gate) * np.tanh(candidate)
-        return _sigmoid(output_gate) * np.tanh(cell), cell
-
-
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 0.5 * np.tanh(0.5 * x) + 0.5
-
-
-def _log_sum_exp(x: np.ndarray) -> np.ndarray:
-    most = x.max(axis=-1)
-    return most + np.log(np.exp(x - most[:, np.newaxis]).sum(axis=-1))
+        words = np.array([*sentence, END_ID])
+        hidden = cell = np.zeros(self.embedding.shape[1], np.float32)
+        states = np.empty((len(words), len(hidden)), np.float32)
+        for place, word in enumerate([END_ID, *sentence]):
+            sums = self.embedding[word] @ self.kernel + hidden @ self.recurrent_kernel + self.bias
+            input_gate, forget_gate, candidate, output_gate = np.split(sums, 4)
+            cell = expit(forget_gate) * cell + expit(input_gate) * np.tanh(candidate)
+            states[place] = hidden = expit(output_gate) * np.tanh(cell)
+        found = np.empty(len(words), np.float32)
+        for first in range(0, len(words), _BLOCK_WORDS):
+            block = slice(first, first + _BLOCK_WORDS)
+            log_probs = log_softmax(states[block] @ self.embedding.T + self.word_bias, axis=1)
+            found[block] = np.take_along_axis(log_probs, words[block, np.newaxis], axis=1)[:, 0]
+        return found
