@@ -218,7 +218,6 @@ def _by_set(
                 "system": one.system,
                 "condition": one.condition,
             }
-            drawn = {"utterances": len(rows), "resampled_by": unit, "units": len(sums)}
             scores.append(about | drawn | _measured(sums[:, number], resampled[:, number]))
         wers = rates(sums.sum(axis=0))["wer"], rates(resampled)["wer"]
         for pair in itertools.combinations(range(len(scored)), 2):
