@@ -22,9 +22,8 @@ from typing import Any
 import numpy as np
 
 from asr.audio import SAMPLE_RATE, AudioError
-from training.scoring.degradation import CLEAN, degrade
 from training.scoring.snr import estimate_snr_db
-from training.scoring.transcripts import Recognised, Reference, TimedWord, read_samples
+from training.scoring.transcripts import CLEAN, Recognised, Reference, TimedWord, read_samples
 
 WINDOW_SECONDS = 30.0  # longer utterances are cut at pauses, as a user's recording would be
 Transcribe = Callable[[np.ndarray], Recognised]
@@ -131,7 +130,7 @@ def run(
       references: those whose sound cannot be read are named in the result.
       threads: that it may use.
       progress: wraps the references.
-      condition, noise_files, seed: what happens to the sound, as in `training.scoring.degradation`.
+      condition, noise_files, seed: what happens to the sound, as in `training.augmentation.degrade`.
 
     Raises:
       RecogniserError: the process ended early.
@@ -193,7 +192,10 @@ def answer(request: dict[str, Any], transcribe: Transcribe) -> dict[str, Any]:
     try:
         samples = read_samples(reference)
         snr_db = estimate_snr_db(samples)
-        samples = degrade(samples, reference.id, condition, [Path(name) for name in noise_files], seed)
+        if condition != CLEAN:
+            from training.augmentation import degrade  # late: it would be part of a recogniser's cold start
+
+            samples = degrade(samples, reference.id, condition, [Path(name) for name in noise_files], seed)
     except AudioError as error:
         return {"error": str(error)}
     began = time.perf_counter()

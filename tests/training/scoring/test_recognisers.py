@@ -7,9 +7,9 @@ import soundfile
 
 from asr.audio import SAMPLE_RATE
 from tests.asr.conftest import speak, tone_recognizer  # noqa: F401 (a fixture)
+from training.augmentation import degrade
 from training.commands import main
 from training.manifest import Entry, write_manifest
-from training.scoring.degradation import degrade
 from training.scoring.recognisers import (
     WINDOW_SECONDS,
     RecogniserError,
