@@ -11,20 +11,20 @@ other words, and all insertions.
 import argparse
 import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from asr.bundle import Bundle
-from asr.decoding.beam import BeamDecoder
+from asr.decoding.beam import LANGUAGE_MODEL_NAME
 from asr.decoding.ngram import NgramModel
-from asr.engine import Engine
-from training.manifest import distinct_names, read_manifest
+from asr.recognizer import Recognizer
+from asr.segmentation import cut_utterances
+from training.manifest import Entry, distinct_names, read_manifest
 from training.scoring.alignment import align, side_by_side
 from training.scoring.console import progress, table
 from training.scoring.intervals import percentile_interval, resample, sums_by_unit
 from training.scoring.normalizers import DEFAULT, normalizer
-from training.tune_decoder import DevUtterance, dev_utterances, transcribe
+from training.tune_decoder import readable
 
 FEWEST_LETTERS = 4  # shorter ones are seldom names
 
@@ -34,30 +34,25 @@ FOUND, SAID, ERRORS_ELSEWHERE, WORDS_ELSEWHERE = range(4)
 
 def main(options: argparse.Namespace) -> None:
     """`hark benchmark hotwords`: prints one table."""
-    bundle = Bundle.load(options.model)
+    recognizer = Recognizer.load(options.model)
+    bundle = recognizer.bundle
     if not bundle.has_language_model:
         raise ValueError(f"{bundle.name} has no language model: run python -m training.tune_decoder")
-    engine = Engine.load(bundle)
     names = distinct_names(options.manifests)
     entries = {name: read_manifest(path) for name, path in zip(names, options.manifests, strict=True)}
-    sets = {name: dev_utterances(engine, bundle.tokenizer, progress(name)(entries[name])) for name in names}
-    without = BeamDecoder.from_bundle(bundle)
-    texts = [one.text for utterances in sets.values() for one in utterances]
-    words = rarest_words(texts, without.language_model, options.words)
-    with_words = BeamDecoder.from_bundle(bundle, words)
+    texts = [bundle.tokenizer.normalize(entry.text) for name in names for entry in entries[name]]
+    model = NgramModel.load(bundle.directory / LANGUAGE_MODEL_NAME)
+    words = rarest_words(texts, model, options.words)
     print(f"{len(words)} hot words: {', '.join(words)}")
-    recognised = {
-        name: [_texts(decoder, utterances) for decoder in (without, with_words)]
-        for name, utterances in sets.items()
-    }
+    decoders = [recognizer.decoder(), recognizer.decoder(hotwords=words)]
+    sets = {name: recognise(recognizer, decoders, progress(name)(entries[name])) for name in names}
     rows = []
     for normalizer_name in DEFAULT:
         normalize = normalizer(normalizer_name)
         measured = []
-        for name, utterances in sets.items():
-            said = [one.text for one in utterances]
-            counts = [count_words(said, found, words, normalize) for found in recognised[name]]
-            measured.append((name, np.hstack(counts), [one.speaker for one in utterances]))
+        for name, (said, speakers, recognised) in sets.items():
+            counts = [count_words(said, found, words, normalize) for found in recognised]
+            measured.append((name, np.hstack(counts), speakers))
         if len(measured) > 1:
             _, counts, speakers = zip(*measured, strict=True)
             measured.append(("all", np.concatenate(counts), list(itertools.chain(*speakers))))
@@ -65,6 +60,21 @@ def main(options: argparse.Namespace) -> None:
     head = ["", "normaliser", "said", "recall % without", "with", "points more"]
     head += ["WER % elsewhere without", "with", "points more"]
     print("\n".join(table(head, rows)))
+
+
+def recognise(
+    recognizer: Recognizer, decoders: Sequence[Callable], entries: Iterable[Entry]
+) -> tuple[list[str], list[str], list[list[str]]]:
+    """Texts and speakers of the readable entries, and their texts by each decoder."""
+    said, speakers = [], []
+    recognised: list[list[str]] = [[] for _ in decoders]
+    for entry, samples in readable(recognizer.tokenizer, entries):
+        said.append(recognizer.tokenizer.normalize(entry.text))
+        speakers.append(entry.speaker)
+        encodings = [recognizer.engine.encode(part.samples) for part in cut_utterances([samples])]
+        for texts, decode in zip(recognised, decoders, strict=True):
+            texts.append(" ".join(word.text for encoding in encodings for word in decode(encoding)))
+    return said, speakers, recognised
 
 
 def rarest_words(texts: Sequence[str], model: NgramModel, count: int) -> list[str]:
@@ -99,10 +109,6 @@ def count_words(
             else:
                 row[[ERRORS_ELSEWHERE, WORDS_ELSEWHERE]] += kind != "equal", said is not None
     return counts
-
-
-def _texts(decoder: BeamDecoder, utterances: Sequence[DevUtterance]) -> list[str]:
-    return transcribe(lambda log_probs: decoder.decode(log_probs)[0].text, utterances)
 
 
 def _row(counts: np.ndarray, speakers: Sequence[str]) -> list[str]:
