@@ -67,7 +67,6 @@ class DevUtterance(NamedTuple):
 
     text: str
     log_probs: list[np.ndarray]
-    speaker: str = ""
 
 
 def readable(tokenizer: Tokenizer, entries: Iterable[Entry]) -> Iterator[tuple[Entry, np.ndarray]]:
@@ -87,7 +86,7 @@ def dev_utterances(engine: Engine, tokenizer: Tokenizer, entries: Iterable[Entry
     utterances = []
     for entry, samples in readable(tokenizer, entries):
         parts = [engine.log_probs(utterance.samples) for utterance in cut_utterances([samples])]
-        utterances.append(DevUtterance(tokenizer.normalize(entry.text), parts, entry.speaker))
+        utterances.append(DevUtterance(tokenizer.normalize(entry.text), parts))
     return utterances
 
 

@@ -1,8 +1,6 @@
 """faster-whisper beside our models: same speech, same threads, same normaliser, each in a process of its own.
 
     python -m training.benchmark peers dev-read.jsonl --model english --faster-whisper DIR
-    python -m training.benchmark peers dev-read.jsonl --model english --faster-whisper DIR --output report \
-        --conditions clean,noise:10,reverb --noise noise.jsonl
 
 Hark does not need it: pip install faster-whisper. The texts of any other recogniser can be compared by
 `hark evaluate --hypotheses`.
