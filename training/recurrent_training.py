@@ -90,7 +90,7 @@ class NoiseContrastiveLM(keras.Model):
     def log_probs(self, words: Sequence[str]) -> np.ndarray:
         """ln P(word | words before) of every word of a sentence and of its end, float32 [words + 1]."""
         ids = np.array([END_ID, *(self.ids.get(word, UNKNOWN_ID) for word in words), END_ID])
-        states = self({"inputs": ids[None], "lengths": np.array([len(ids)])})[0]
+        states = self.predict_on_batch({"inputs": ids[None], "lengths": np.array([len(ids)])})[0]
         found = []
         for first in range(1, len(ids), LOGITS_WORDS):
             next_ids = ids[first : first + LOGITS_WORDS, None]
