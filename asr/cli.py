@@ -165,18 +165,6 @@ def tell(error: Exception, debug: bool) -> None:
     print(f"error: {message}", file=sys.stderr)
 
 
-@contextmanager
-def naming(path: Path | str) -> Iterator[None]:
-    """Names the path in errors of the block that name none, as when a disk is full."""
-    try:
-        yield
-    except OSError as error:
-        if error.strerror is None:  # a library's own, with a text only
-            raise OSError(0, str(error), str(path)) from error
-        error.filename = error.filename or str(path)
-        raise
-
-
 def _drop_output() -> None:
     """Python flushes standard output when it ends: where that cannot succeed, nothing is left to flush."""
     try:

@@ -379,13 +379,6 @@ MUTANTS = [
         "asr/decoding/test_ngram.py",
     ),
     Mutant(
-        "rescoring: mixture turned round",
-        "asr/decoding/rescoring.py",
-        "np.log(share * np.exp(recurrent) + (1 - share) * np.exp(ngram))",
-        "np.log((1 - share) * np.exp(recurrent) + share * np.exp(ngram))",
-        "asr/decoding/test_rescoring.py",
-    ),
-    Mutant(
         "words: end at the start of the last step",
         "asr/decoding/words.py",
         "(word.steps[-1][1] + 1) * step_seconds",

@@ -1,10 +1,11 @@
 """Degraded sound: speed, noise, rooms, telephones, gain, MP3.
 
 The same functions change training utterances at random (`augment`) and test utterances under a named
-condition (`apply_condition`). All of them take and return float32 samples at 16 kHz.
+condition (`degrade`). All of them take and return float32 samples at 16 kHz.
 """
 
 import io
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -100,15 +101,19 @@ def _with_length(samples: np.ndarray, length: int) -> np.ndarray:
     return np.pad(samples, (0, max(0, length - len(samples))))[:length]
 
 
-def apply_condition(
-    samples: np.ndarray, condition: str, seed: int, noise_files: Sequence[Path]
+def degrade(
+    samples: np.ndarray, utterance: str, condition: str, noise_files: Sequence[Path] = (), seed: int = 0
 ) -> np.ndarray:
-    """An utterance under a named test condition (`CONDITIONS`), the same for the same seed.
+    """An utterance under a named test condition (`CONDITIONS`): the same for every recogniser, in every run.
+
+    Args:
+      utterance: id, on which with the seed the noise and the room depend.
+      noise_files: recordings for the conditions that add noise.
 
     Raises ValueError for an unknown condition, and for noise without any recording of noise.
     """
     name, value = parse_condition(condition)
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(zlib.crc32(f"{seed} {utterance}".encode()))
     if name == "clean":
         return samples
     if name == "noise":

@@ -105,12 +105,12 @@ def add_training(commands) -> None:
     add("--model", required=True, help=BUNDLE)
 
     summary = "find the weights of the decoder and its language model"
-    details = "The language models of --lm are copied into the model; without --lm its own are tuned."
+    details = "The language model of --lm is copied into the model; without --lm its own is tuned."
     run = working("tune_decoder")
     add = add_command(commands, "tune-decoder", summary, run, details, more="manifests").add_argument
     _add_manifests(add, "speech that was not trained on")
     add("--model", required=True, help=BUNDLE)
-    add("--lm", type=Path, metavar="DIR", help="folder with ngram.bin, perhaps recurrent.safetensors")
+    add("--lm", type=Path, metavar="DIR", help="folder with ngram.bin")
 
     add_language_models(commands)
 
@@ -222,10 +222,10 @@ def add_benchmarks(commands) -> None:
     add("--model", required=True, help=f"{BUNDLE} with a tuned language model")
     add("--words", type=positive, default=50, help="how many (50)")
 
-    summary = "word error rate and speed beside other recognisers"
+    summary = "word error rate and speed beside faster-whisper"
     details = (
-        "hark benchmark peers dev-read.jsonl --model english --faster-whisper DIR --pocketsphinx\n"
-        "None of the others comes with Hark: install those that you want to compare with."
+        "hark benchmark peers dev-read.jsonl --model english --faster-whisper DIR\n"
+        "It needs pip install faster-whisper; for the texts of others use hark evaluate --hypotheses."
     )
     run = working("benchmarks.peers")
     add = add_command(verbs, "peers", summary, run, details, more="manifests").add_argument
@@ -234,9 +234,6 @@ def add_benchmarks(commands) -> None:
     add("--decoder", nargs="+", choices=DECODERS, default=[""], help="(the model's own choice)")
     add("--faster-whisper", metavar="DIR", help="a CTranslate2 model, run in int8")
     add("--beam", nargs="+", type=int, default=[5], help="of faster-whisper (5, as its own)")
-    add("--whisper-cpp", metavar="FILE", help="a ggml model, for pywhispercpp")
-    add("--vosk", metavar="DIR", help="a Vosk model")
-    add("--pocketsphinx", metavar="DIR", nargs="?", const="", help="a model (the package's en-us)")
     _add_scoring_options(add)
     add("--limit", type=positive, metavar="N", help="only the first N utterances")
     add("--output", type=Path, metavar="DIR", help="writes the report of `hark evaluate` too")

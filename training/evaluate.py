@@ -23,10 +23,10 @@ import numpy as np
 from asr.audio import SAMPLE_RATE, AudioError
 from asr.bundle import Bundle
 from asr.tokenizer import lost_characters, normalize
+from training.augmentation import degrade
 from training.environment import environment
 from training.manifest import read_manifest
 from training.scoring.console import progress, summary
-from training.scoring.degradation import degrade
 from training.scoring.recognisers import RecogniserError, RecogniserRun, run
 from training.scoring.report import write_report
 from training.scoring.results import ALWAYS_GROUPED, score

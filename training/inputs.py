@@ -1,14 +1,11 @@
 """What the network is given: augmented samples, or the cached outputs of its frozen encoders."""
 
 import math
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from asr.audio import SAMPLE_RATE
 from asr.features import FRAME_SECONDS
@@ -20,6 +17,7 @@ from training.config import ConfigError, RunConfig
 from training.data import Batches
 from training.frozen import EncodedSpeech, FrozenEncoders
 from training.manifest import distinct_names, read_manifest
+from training.scoring.console import progress
 from training.speech import Speech, read_speech
 
 ENCODING_BATCH_SECONDS = 240.0  # where nothing has to be kept for gradients
@@ -31,7 +29,7 @@ def read_noise(config: RunConfig, tokenizer: Tokenizer, folder: Path) -> Speech:
     for entry in read_manifest(config.data.noise) if config.data.noise else []:
         seconds = min(entry.duration_seconds, config.data.max_seconds)
         entries.append(replace(entry, text="", duration_seconds=seconds))
-    return read_speech(entries, tokenizer, folder, progress=bar("decoding noise"))
+    return read_speech(entries, tokenizer, folder, progress=progress("decoding noise"))
 
 
 def training_inputs(
@@ -58,8 +56,8 @@ def training_inputs(
         read, seed = (read_augmented if copy else read_clean), config.seed + copy
         batches = Batches(lengths, read, SAMPLE_RATE, ENCODING_BATCH_SECONDS, seed=seed, workers=2)
         content = [speech.key, noise.key, probabilities if copy else None, seed]
-        folder, progress = cache / f"encoded-train-{copy}", bar(f"encoding copy {copy}")
-        copies.append(EncodedSpeech(FrozenEncoders(network, frozen), batches, folder, content, progress))
+        folder, shown = cache / f"encoded-train-{copy}", progress(f"encoding copy {copy}")
+        copies.append(EncodedSpeech(FrozenEncoders(network, frozen), batches, folder, content, shown))
 
     def read_copy(i: int, random: np.random.Generator) -> np.ndarray:
         return copies[int(random.integers(len(copies)))].read(i)
@@ -74,7 +72,7 @@ def dev_set(
     """Every utterance of a dev manifest, through the frozen encoders where there are any."""
     name, *_ = distinct_names([manifest, *(other for other in config.data.dev if other != manifest)])
     folder = name.replace("/", "+")
-    speech = read_speech(read_manifest(manifest), tokenizer, cache / f"dev-{folder}", progress=bar(name))
+    speech = read_speech(read_manifest(manifest), tokenizer, cache / f"dev-{folder}", progress=progress(name))
     if not len(speech):
         raise ConfigError(f"{manifest}: nothing is left to measure on")
 
@@ -84,12 +82,7 @@ def dev_set(
     batches = batches_of(lambda i, _: speech[i])
     texts = [speech.texts[i] for utterances in batches.plan for i in utterances]
     if config.frozen_encoders:
-        frozen, progress = FrozenEncoders(network, config.frozen_encoders), bar(f"encoding {name}")
-        encoded = EncodedSpeech(frozen, batches, cache / f"encoded-dev-{folder}", speech.key, progress)
+        frozen, shown = FrozenEncoders(network, config.frozen_encoders), progress(f"encoding {name}")
+        encoded = EncodedSpeech(frozen, batches, cache / f"encoded-dev-{folder}", speech.key, shown)
         batches = batches_of(lambda i, _: encoded.read(i))
     return DevSet(name, batches, texts)
-
-
-def bar(what: str) -> Callable[[Iterable], Iterable]:
-    """Shows progress on a terminal."""
-    return lambda items: track(items, what, console=Console(stderr=True), disable=not sys.stderr.isatty())

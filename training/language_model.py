@@ -24,17 +24,19 @@ from contextlib import nullcontext
 from functools import cache
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from asr.decoding.arpa import read_arpa, write_arpa
 from asr.decoding.ngram import NgramModel, is_compact
-from asr.decoding.recurrent_lm import UNKNOWN_ID, RecurrentModel
 from asr.files import READ_ERRORS, open_file, reason
 from asr.tokenizer import Tokenizer
 from training.manifest import MANIFESTS, manifest_kind, read_rows
 from training.ngram_estimation import FALLBACK_DISCOUNTS, estimate
+
+if TYPE_CHECKING:
+    from training.recurrent_training import NoiseContrastiveLM
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +44,6 @@ MODEL_NAME, ARPA_NAME, RECURRENT_NAME = "ngram.bin", "ngram.arpa", "recurrent.sa
 ENGLISH = Tokenizer.characters()
 
 _BLOCK_CHARACTERS, _BLOCK_ROWS = 1 << 24, 1 << 18
-_RECURRENT_BATCH = 64  # sentences at once
 # Lines that normalising leaves as they are: taken whole, many times as fast.
 _NORMAL = re.compile(r"(?:[a-z][a-z']*(?: [a-z][a-z']*)*(?:\n|$))*")
 _MAY_LOSE = re.compile(r"""[^a-zA-Z' \n\t.,;:!?"()\[\]_-]""")
@@ -118,9 +119,9 @@ def load(path: Path | str) -> NgramModel:
     return NgramModel.load(path) if is_compact(path) else read_arpa(path)
 
 
-def measure(model: NgramModel | RecurrentModel, sentences: Iterable[list[str]]) -> Perplexity:
+def measure(model: "NgramModel | NoiseContrastiveLM", sentences: Iterable[list[str]]) -> Perplexity:
     """Perplexity and unknown words of some blocks of sentences, at least one of them."""
-    predict = _by_recurrent if isinstance(model, RecurrentModel) else _by_ngram
+    predict = _by_ngram if isinstance(model, NgramModel) else _by_recurrent
     words = unknown = ends = 0
     total = total_unknown = 0.0
     for log_probs, is_unknown in predict(model, chain.from_iterable(sentences)):
@@ -142,12 +143,16 @@ def _by_ngram(model: NgramModel, sentences: Iterable[str]) -> Iterator[tuple[np.
         yield np.array(log_probs), np.array(path[1:-1]) == tables.unknown_id
 
 
-def _by_recurrent(model: RecurrentModel, sentences: Iterable[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The same by a recurrent model, normalised."""
-    while block := list(islice(sentences, _RECURRENT_BATCH)):
-        ids = [[model.id(word) for word in sentence.split()] for sentence in block]
-        for sentence, log_probs in zip(ids, model.log_probs(ids, normalized=True), strict=True):
-            yield log_probs.astype(np.float64), np.array(sentence) == UNKNOWN_ID
+def _by_recurrent(
+    model: "NoiseContrastiveLM", sentences: Iterable[str]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The same by a recurrent model."""
+    for sentence in sentences:
+        words = sentence.split()
+        yield (
+            model.log_probs(words).astype(np.float64),
+            np.array([word not in model.ids for word in words], bool),
+        )
 
 
 def _ngram(options: argparse.Namespace) -> None:
@@ -170,13 +175,17 @@ def _recurrent(options: argparse.Namespace) -> None:
     sentences = read_sentences(options.text)
     model = recurrent_training.train(sentences, options.output, options.words, options.width, options.epochs)
     path = options.output / RECURRENT_NAME
-    model.save(path)
-    print(f"{path}: {len(model.vocabulary)} words; {path.stat().st_size / 1e6:.1f} MB")
+    recurrent_training.save(model, path)
+    print(f"{path}: {len(model.ids)} words; {path.stat().st_size / 1e6:.1f} MB")
 
 
 def _perplexity(options: argparse.Namespace) -> None:
-    recurrent = options.model.endswith(Path(RECURRENT_NAME).suffix)
-    model = RecurrentModel.load(options.model) if recurrent else load(options.model)
+    if options.model.endswith(Path(RECURRENT_NAME).suffix):
+        from training import recurrent_training
+
+        model = recurrent_training.load(options.model)
+    else:
+        model = load(options.model)
     for path in options.text:
         result = measure(model, read_sentences([path]))
         print(

@@ -15,26 +15,32 @@ from pathlib import Path
 import keras
 
 from asr.bundle import save_bundle
-from asr.cli import naming
 from asr.model import SpeechModel
 from training.callbacks import CHECKPOINT, ExactResume, MetricsLog, StopAtNaN, WordErrorRate, fit, go_on
 from training.config import ConfigError, RunConfig
 from training.data import Batches
 from training.initialization import initialize, source_bundles, tokenizer_of, vocabulary_of
-from training.inputs import bar, dev_set, read_noise, training_inputs
+from training.inputs import dev_set, read_noise, training_inputs
 from training.manifest import read_manifest
 from training.objectives import CTC, Attention, Consistency, Distillation, Objective
 from training.objectives.distillation import teacher_probabilities
 from training.optimizer import ScaledAdamW, WarmupLinearDecay
 from training.run_folder import open_run_folder
+from training.scoring.console import progress
 from training.speech import read_speech
 from training.step import TrainingStep
 
 
 def main(options: argparse.Namespace) -> None:
-    """`hark train`."""
-    with naming(options.config.output):
+    """`hark train`. An OSError that names no path, as of a full disk, gets the run folder's."""
+    try:
         train(options.config, options.resume)
+    except OSError as error:
+        folder = str(options.config.output)
+        if error.strerror is None:  # a library's own, with a text only
+            raise OSError(0, str(error), folder) from error
+        error.filename = error.filename or folder
+        raise
 
 
 def train(config: RunConfig, resume: bool = False) -> Path:
@@ -57,7 +63,7 @@ def train(config: RunConfig, resume: bool = False) -> Path:
     # Data
     cache = folder / "cache"
     limits = {"max_seconds": config.data.max_seconds, "step_seconds": network.step_seconds}
-    speech = read_speech(entries, tokenizer, cache / "audio", **limits, progress=bar("decoding"))
+    speech = read_speech(entries, tokenizer, cache / "audio", **limits, progress=progress("decoding"))
     if not len(speech):
         raise ConfigError(f"{', '.join(map(str, config.data.train))}: nothing is left to train on")
     noise = read_noise(config, tokenizer, cache / "noise")
@@ -73,9 +79,9 @@ def train(config: RunConfig, resume: bool = False) -> Path:
         positions = network.decoder.max_tokens
         objectives.append(Attention(vocabulary, written, positions, options.weight, options.label_smoothing))
     if options := config.objectives.distillation:
-        probabilities = teacher_probabilities(
-            options.teacher, network, tokenizer, [speech, noise], cache / "teacher", bar("asking the teacher")
-        )
+        teacher, shown = cache / "teacher", progress("asking the teacher")
+        parts = [speech, noise]
+        probabilities = teacher_probabilities(options.teacher, network, tokenizer, parts, teacher, shown)
         objectives.append(Distillation(probabilities, lengths, options.weight))
     if options := config.objectives.consistency:
         objectives.append(Consistency(options.weight))

@@ -2,10 +2,9 @@
 
     python -m training.tune_decoder dev-read.jsonl dev-other.jsonl --model english --lm lm
 
-The language models in the folder of --lm (`ngram.bin`, and `recurrent.safetensors` if there is one) are
-copied into the bundle first; without --lm those of the bundle are tuned. The log-probs are computed once.
-Then the weights are changed one by one as long as fewer words are wrong, the narrowest beam with about as few
-errors is chosen, and the weights of the recurrent model are tuned on the N-best texts.
+The language model in the folder of --lm (`ngram.bin`) is copied into the bundle first; without --lm that of
+the bundle is tuned. The log-probs are computed once. Then the weights are changed one by one as long as fewer
+words are wrong, and the narrowest beam with about as few errors is chosen.
 """
 
 if __name__ == "__main__":  # first, so that --help need not wait for the imports
@@ -29,16 +28,14 @@ import numpy as np
 
 from asr.audio import AudioError, load_audio
 from asr.bundle import Bundle
-from asr.decoding.beam import LANGUAGE_MODEL_NAME, RECURRENT_MODEL_NAME, SETTINGS_NAME, BeamDecoder
+from asr.decoding.beam import LANGUAGE_MODEL_NAME, SETTINGS_NAME, BeamDecoder
 from asr.decoding.greedy import greedy_decode
 from asr.decoding.ngram import BEGIN, END, UNKNOWN, LanguageModelError, NgramModel
-from asr.decoding.recurrent_lm import RecurrentModel
-from asr.decoding.rescoring import Rescorer
 from asr.engine import Engine
 from asr.files import replacing, write_whole
 from asr.segmentation import cut_utterances
 from asr.tokenizer import Tokenizer
-from training.language_model import MODEL_NAME, RECURRENT_NAME
+from training.language_model import MODEL_NAME
 from training.manifest import Entry, distinct_names, read_manifest
 from training.scoring.alignment import HITS, align
 from training.scoring.console import progress
@@ -47,20 +44,18 @@ log = logging.getLogger(__name__)
 
 
 class Range(NamedTuple):
-    """Where the search for a weight begins, its first step, and the limits between which it stays."""
+    """Where the search for a weight begins, its first step, and its lowest value."""
 
     start: float
     first_step: float
     lowest: float = 0.0
-    highest: float = math.inf
 
 
-FIRST_PASS = {
+WEIGHTS = {
     "alpha": Range(0.5, 0.2),
     "beta": Range(1.0, 0.6, lowest=-math.inf),
     "unknown_penalty": Range(1.0, 0.6),
 }
-RESCORING = {"alpha": Range(0.8, 0.2), "share": Range(0.5, 0.2, highest=1.0)}
 HALVINGS = 2  # of the steps
 BEAM = 64  # while the weights are moved
 BEAMS = (16, 32, 64, 128)
@@ -72,7 +67,6 @@ class DevUtterance(NamedTuple):
 
     text: str
     log_probs: list[np.ndarray]
-    speaker: str = ""
 
 
 def readable(tokenizer: Tokenizer, entries: Iterable[Entry]) -> Iterator[tuple[Entry, np.ndarray]]:
@@ -92,7 +86,7 @@ def dev_utterances(engine: Engine, tokenizer: Tokenizer, entries: Iterable[Entry
     utterances = []
     for entry, samples in readable(tokenizer, entries):
         parts = [engine.log_probs(utterance.samples) for utterance in cut_utterances([samples])]
-        utterances.append(DevUtterance(tokenizer.normalize(entry.text), parts, entry.speaker))
+        utterances.append(DevUtterance(tokenizer.normalize(entry.text), parts))
     return utterances
 
 
@@ -107,32 +101,28 @@ def word_errors(utterances: Sequence[DevUtterance], texts: Sequence[str]) -> int
     return int(counts.sum() - counts[HITS])
 
 
-def tune(
-    errors_of: Callable[[dict[str, float]], int], ranges: Mapping[str, Range] = FIRST_PASS
-) -> dict[str, float]:
+def tune(errors_of: Callable[[dict[str, float]], int]) -> dict[str, float]:
     """The weights with the fewest errors that a coordinate search finds.
 
     Each weight in turn is moved by its step, up or down, while that helps; then all steps are halved.
 
     Args:
-      errors_of: the words that are wrong with some weights.
-      ranges: of each weight, in the order in which they are moved.
+      errors_of: the number of words that are wrong with some weights.
     """
 
     @functools.cache
     def errors(*values: float) -> int:
-        return errors_of(dict(zip(ranges, values, strict=True)))
+        return errors_of(dict(zip(WEIGHTS, values, strict=True)))
 
-    best = {name: range.start for name, range in ranges.items()}
+    best = {name: range.start for name, range in WEIGHTS.items()}
     for halving in range(HALVINGS + 1):
         improved = True
         while improved:
             improved = False
-            for name, (_, first_step, lowest, highest) in ranges.items():
+            for name, (_, first_step, lowest) in WEIGHTS.items():
                 for step in (first_step / 2**halving, -first_step / 2**halving):
                     moved = best | {name: round(best[name] + step, 6)}
-                    in_range = lowest <= moved[name] <= highest
-                    if in_range and errors(*moved.values()) < errors(*best.values()):
+                    if moved[name] >= lowest and errors(*moved.values()) < errors(*best.values()):
                         best, improved = moved, True
     return best
 
@@ -144,7 +134,7 @@ def narrowest(errors_of: Callable[[int], int]) -> int:
 
 
 def tune_bundle(bundle: Bundle, sets: Mapping[str, Sequence[DevUtterance]]) -> dict[str, Any]:
-    """Tunes a bundle's language models; writes and returns the settings.
+    """Tunes a bundle's decoder; writes and returns the settings.
 
     Args:
       sets: utterances with log-probs of the bundle's model, by name; all sets are tuned on together.
@@ -160,10 +150,6 @@ def tune_bundle(bundle: Bundle, sets: Mapping[str, Sequence[DevUtterance]]) -> d
 
     settings: dict[str, Any] = tune(lambda weights: errors_of(weights | {"beam": BEAM}))
     settings["beam"] = narrowest(lambda beam: errors_of(settings | {"beam": beam}))
-    if (bundle.directory / RECURRENT_MODEL_NAME).exists():
-        recurrent = RecurrentModel.load(bundle.directory / RECURRENT_MODEL_NAME)
-        decoder = BeamDecoder(bundle.tokenizer, model, **settings)
-        settings["rescoring"] = tune_rescoring(decoder, recurrent, everything)
     path = bundle.directory / SETTINGS_NAME
     write_whole(path, json.dumps(settings, indent=2) + "\n")
     tuned = BeamDecoder.from_bundle(bundle)  # read back: what is measured is what a user gets
@@ -184,50 +170,17 @@ def _wer_percent(decode: Callable[[np.ndarray], str], utterances: Sequence[DevUt
     return round(100 * word_errors(utterances, transcribe(decode, utterances)) / words, 2) if words else None
 
 
-def tune_rescoring(
-    decoder: BeamDecoder, recurrent: RecurrentModel, utterances: Sequence[DevUtterance]
-) -> dict[str, float]:
-    """The weights for a Rescorer that are best on the texts that the decoder finds."""
-    rescorer = Rescorer(recurrent, decoder.language_model, decoder.alpha, alpha=decoder.alpha, share=0.5)
-    parts = []
-    for log_probs in (part for one in utterances for part in one.log_probs):
-        found = decoder.decode(log_probs, rescorer.texts)
-        texts = [hypothesis.text for hypothesis in found]
-        parts.append((texts, [hypothesis.score for hypothesis in found], rescorer.log_probs(texts)))
-
-    def errors_of(weights: dict[str, float]) -> int:
-        best = []
-        for texts, scores, pairs in parts:
-            gains = [rescorer.gain(*pair, **weights) for pair in pairs]
-            best.append(texts[int(np.argmax(np.add(scores, gains)))])
-        in_order = iter(best)
-        errors = word_errors(utterances, transcribe(lambda log_probs: next(in_order), utterances))
-        print(f"rescoring {weights}: {errors} words wrong", file=sys.stderr)
-        return errors
-
-    return tune(errors_of, RESCORING)
-
-
 def words_of(utterances: Iterable[DevUtterance]) -> int:
     """Number of words in the texts."""
     return sum(len(one.text.split()) for one in utterances)
 
 
 def install(folder: Path, bundle: Bundle) -> None:
-    """Replaces the bundle's language models by those of a folder. Raises LanguageModelError."""
-    (bundle.directory / LANGUAGE_MODEL_NAME).parent.mkdir(exist_ok=True)
-    _copy(folder / MODEL_NAME, bundle.directory / LANGUAGE_MODEL_NAME)
-    recurrent = bundle.directory / RECURRENT_MODEL_NAME
-    if (folder / RECURRENT_NAME).exists():
-        RecurrentModel.load(folder / RECURRENT_NAME)
-        _copy(folder / RECURRENT_NAME, recurrent)
-    else:
-        recurrent.unlink(missing_ok=True)
-
-
-def _copy(source: Path, target: Path) -> None:
+    """Replaces the bundle's language model by that of a folder."""
+    target = bundle.directory / LANGUAGE_MODEL_NAME
+    target.parent.mkdir(exist_ok=True)
     with replacing(target) as partial:
-        shutil.copyfile(source, partial)
+        shutil.copyfile(folder / MODEL_NAME, partial)
 
 
 def spelling(path: Path, tokenizer: Tokenizer) -> str:

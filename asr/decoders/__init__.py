@@ -1,6 +1,7 @@
 """Decoders: layers that write text, token by token, from an encoder's outputs."""
 
 from asr.decoders.transformer import TransformerDecoder
+from asr.encoders import build_layer
 
 DECODERS = {"transformer": TransformerDecoder}
 
@@ -10,11 +11,4 @@ def build_decoder(description: dict, name: str):
 
     Raises ValueError for an unknown type or option.
     """
-    options = dict(description)
-    kind = options.pop("type", None)
-    if kind not in DECODERS:
-        raise ValueError(f"decoder type {kind!r} is unknown: use one of {', '.join(DECODERS)}")
-    try:
-        return DECODERS[kind](**options, name=name)
-    except TypeError as error:
-        raise ValueError(f"{kind} decoder: {error}") from error
+    return build_layer("decoder", DECODERS, description, name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,20 +13,16 @@ from asr.decoding import Hypothesis, check_log_probs, prefix_search
 from asr.decoding.alignment import forced_align
 from asr.decoding.hotwords import build_automaton, spelled
 from asr.decoding.ngram import BEGIN, END, UNKNOWN, LanguageModelError, NgramLevel, NgramModel
-from asr.decoding.recurrent_lm import RecurrentModel
-from asr.decoding.rescoring import Rescorer
 from asr.tokenizer import WORD_BOUNDARY, Tokenizer
 
 if TYPE_CHECKING:
     from asr.bundle import Bundle
 
 LANGUAGE_MODEL_NAME = "lm/ngram.bin"
-RECURRENT_MODEL_NAME = "lm/recurrent.safetensors"
 SETTINGS_NAME = "lm/config.json"
 
 # Settings that training.tune_decoder writes into a bundle.
 TUNED = ("alpha", "beta", "unknown_penalty", "beam")
-TUNED_RESCORING = ("alpha", "share")
 
 
 class BeamDecoder:
@@ -47,7 +42,6 @@ class BeamDecoder:
       hotword_weight: nats for each letter of a hot word; `hotwords.MAX_BOOST` bounds their sum.
       score_margin: prefixes this many nats below the best are dropped.
       least_unit_log_prob: less probable units are skipped in a step, except the best.
-      rescorer: of the N-best texts, or None.
 
     Raises:
       ValueError: numbers out of range, or units that hold a space elsewhere than in front.
@@ -67,7 +61,6 @@ class BeamDecoder:
         hotword_weight: float = 0.6,
         score_margin: float = 10.0,
         least_unit_log_prob: float = -6.0,
-        rescorer: Rescorer | None = None,
     ):
         if beam < 1:
             raise ValueError(f"a beam of {beam} keeps nothing: it must be at least 1")
@@ -79,7 +72,6 @@ class BeamDecoder:
         self.language_model = language_model
         self.beam, self.score_margin, self.least_unit_log_prob = beam, score_margin, least_unit_log_prob
         self.alpha, self.beta, self.unknown_penalty = alpha, beta, unknown_penalty
-        self.rescorer = rescorer
         self.automaton = build_automaton(spelled(hotwords, tokenizer), hotword_weight, self._unknown_cost)
 
     @classmethod
@@ -94,13 +86,9 @@ class BeamDecoder:
         try:
             settings = json.loads(path.read_text(encoding="utf-8"))
             tuned = {name: settings[name] for name in TUNED}
-            recurrent = bundle.directory / RECURRENT_MODEL_NAME
-            rescoring = recurrent.exists() and {name: settings["rescoring"][name] for name in TUNED_RESCORING}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LanguageModelError(f"{path}: no decoder settings; run training.tune_decoder") from error
         model = NgramModel.load(bundle.directory / LANGUAGE_MODEL_NAME)
-        if rescoring:
-            tuned["rescorer"] = Rescorer(RecurrentModel.load(recurrent), model, tuned["alpha"], **rescoring)
         return cls(bundle.tokenizer, model, hotwords, **tuned)
 
     def decode(self, log_probs: np.ndarray, n_best: int = 1) -> list[Hypothesis]:
@@ -110,7 +98,7 @@ class BeamDecoder:
           log_probs: [steps, units], natural logarithms; no steps at all give the empty text.
 
         Returns:
-          Hypotheses whose score is ln P(units | sound) plus the scores of language models and hot words;
+          Hypotheses whose score is ln P(units | sound) plus the scores of language model and hot words;
           their steps are those of the most probable path (`forced_align`).
 
         Raises:
@@ -124,25 +112,15 @@ class BeamDecoder:
             )
         if len(log_probs) and not np.isfinite(log_probs.max(axis=1)).all():
             raise ValueError("the log-probs of a step are infinite: the model or its input is broken")
+        found: dict[str, tuple[float, tuple[int, ...]]] = {}  # each text once, with its best units
+        for score, ids in self.results(log_probs):
+            found.setdefault(self.tokenizer.decode(ids), (score, ids))
+            if len(found) == n_best:
+                break
         return [
             Hypothesis(units=ids, steps=forced_align(log_probs, ids).steps, score=score, text=text)
-            for score, ids, text in self._best(log_probs, n_best)
+            for text, (score, ids) in found.items()
         ]
-
-    def _best(self, log_probs: np.ndarray, n_best: int) -> list[tuple[float, tuple[int, ...], str]]:
-        """Scores, units and texts of the best hypotheses; no text twice."""
-        found: dict[str, tuple[float, tuple[int, ...], str]] = {}
-        enough = max(n_best, self.rescorer.texts) if self.rescorer else n_best
-        for score, ids in self.results(log_probs):
-            text = self.tokenizer.decode(ids)
-            found.setdefault(text, (score, ids, text))
-            if len(found) == enough:
-                break
-        if self.rescorer is None or len(found) == 1:
-            return list(found.values())
-        gains = zip(self.rescorer.gains(list(found)), found.values(), strict=True)
-        best = [(score + gain, ids, text) for gain, (score, ids, text) in gains]
-        return sorted(best, key=itemgetter(0), reverse=True)[:n_best]
 
     def results(self, log_probs: np.ndarray) -> Iterator[tuple[float, tuple[int, ...]]]:
         """Scores and units of the last beam, best first; unlike in `decode`, a text may come twice."""

@@ -3,6 +3,8 @@
 Each has `subsampling`, the number of frames per step, and can be stacked on any other.
 """
 
+from collections.abc import Mapping
+
 from asr.encoders.conformer import ConformerEncoder
 from asr.encoders.recurrent import RecurrentEncoder
 from asr.encoders.transformer import TransformerEncoder
@@ -19,11 +21,16 @@ def build_encoder(description: dict, name: str):
 
     Raises ValueError for an unknown type or option.
     """
+    return build_layer("encoder", ENCODERS, description, name)
+
+
+def build_layer(what: str, kinds: Mapping[str, type], description: dict, name: str):
+    """A layer of one of some kinds, from its description. Raises ValueError as above."""
     options = dict(description)
     kind = options.pop("type", None)
-    if kind not in ENCODERS:
-        raise ValueError(f"encoder type {kind!r} is unknown: use one of {', '.join(ENCODERS)}")
+    if kind not in kinds:
+        raise ValueError(f"{what} type {kind!r} is unknown: use one of {', '.join(kinds)}")
     try:
-        return ENCODERS[kind](**options, name=name)
+        return kinds[kind](**options, name=name)
     except TypeError as error:
-        raise ValueError(f"{kind} encoder: {error}") from error
+        raise ValueError(f"{kind} {what}: {error}") from error

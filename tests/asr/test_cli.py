@@ -391,11 +391,3 @@ def test_the_right_word_is_suggested(capsys, arguments, word):
 def test_files_may_follow_options(tones, folder, capsys):
     assert main(["transcribe", "hello.wav", "--format", "txt", "again.wav"]) == 0
     assert capsys.readouterr().out == "==> hello.wav <==\nhello world\n==> again.wav <==\nagain\n"
-
-
-@pytest.mark.parametrize("arguments", [(28, "No space left on device"), ("No space left on device",)])
-def test_an_error_that_names_no_path_gets_the_folder(capsys, arguments):
-    with pytest.raises(OSError) as raised, cli.naming("runs/mine"):
-        raise OSError(*arguments)
-    cli.tell(raised.value, debug=False)
-    assert capsys.readouterr().err == "error: runs/mine: No space left on device\n"

@@ -14,10 +14,10 @@ from training.augmentation import (
     SPEED_RANGE,
     add_noise,
     add_reverberation,
-    apply_condition,
     augment,
     change_gain,
     change_speed,
+    degrade,
     parse_condition,
     telephone,
     through_mp3,
@@ -149,15 +149,22 @@ def test_gains_stay_in_their_range():
 def test_conditions_are_repeatable(condition, tmp_path):
     soundfile.write(tmp_path / "hiss.wav", hiss(), SAMPLE_RATE)
     speech = tone(500)
-    once = apply_condition(speech, condition, 3, [tmp_path / "hiss.wav"])
-    np.testing.assert_array_equal(apply_condition(speech, condition, 3, [tmp_path / "hiss.wav"]), once)
+    once = degrade(speech, "a", condition, [tmp_path / "hiss.wav"], 3)
+    np.testing.assert_array_equal(degrade(speech, "a", condition, [tmp_path / "hiss.wav"], 3), once)
     assert np.array_equal(once, speech) == (condition == "clean")
     assert parse_condition(condition)[0] in {key.partition(":")[0] for key in CONDITIONS}
 
 
+def test_conditions_depend_on_seed_and_utterance():
+    speech = tone(500)
+    once = degrade(speech, "a", "reverb", seed=1)
+    assert not np.array_equal(once, degrade(speech, "b", "reverb", seed=1))
+    assert not np.array_equal(once, degrade(speech, "a", "reverb", seed=2))
+
+
 def test_noise_needs_recordings():
     with pytest.raises(ValueError, match="no recordings of noise"):
-        apply_condition(tone(500), "noise:10", 0, [])
+        degrade(tone(500), "a", "noise:10")
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_broken_recordings_are_left_out_and_counted(tmp_path, caplog):
     good, *others = (
         Entry(name, tmp_path / f"{name}.wav", "hold on", 1.0) for name in ("a", "broken", "none")
     )
-    bundle = Bundle.load("english-fast")
+    bundle = Bundle.load("english")
     engine, tokenizer = Engine.load(bundle), bundle.tokenizer
     decoders = {"greedy": lambda encoding: greedy_decode(encoding.log_probs, tokenizer)}
     assert judged_words(engine, tokenizer, [others[0], good, others[1]], decoders)[1] == 2

@@ -83,7 +83,7 @@ def test_capitals_and_punctuation(manifest, tmp_path, capsys):
     rows[1]["text_cased"] = 7
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert run(manifest, "--hypotheses", recognised) == 2
-    assert 'audio/u1: "text_cased" must be a text' in capsys.readouterr().err
+    assert '"text_cased" is 7; give the text as it is written' in capsys.readouterr().err
 
 
 def test_normalisers_of_choice_in_their_order(manifest, tmp_path):

@@ -201,3 +201,14 @@ def test_wrong_input_gets_one_line(config, tmp_path, capsys, override, message):
     errors = capsys.readouterr().err
     assert message in errors
     assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [(28, "No space left on device"), ("No space left on device",)])
+def test_an_error_that_names_no_path_gets_the_folder(config, tmp_path, monkeypatch, capsys, arguments):
+    def fail(*_):
+        raise OSError(*arguments)
+
+    monkeypatch.setattr("training.train.train", fail)
+    assert main(["train", str(config), f"output={tmp_path / 'run'}"]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"error: {tmp_path / 'run'}: No space left on device"

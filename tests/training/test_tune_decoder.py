@@ -11,7 +11,6 @@ from asr.bundle import MODELS, Bundle
 from asr.decoding.beam import BeamDecoder
 from asr.decoding.greedy import greedy_decode
 from asr.decoding.ngram import LanguageModelError
-from asr.decoding.recurrent_lm import RecurrentModel
 from asr.tokenizer import Tokenizer
 from training.commands import main
 from training.manifest import Entry, write_manifest
@@ -87,39 +86,15 @@ def test_a_bundle_gets_settings_that_beat_greedy(tmp_path, capsys):
         assert wer["beam"] < 0.7 * wer["greedy"]
 
 
-def test_a_recurrent_model_is_tuned_too_and_leaves_with_its_folder(tmp_path):
-    folder, directory = tmp_path / "lm", tmp_path / "bundle"
-    for path in (tmp_path / "counts", folder, directory):
-        path.mkdir()
-    estimate([["a"] * 30 + ["b"]], tmp_path / "counts", order=1).model.save(folder / "ngram.bin")
-    probabilities = {"</s>": 0.4, "<unk>": 0.01, "a": 0.02, "b": 0.57}
-    zeros = np.zeros((2, 8), np.float32)
-    recurrent = RecurrentModel(
-        list(probabilities),
-        zeros[:, :2].repeat(2, 0),
-        zeros,
-        zeros,
-        zeros[0],
-        np.log(list(probabilities.values())),
-    )
-    recurrent.save(folder / "recurrent.safetensors")
-    bundle = Bundle(directory, {"step_seconds": 0.04}, UNITS)
-    install(folder, bundle)
-    row = np.full(UNITS.size, 0.001)
-    row[UNITS.encode("ab")] = 0.5, 0.4
-    spoken = [DevUtterance("b", [np.log(row[np.newaxis] / row.sum()).astype(np.float32)])]
-
-    settings = tune_bundle(bundle, {"near": spoken})
-    assert settings["wer_percent"]["near"] == {"greedy": 100.0, "beam": 0.0}
-    rescorer = BeamDecoder.from_bundle(bundle).rescorer
-    assert (rescorer.alpha, rescorer.share) == tuple(settings["rescoring"].values())
-
-    (folder / "recurrent.safetensors").unlink()
-    install(folder, bundle)
-    settings = tune_bundle(bundle, {"near": spoken})
-    assert "rescoring" not in settings
-    assert settings["wer_percent"]["near"]["beam"] == 100.0
-    assert BeamDecoder.from_bundle(bundle).rescorer is None
+def test_another_language_model_replaces_the_bundles(tmp_path):
+    bundle = Bundle(tmp_path / "bundle", {"step_seconds": 0.04}, UNITS)
+    bundle.directory.mkdir()
+    for name, texts in (("first", ["a b"]), ("second", ["c"])):
+        (tmp_path / name).mkdir()
+        estimate([texts], tmp_path / name, order=1).model.save(tmp_path / name / "ngram.bin")
+        install(tmp_path / name, bundle)
+        copy = bundle.directory / "lm/ngram.bin"
+        assert copy.read_bytes() == (tmp_path / name / "ngram.bin").read_bytes()
 
 
 def test_words_that_the_model_cannot_write_are_counted_or_refused(tmp_path):

@@ -1,10 +1,9 @@
-r"""Other recognisers beside ours: same speech, same threads, same normaliser, each in a process of its own.
+"""faster-whisper beside our models: same speech, same threads, same normaliser, each in a process of its own.
 
-    python -m training.benchmark peers dev-read.jsonl --model english --faster-whisper DIR --pocketsphinx
-    python -m training.benchmark peers dev-read.jsonl --model english --faster-whisper DIR --output report \
-        --conditions clean,noise:10,reverb --noise noise.jsonl
+    python -m training.benchmark peers dev-read.jsonl --model english --faster-whisper DIR
 
-None of them is needed by the project: install those that you want to compare with.
+Hark does not need it: pip install faster-whisper. The texts of any other recogniser can be compared by
+`hark evaluate --hypotheses`.
 """
 
 import argparse
@@ -22,8 +21,6 @@ def main(options: argparse.Namespace) -> int:
             System(f"faster-whisper, beam {beam}", "faster-whisper", options.faster_whisper, str(beam))
             for beam in options.beam
         ]
-    others = {"whisper.cpp": options.whisper_cpp, "vosk": options.vosk, "pocketsphinx": options.pocketsphinx}
-    systems += [System(kind, kind, model) for kind, model in others.items() if model is not None]
     if not systems:
-        raise ValueError("no recogniser to run; give --model, or the model of an installed peer")
+        raise ValueError("no recogniser to run; give --model or --faster-whisper")
     return evaluate(references, systems, options, ["hark", "benchmark", *options.arguments])

@@ -22,9 +22,8 @@ from typing import Any
 import numpy as np
 
 from asr.audio import SAMPLE_RATE, AudioError
-from training.scoring.degradation import CLEAN, degrade
 from training.scoring.snr import estimate_snr_db
-from training.scoring.transcripts import Recognised, Reference, TimedWord, read_samples
+from training.scoring.transcripts import CLEAN, Recognised, Reference, TimedWord, read_samples
 
 WINDOW_SECONDS = 30.0  # longer utterances are cut at pauses, as a user's recording would be
 Transcribe = Callable[[np.ndarray], Recognised]
@@ -69,58 +68,9 @@ def _faster_whisper(model: str, threads: int, beam: str) -> Transcribe:
     return transcribe
 
 
-def _whisper_cpp(model: str, threads: int, _: str) -> Transcribe:
-    from pywhispercpp.model import Model
-
-    whisper = Model(model, n_threads=threads, language="en", print_progress=False, print_realtime=False)
-    return lambda samples: Recognised(" ".join(segment.text for segment in whisper.transcribe(samples)))
-
-
-def _vosk(model: str, threads: int, _: str) -> Transcribe:
-    from vosk import KaldiRecognizer, Model
-
-    kaldi = Model(model)
-
-    def transcribe(samples: np.ndarray) -> Recognised:
-        decoder = KaldiRecognizer(kaldi, SAMPLE_RATE)
-        decoder.AcceptWaveform(_as_int16(samples))
-        return Recognised(json.loads(decoder.FinalResult())["text"])
-
-    return transcribe
-
-
-def _pocketsphinx(model: str, threads: int, _: str) -> Transcribe:
-    """`model` is a folder laid out as the package's own en-us, which is used for an empty name."""
-    from pocketsphinx import Decoder, get_model_path
-
-    folder = Path(model or get_model_path("en-us"))
-    sphinx = Decoder(
-        hmm=str(folder / "en-us"),
-        lm=str(folder / "en-us.lm.bin"),
-        dict=str(folder / "cmudict-en-us.dict"),
-        loglevel="FATAL",
-    )
-
-    def transcribe(samples: np.ndarray) -> Recognised:
-        sphinx.start_utt()
-        sphinx.process_raw(_as_int16(samples), full_utt=True)
-        sphinx.end_utt()
-        best = sphinx.hyp()
-        return Recognised(best.hypstr if best else "")
-
-    return transcribe
-
-
-def _as_int16(samples: np.ndarray) -> bytes:
-    return (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
-
-
 RECOGNISERS: dict[str, Callable[[str, int, str], Transcribe]] = {
     "hark": _hark,
     "faster-whisper": _faster_whisper,
-    "whisper.cpp": _whisper_cpp,
-    "vosk": _vosk,
-    "pocketsphinx": _pocketsphinx,
 }
 
 
@@ -180,7 +130,7 @@ def run(
       references: those whose sound cannot be read are named in the result.
       threads: that it may use.
       progress: wraps the references.
-      condition, noise_files, seed: what happens to the sound, as in `training.scoring.degradation`.
+      condition, noise_files, seed: what happens to the sound, as in `training.augmentation.degrade`.
 
     Raises:
       RecogniserError: the process ended early.
@@ -242,7 +192,10 @@ def answer(request: dict[str, Any], transcribe: Transcribe) -> dict[str, Any]:
     try:
         samples = read_samples(reference)
         snr_db = estimate_snr_db(samples)
-        samples = degrade(samples, reference.id, condition, [Path(name) for name in noise_files], seed)
+        if condition != CLEAN:
+            from training.augmentation import degrade  # late: it would be part of a recogniser's cold start
+
+            samples = degrade(samples, reference.id, condition, [Path(name) for name in noise_files], seed)
     except AudioError as error:
         return {"error": str(error)}
     began = time.perf_counter()

@@ -182,14 +182,16 @@ def _sets(references: list[Reference]) -> dict[str, np.ndarray]:
 
 
 def _resampled(
-    tables: Sequence[np.ndarray], speakers: Sequence[str], **options: int
-) -> tuple[str, np.ndarray, np.ndarray]:
+    tables: Sequence[np.ndarray], references: Sequence[Reference], rows: Sequence[int], **options: int
+) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
     """What is drawn, and its sums [units, tables, columns] and resampled totals [resamples, tables, columns],
-    from a table of counts [utterances, columns] for each output; all on the same draws.
+    from some rows of a table of counts [references, columns] for each output; all on the same draws.
     """
     shape = -1, len(tables), tables[0].shape[1]
-    unit, sums = sums_by_unit(np.hstack(tables), speakers)
-    return unit, sums.reshape(shape), resample(sums, **options).reshape(shape)
+    speakers = [references[row].speaker for row in rows]
+    unit, sums = sums_by_unit(np.hstack([table[rows] for table in tables]), speakers)
+    drawn = {"utterances": len(rows), "resampled_by": unit, "units": len(sums)}
+    return drawn, sums.reshape(shape), resample(sums, **options).reshape(shape)
 
 
 def _measured(sums: np.ndarray, resampled: np.ndarray) -> dict[str, Any]:
@@ -208,9 +210,7 @@ def _by_set(
     """Rates on every set, and the differences of every two systems under one condition and normaliser."""
     scores, comparisons = [], []
     for name, rows in _sets(references).items():
-        speakers = [references[row].speaker for row in rows]
-        unit, sums, resampled = _resampled([one.counts[rows] for one in scored], speakers)
-        drawn = {"utterances": len(rows), "resampled_by": unit, "units": len(sums)}
+        drawn, sums, resampled = _resampled([one.counts for one in scored], references, rows)
         for number, one in enumerate(scored):
             about = {
                 "set": name,
@@ -218,7 +218,6 @@ def _by_set(
                 "system": one.system,
                 "condition": one.condition,
             }
-            drawn = {"utterances": len(rows), "resampled_by": unit, "units": len(sums)}
             scores.append(about | drawn | _measured(sums[:, number], resampled[:, number]))
         wers = rates(sums.sum(axis=0))["wer"], rates(resampled)["wer"]
         for pair in itertools.combinations(range(len(scored)), 2):
@@ -235,7 +234,7 @@ def _by_set(
                     "systems": [one.system, other.system],
                     "difference": difference.wer,
                     "interval": [difference.low, difference.high],
-                    "resampled_by": unit,
+                    "resampled_by": drawn["resampled_by"],
                     "bootstrap_p": difference.p,
                     "mapsswe": asdict(matched_pairs(*operations)),
                 }
@@ -253,9 +252,7 @@ def _cased(references: list[Reference], outputs: Sequence[Output]) -> dict[str, 
     ]
     scores, marks = [], []
     for name, rows in _sets(kept).items():
-        speakers = [kept[row].speaker for row in rows]
-        unit, sums, resampled = _resampled([table[rows] for table in tables], speakers)
-        drawn = {"utterances": len(rows), "resampled_by": unit, "units": len(sums)}
+        drawn, sums, resampled = _resampled(tables, kept, rows)
         for number, output in enumerate(outputs):
             about = {"set": name, "system": output.system, "condition": output.condition}
             measured = _measured(sums[:, number], resampled[:, number])
@@ -295,23 +292,14 @@ def _groups(values: list[str], references: list[Reference], scored: list[Scored]
         rows_of.setdefault(value, []).append(row)
     found = []
     for value, rows in sorted(rows_of.items(), key=lambda item: _natural(item[0])):
-        speakers = [references[row].speaker for row in rows]
-        tables = [one.counts[rows] for one in scored]
-        unit, sums, resampled = _resampled(tables, speakers, resamples=_GROUP_RESAMPLES)
+        tables = [one.counts for one in scored]
+        drawn, sums, resampled = _resampled(tables, references, rows, resamples=_GROUP_RESAMPLES)
+        seconds = sum(references[row].duration_seconds or 0.0 for row in rows)
         for number, one in enumerate(scored):
+            about = {"group": value or "unknown", "normalizer": one.normalizer, "system": one.system}
             measured = _measured(sums[:, number], resampled[:, number])
-            found.append(
-                {
-                    "group": value or "unknown",
-                    "normalizer": one.normalizer,
-                    "system": one.system,
-                    "seconds": sum(references[row].duration_seconds or 0.0 for row in rows),
-                    "utterances": len(rows),
-                    "resampled_by": unit,
-                    "counts": measured["counts"],
-                    "wer": measured["wer"],
-                }
-            )
+            figures = {key: measured[key] for key in ("counts", "wer")}
+            found.append(about | {"seconds": seconds} | drawn | figures)
     return found
 
 

@@ -15,15 +15,14 @@ from asr.audio import AudioError, load_audio
 from asr.files import READ_ERRORS, open_file, reason
 from training.manifest import (
     TEXT_FIELDS,
-    Entry,
     ManifestError,
     distinct_names,
     first_distinct,
     read_manifest,
     read_rows,
 )
-from training.scoring.degradation import CLEAN
 
+CLEAN = "clean"  # the condition that changes nothing
 _ALTERNATIVES = re.compile(r"(^|\s)[{}](\s|$)|<ALT", re.IGNORECASE)
 _IGNORED_SEGMENT = "ignore_time_segment_in_scoring"
 
@@ -123,16 +122,10 @@ def read_references(path: Path | str) -> list[Reference]:
             audio=entry.audio,
             words=tuple(_timed_words(f"{path}: {entry.id}", entry.fields.get("words"))),
             fields=entry.fields,
-            written=_written(f"{path}: {entry.id}", entry),
+            written=entry.written,
         )
         for entry in read_manifest(path)
     ]
-
-
-def _written(place: str, entry: Entry) -> str | None:
-    if not isinstance(entry.written, str | None):
-        raise ManifestError(f'{place}: "text_cased" must be a text; correct or drop it')
-    return entry.written or (None if entry.text else "")  # tables have "" where a text is not known
 
 
 def read_all_references(paths: Sequence[Path]) -> list[Reference]:

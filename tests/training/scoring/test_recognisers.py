@@ -7,9 +7,9 @@ import soundfile
 
 from asr.audio import SAMPLE_RATE
 from tests.asr.conftest import speak, tone_recognizer  # noqa: F401 (a fixture)
+from training.augmentation import degrade
 from training.commands import main
 from training.manifest import Entry, write_manifest
-from training.scoring.degradation import degrade
 from training.scoring.recognisers import (
     WINDOW_SECONDS,
     RecogniserError,
@@ -38,15 +38,14 @@ def manifest(tmp_path):
 
 def test_a_recogniser_that_cannot_start_is_one_line(tmp_path):
     with pytest.raises(RecogniserError) as caught:
-        run("vosk", str(tmp_path / "no-model"), "", [Reference("dev", "x", "")], threads=1)
+        run("hark", str(tmp_path / "no-model"), "", [Reference("dev", "x", "")], threads=1)
     message = str(caught.value)
-    assert message.startswith(f"vosk {tmp_path}/no-model stopped; the last line it wrote: ")
+    assert message.startswith(f"hark {tmp_path}/no-model stopped; the last line it wrote: ")
     assert "\n" not in message
 
 
-def test_pocketsphinx_in_its_own_process(manifest):
-    pytest.importorskip("pocketsphinx", reason="needs pocketsphinx, which only benchmarks use")
-    done = run("pocketsphinx", "", "", read_references(manifest), threads=1)
+def test_a_recogniser_in_its_own_process(manifest):
+    done = run("hark", "english", "greedy", read_references(manifest), threads=1)
     assert done.recognised.keys() == {"u0", "u1"}
     assert "u2.wav" in done.unreadable["u2"]
     assert done.speech_seconds == 3.0
@@ -55,14 +54,14 @@ def test_pocketsphinx_in_its_own_process(manifest):
 
 
 def test_the_table_of_peers(manifest, tmp_path, capsys):
-    pytest.importorskip("pocketsphinx", reason="needs pocketsphinx, which only benchmarks use")
-    arguments = [str(manifest), "--pocketsphinx", "--vosk", str(tmp_path / "none"), "--threads", "1"]
+    arguments = [str(manifest), "--model", "english", "--decoder", "greedy"]
+    arguments += ["--faster-whisper", str(tmp_path / "none"), "--threads", "1"]
     assert main(["benchmark", "peers", *arguments, "--output", str(tmp_path / "report")]) == 1
     captured = capsys.readouterr()
-    assert re.search(r"^dev +english +pocketsphinx +clean ", captured.out, re.MULTILINE)
+    assert re.search(r"^dev +english +english greedy +clean ", captured.out, re.MULTILINE)
     assert "2 of 3 utterances scored" in captured.out
     assert re.search("^normaliser english: .* 4 words, 0 empty references$", captured.out, re.MULTILINE)
-    assert "vosk" in captured.err and "u2.wav" in captured.err
+    assert "faster-whisper" in captured.err and "u2.wav" in captured.err
     assert (tmp_path / "report" / "results.json").is_file()
 
 
@@ -83,7 +82,7 @@ def test_every_recogniser_hears_the_same_degraded_sound(manifest):
 
 
 def test_an_unknown_condition_is_told_before_any_work(manifest, capsys):
-    assert main(["benchmark", "peers", str(manifest), "--pocketsphinx", "--conditions", "clean,fog"]) == 2
+    assert main(["benchmark", "peers", str(manifest), "--model", "english", "--conditions", "clean,fog"]) == 2
     assert "fog" in capsys.readouterr().err
 
 

@@ -1,1 +1,0 @@
-"""Where speech and text come from: one module a corpus."""
