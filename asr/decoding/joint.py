@@ -22,9 +22,11 @@ TOKENS_PER_LETTER, MORE_TOKENS = 0.6, 12
 MAX_TOKENS = 224  # of one utterance, as in Whisper
 # Nats for each letter by which CTC may find a text less probable than its own best path. A text beyond that
 # has words without sound: that of CTC is taken.
-REFUSAL = 1.5
-SAID = 0.8
+REFUSAL = 2.5
+# A text whose tokens have a lower mean log-probability is searched for again with a beam of this width.
+UNSURE, WIDTH = -0.2, 4
 CTC_WEIGHT = 0.05  # of the log-probability by CTC beside the decoder's, to compare texts
+SAID = 0.8  # fraction of CTC's letters that a text of the beam search has before it may end
 HOTWORD_NATS = 5.0  # by which CTC may find a hot word less probable than what it replaces
 # Symbols that are not spoken. Whisper's own decoding bars them, too.
 UNSPOKEN = [*'"#()*+/:;<=>@[\\]^_`{|}~「」『』♩♪♫♬♭♮♯', "--", "---", "((", "))", "[[", "]]", "<<", ">>", "♪♪"]
@@ -37,10 +39,11 @@ Step = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarr
 class JointDecoder:
     """Writes an utterance by an attention decoder and, where the model has one, a CTC head.
 
-    For one text the decoder's most probable token is taken each time. CTC proposes several tokens at once, of
-    which those are kept that the decoder would have chosen itself (speculative decoding, Leviathan et al.
-    2023): the text is the same as without, in fewer steps. A text that CTC finds impossible is refused, and
-    that of CTC taken.
+    The decoder's most probable token is taken each time. CTC proposes several tokens at once, of which those
+    are kept that the decoder would have chosen itself (speculative decoding, Leviathan et al. 2023): the text
+    is the same as without, in fewer steps. Where the decoder is unsure, a beam search finds further texts, and
+    that of the highest score by both heads is taken (Watanabe et al. 2017). A text that CTC finds impossible is
+    refused; if all are, that of CTC is taken.
 
     Args:
       step: of the decoder, see `asr.engine.Engine`.
@@ -81,15 +84,20 @@ class JointDecoder:
         if heard is not None and not heard.text:  # nothing is said
             return [heard]
         draft = heard.text if heard else ""
-        texts = [self.write(memory, draft)] if n_best == 1 else self.search(memory, draft, n_best)
+        texts = [self.write(memory, draft)]
+        unsure = heard is not None and np.mean(texts[0][1] or [-np.inf]) < UNSURE
+        if unsure or n_best > 1:
+            texts += self.search(memory, draft, max(n_best, WIDTH))
         found: dict[str, Hypothesis] = {}
         for ids, scores in texts:
             words = self._words(ids, scores)
             hypothesis = Hypothesis((), (), sum(scores), _joined(words), words)
             if heard is not None:
                 hypothesis = self._anchored(hypothesis, heard, log_probs)
-            found.setdefault(hypothesis.text, hypothesis)
-        return sorted(found.values(), key=attrgetter("score"), reverse=True)
+            if hypothesis is not None:
+                found.setdefault(hypothesis.text, hypothesis)
+        best = sorted(found.values(), key=attrgetter("score"), reverse=True)
+        return best[:n_best] or [_with_capitals(heard)]
 
     def write(self, memory: np.ndarray, draft: str = "") -> tuple[list[int], list[float]]:
         """The decoder's own text: token ids, without the end, and the log-probability of each.
@@ -166,8 +174,10 @@ class JointDecoder:
         texts = [(token.decode("utf-8", errors="replace").strip(), score) for token, score in words]
         return tuple(WrittenWord(text, 0, score) for text, score in texts if text)
 
-    def _anchored(self, hypothesis: Hypothesis, heard: Hypothesis, log_probs: np.ndarray) -> Hypothesis:
-        """The text with the units and steps of CTC, and with its hot words; or that of CTC instead."""
+    def _anchored(
+        self, hypothesis: Hypothesis, heard: Hypothesis, log_probs: np.ndarray
+    ) -> Hypothesis | None:
+        """The text with the units and steps of CTC, and with its hot words; None where it is refused."""
         words, theirs = hypothesis.written, heard.text.split()
         spoken = spoken_words([word.text for word in words], theirs, self.tokenizer)
         words = tuple(word._replace(spoken=len(said)) for word, said in zip(words, spoken, strict=True))
@@ -175,10 +185,7 @@ class JointDecoder:
         aligned = self._align(ours, log_probs)
         own_path = log_probs.max(axis=1).sum(dtype=np.float64)
         if aligned is None or own_path - aligned.score > REFUSAL * max(len(aligned.units), len(heard.units)):
-            text = with_capitals(theirs, at_start=True)
-            return replace(
-                heard, text=text, written=tuple(WrittenWord(word, 1, 0.0) for word in text.split())
-            )
+            return None
         for phrase, written in self.hotwords.items():
             for start in range(len(theirs) - len(phrase) + 1):
                 if tuple(theirs[start : start + len(phrase)]) != phrase:
@@ -238,6 +245,12 @@ def with_capitals(words: Sequence[str], at_start: bool) -> str:
     if at_start and written:
         written[0] = written[0].capitalize()
     return WORD_BOUNDARY.join(written)
+
+
+def _with_capitals(heard: Hypothesis) -> Hypothesis:
+    """The hypothesis of CTC as a sentence."""
+    text = with_capitals(heard.text.split(), at_start=True)
+    return replace(heard, text=text, written=tuple(WrittenWord(word, 1, 0.0) for word in text.split()))
 
 
 def spoken_words(written: Sequence[str], heard: Sequence[str], tokenizer: Tokenizer) -> list[list[str]]:
