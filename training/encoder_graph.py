@@ -14,7 +14,11 @@ from asr.encoders.transformer import position_frequencies
 from asr.model import SpeechModel
 from training.graph_writer import GraphWriter
 
-LSTM_GATES = [0, 3, 1, 2]  # ONNX's order (input, output, forget, cell) of Keras' input, forget, cell, output
+CELLS = {  # ONNX's operator, and where Keras has the gates that it takes in turn
+    "simple": ("RNN", [0]),
+    "lstm": ("LSTM", [0, 3, 1, 2]),  # input, output, forget, cell
+    "gru": ("GRU", [0, 1, 2]),
+}
 
 
 class _Encoders(GraphWriter):
@@ -48,14 +52,16 @@ class _Encoders(GraphWriter):
 
         half, first = features.N_FFT // 2, self.constant([1])
         x = self.add("Pad", samples, self.constant([0, 0, 0, half]))
-        reflected = self.add("Slice", x, self.constant([half]), self.constant([0]), first, self.constant([-1]))
+        reflected = self.add(
+            "Slice", x, self.constant([half]), self.constant([0]), first, self.constant([-1])
+        )
         x = self.add("Unsqueeze", self.add("Concat", reflected, x, axis=1), first)
-        basis = self.constant(features.dft_basis().transpose(2, 1, 0), "float32", "dft_basis")
+        basis = self.constant(features.dft_basis().transpose(2, 1, 0), "float32")
         x = self.add("Conv", x, basis, strides=[features.HOP_SAMPLES])
         x = self.add("Slice", x, self.constant([0]), self.constant([-1]), self.constant([2]))
         real, imaginary = self.add("Split", x, axis=1, outputs=2)
         power = self.add("Add", self.add("Mul", real, real), self.add("Mul", imaginary, imaginary))
-        mel = self.constant(features.mel_basis(layer.mels).T, "float32", "mel_basis")
+        mel = self.constant(features.mel_basis(layer.mels).T, "float32")
         x = self.add("Max", self.add("MatMul", mel, power), number(features.POWER_FLOOR))
         x = self.add("Log", self.add("Transpose", x, perm=[0, 2, 1]))
         if layer.scale == "natural":
@@ -86,7 +92,7 @@ class _Encoders(GraphWriter):
         zero, one = self.constant(0), self.constant(1)
         steps = self.add("Range", zero, self.add("Squeeze", self.shape(x, 1)), one)
         steps = self.add("Unsqueeze", self.add("Cast", steps, to=TensorProto.FLOAT), self.constant([1]))
-        frequencies = self.constant(position_frequencies(layer.width), "float32", f"{name}/frequencies")
+        frequencies = self.constant(position_frequencies(layer.width), "float32")
         angles = self.add("Mul", steps, frequencies)
         positions = self.add("Concat", self.add("Sin", angles), self.add("Cos", angles), axis=1)
         return self.add("Add", x, positions)
@@ -141,44 +147,40 @@ class _Encoders(GraphWriter):
         pads = self.add("Concat", self.constant([0] * 4), missing, self.constant([0]), axis=0)
         channels = encoder.forwards[0].cell.kernel.shape[0]
         x = self.add("Reshape", self.add("Pad", x, pads), self.constant([-1, 1, channels]))
-        for forward, *backward in zip(encoder.forwards, *([encoder.backwards] * encoder.bidirectional), strict=True):
-            layers = [f"{name}/{layer.name}/{layer.cell.name}" for layer in (forward, *backward)]
-            x = self.recurrence(x, encoder.cell, encoder.width, layers)  # [steps, directions, 1, width]
+        for layers in zip(*filter(None, (encoder.forwards, encoder.backwards)), strict=True):
+            names = [f"{name}/{layer.name}/{layer.cell.name}" for layer in layers]
+            x = self.recurrence(x, encoder.cell, encoder.width, names)  # [steps, directions, 1, width]
             x = self.add("Reshape", x, self.constant([-1, 1, outputs]))
         return self.add("Reshape", x, self.constant([1, -1, outputs]))
 
     def recurrence(self, x: str, cell: str, width: int, layers: list[str]) -> str:
-        """Hidden states of one layer in one or both directions."""
-        operator, gates = {"simple": ("RNN", [0]), "lstm": ("LSTM", LSTM_GATES), "gru": ("GRU", [0, 1, 2])}[cell]
+        """States of one layer, or of one in each direction, from x [steps, 1, channels]."""
+        operator, gates = CELLS[cell]
+        first, flat = self.constant([0]), self.constant([len(layers), -1])
         columns = np.arange(len(gates) * width).reshape(-1, width)[gates].ravel()
-        columns = self.constant(columns, name=f"columns_{cell}_{width}")
-        direction = "bidirectional" if len(layers) > 1 else "forward"
-        attributes = {"hidden_size": width, "direction": direction}
-        first = self.constant([0])
+        zeros = np.zeros((len(layers), len(columns)))
+        columns = self.constant(columns)
 
-        def both(parts, order=True):  # one for each direction, in ONNX's order of gates
-            if order:
-                parts = [self.add("Gather", part, columns, axis=-1) for part in parts]
-            return self.add("Concat", *(self.add("Unsqueeze", part, first) for part in parts), axis=0)
+        def joined(read, part):
+            """A weight of all directions, [directions, ..., gates × width]."""
+            values = [self.add("Gather", read(f"{layer}/{part}"), columns, axis=-1) for layer in layers]
+            return self.add("Concat", *(self.add("Unsqueeze", value, first) for value in values), axis=0)
 
-        biases = [self.weight(f"{layer}/bias") for layer in layers]
-        flat = self.constant([len(layers), -1])
-        if cell == "gru":  # of the inputs and of the states
-            attributes["linear_before_reset"] = 1
-            biases = self.add("Reshape", both(biases), flat)
+        options = {"hidden_size": width, "direction": "forward" if len(layers) == 1 else "bidirectional"}
+        bias = self.add("Reshape", joined(self.weight, "bias"), flat)
+        if cell == "gru":  # its weight has two biases, of the inputs and of the states
+            options["linear_before_reset"] = 1
         else:
-            biases = both(biases)
-            biases = self.add("Concat", biases, self.add("Sub", biases, biases), axis=1)
-        matrices = [[f"{layer}/{part}" for layer in layers] for part in ("kernel", "recurrent_kernel")]
+            bias = self.add("Concat", bias, self.constant(zeros, "float32"), axis=1)
+        matrices = "kernel", "recurrent_kernel"
         if self.int8 and cell == "lstm":
-            kernels = [both(map(self.stored, names)) for names in matrices]
-            scales = [self.add("Reshape", both(map(self.scale, names)), flat) for names in matrices]
-            zeros = self.constant(np.zeros((len(layers), 4 * width)), "int8", f"zeros_{len(layers)}_{width}")
-            scaling = scales[0], zeros, scales[1], zeros
-            return self.add("DynamicQuantizeLSTM", x, *kernels, biases, *[""] * 4, *scaling, **attributes)
-        kernels = [both(map(self.weight, names)) for names in matrices]
-        kernels = [self.add("Transpose", kernel, perm=[0, 2, 1]) for kernel in kernels]
-        return self.add(operator, x, *kernels, biases, **attributes)
+            kernels = [joined(self.stored, part) for part in matrices]
+            scales = [self.add("Reshape", joined(self.scale, part), flat) for part in matrices]
+            zero = self.constant(zeros, "int8")
+            scales = scales[0], zero, scales[1], zero
+            return self.add("DynamicQuantizeLSTM", x, *kernels, bias, *[""] * 4, *scales, **options)
+        kernels = [self.add("Transpose", joined(self.weight, part), perm=[0, 2, 1]) for part in matrices]
+        return self.add(operator, x, *kernels, bias, **options)
 
     def memory(self, x: str, decoder) -> str:
         """Keys and values of the decoder's cross-attentions, [2 × layers, 1, heads, steps, width / heads]."""

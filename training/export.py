@@ -1,9 +1,9 @@
 """Write a bundle's graphs for ONNX Runtime: python -m training.export BUNDLE [--int8]
 
 engine.onnx computes log-probs, and what the decoder attends to, from samples (training/encoder_graph.py);
-decoder.onnx is one step of the attention decoder (training/decoder_graph.py). The graphs hold no weights: each tensor of the bundle's
-weights.safetensors is external data to them (file, offset, length). Other forms (32 bits, another order) are
-computed from there by the graphs; ONNX Runtime does that once, when it loads them.
+decoder.onnx is one step of the attention decoder (training/decoder_graph.py). The graphs hold no weights:
+each tensor of the bundle's weights.safetensors is external data to them (file, offset, length). Other forms
+(32 bits, another order) are computed from there by the graphs; ONNX Runtime does that once, at loading.
 """
 
 if __name__ == "__main__":  # first, so that --help need not wait for the imports
@@ -32,10 +32,8 @@ def export(bundle: Bundle, int8: bool = False) -> list[Path]:
     """Writes the graphs into the bundle and returns their paths.
 
     Args:
-      int8: weights, matrix products and LSTMs in 8 bits, which is smaller and faster; else float32. Two
-        things are computed in float32, since 8 bits cannot hold their range: the log-mel, and the first of
-        several encoders, which in Whisper has a few very large activations (in 8 bits it cost 0.4 points of
-        WER on dev-read, 1.0 on dev-other).
+      int8: weights, matrix products and LSTMs in 8 bits, which is smaller and faster; else float32. The
+        log-mel, convolutions, attention and other recurrent layers are computed in float32.
     """
     if int8:
         store_in_8_bits(bundle)

@@ -52,11 +52,10 @@ class GraphWriter:
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=8)
 
-    def constant(self, value, dtype: str = "int64", name: str | None = None) -> str:
-        """A constant of the graph; large ones need a name."""
-        tensor = numpy_helper.from_array(np.array(value, dtype), name or f"constant_{dtype}_{value}")
-        self.initializers[tensor.name] = tensor
-        return tensor.name
+    def constant(self, value, dtype: str = "int64") -> str:
+        name = f"constant_{len(self.initializers)}"
+        self.initializers[name] = numpy_helper.from_array(np.array(value, dtype), name)
+        return name
 
     def stored(self, name: str) -> str:
         """A tensor as it is in the file."""
