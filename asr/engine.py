@@ -104,44 +104,36 @@ class Engine:
 def encoder_outputs(model: "SpeechModel", inputs: dict) -> dict:
     """What an Encoding is made of, as tensors of Keras.
 
-    Returns log_probs [batch, steps, units] and steps [batch], of a CTC head; memory, as of Encoding, and
-    memory_steps [batch], of a decoder.
+    Returns log_probs [batch, steps, units] of a CTC head; memory, as of Encoding, of a decoder.
     """
     from keras import ops
 
     outputs = model.log_probs(inputs)
     found = {}
     if "log_probs" in outputs:
-        found |= {"log_probs": outputs["log_probs"], "steps": outputs["lengths"]}
+        found["log_probs"] = outputs["log_probs"]
     if model.decoder is not None:
         memory = model.decoder.memory(outputs["encoded"])
         count, batch, steps, width = ops.shape(memory)
         heads = model.decoder.blocks[0].cross_attention.heads
         memory = ops.reshape(memory, (count, batch, steps, heads, width // heads))
-        found |= {
-            "memory": ops.transpose(memory, (0, 1, 3, 2, 4)),
-            "memory_steps": outputs["encoded_lengths"],
-        }
+        found["memory"] = ops.transpose(memory, (0, 1, 3, 2, 4))
     return found
 
 
 def _encoding(found: dict[str, np.ndarray]) -> Encoding:
     """From `encoder_outputs` of one utterance, without padding."""
-    log_probs = memory = None
-    if "log_probs" in found:
-        log_probs = found["log_probs"][0, : found["steps"][0]]
-    if "memory" in found:
-        memory = np.ascontiguousarray(found["memory"][:, :, :, : found["memory_steps"][0]])
-    return Encoding(log_probs, memory)
+    return Encoding(found["log_probs"][0] if "log_probs" in found else None, found.get("memory"))
 
 
 def _onnx_runner(bundle: Bundle, threads: int | None):
     digest = weights_digest(weights_path(bundle.directory))
-    encoders = _session(bundle.directory / ENGINE_GRAPH, ("inputs", "lengths"), digest, threads)
-    outputs = [output.name for output in encoders.get_outputs()]
+    encoders = _session(bundle.directory / ENGINE_GRAPH, ("inputs",), digest, threads)
+    inputs, outputs = ([end.name for end in ends] for ends in (encoders.get_inputs(), encoders.get_outputs()))
 
     def encode(samples, lengths):
-        found = encoders.run(outputs, {"inputs": samples, "lengths": lengths})
+        values = {"inputs": samples, "lengths": lengths}  # graphs exported before 2026-11-27 take lengths
+        found = encoders.run(outputs, {name: values[name] for name in inputs})
         return _encoding(dict(zip(outputs, found, strict=True)))
 
     if not bundle.config.get("decoder"):

@@ -53,11 +53,11 @@ class LogMel(keras.layers.Layer):
         half = N_FFT // 2
         ended = ops.pad(samples, [[0, 0], [0, half]])  # first, so that a short batch can be reflected
         padded = ops.concatenate([ops.flip(ended[:, 1 : half + 1], axis=1), ended], axis=1)
-        spectrum = ops.conv(padded[:, :, None], _dft_basis(), strides=HOP_SAMPLES, padding="valid")
+        spectrum = ops.conv(padded[:, :, None], dft_basis(), strides=HOP_SAMPLES, padding="valid")
         spectrum = spectrum[:, : ops.shape(samples)[1] // HOP_SAMPLES]  # Whisper drops the last frame
         real, imaginary = ops.split(spectrum, 2, axis=-1)
         power = ops.square(real) + ops.square(imaginary)
-        mel = ops.maximum(ops.matmul(power, _mel_basis(self.mels)), POWER_FLOOR)
+        mel = ops.maximum(ops.matmul(power, mel_basis(self.mels)), POWER_FLOOR)
         if self.scale == "natural":
             return mask_padding(ops.log(mel), frame_lengths), frame_lengths
         log_mel = ops.log(mel) / np.float32(np.log(10))
@@ -81,7 +81,7 @@ def _standardized(x, lengths):
 
 
 @functools.cache
-def _dft_basis() -> np.ndarray:
+def dft_basis() -> np.ndarray:
     """Hann-windowed cosines and sines, [N_FFT, 1, 2 × bins], computed in float64."""
     n = np.arange(N_FFT)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * n / N_FFT)
@@ -91,6 +91,6 @@ def _dft_basis() -> np.ndarray:
 
 
 @functools.cache
-def _mel_basis(mels: int) -> np.ndarray:
+def mel_basis(mels: int) -> np.ndarray:
     """Triangular filters, [bins, mels]."""
     return librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=mels).T.astype("float32")

@@ -41,9 +41,9 @@ class JointDecoder:
 
     The decoder's most probable token is taken each time. CTC proposes several tokens at once, of which those
     are kept that the decoder would have chosen itself (speculative decoding, Leviathan et al. 2023): the text
-    is the same as without, in fewer steps. Where the decoder is unsure, a beam search finds further texts, and
-    that of the highest score by both heads is taken (Watanabe et al. 2017). A text that CTC finds impossible is
-    refused; if all are, that of CTC is taken.
+    is the same as without, in fewer steps. Where the decoder is unsure, a beam search finds further texts,
+    and that of the highest score by both heads is taken (Watanabe et al. 2017). A text that CTC finds
+    impossible is refused; if all are, that of CTC is taken.
 
     Args:
       step: of the decoder, see `asr.engine.Engine`.

@@ -27,7 +27,7 @@ def mask_padding(x, lengths):
 
 
 def gelu(x):
-    """Exact GELU (Hendrycks & Gimpel 2016); Keras' version uses an operator that ONNX lacks."""
+    """Exact GELU (Hendrycks & Gimpel 2016)."""
     return 0.5 * x * (1.0 + ops.erf(x / math.sqrt(2)))
 
 

@@ -14,12 +14,15 @@ def layer_norm(name: str, policy) -> keras.layers.LayerNormalization:
     return keras.layers.LayerNormalization(epsilon=1e-5, dtype=policy, name=name)
 
 
+def position_frequencies(width: int) -> np.ndarray:
+    """Angles of `sinusoids` by which one step differs from the next: float32 [width / 2]."""
+    half = width // 2
+    return np.exp(-np.log(LONGEST_PERIOD_STEPS) / (half - 1) * np.arange(half)).astype("float32")
+
+
 def sinusoids(steps, width: int):
     """Fixed position embeddings [steps, width]: sines, then cosines, as in Whisper's model.py."""
-    half = width // 2
-    increment = np.log(LONGEST_PERIOD_STEPS) / (half - 1)
-    frequencies = np.exp(-increment * np.arange(half)).astype("float32")
-    angles = ops.cast(ops.arange(steps), "float32")[:, None] * frequencies[None, :]
+    angles = ops.cast(ops.arange(steps), "float32")[:, None] * position_frequencies(width)[None, :]
     return ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=1)
 
 
@@ -55,7 +58,6 @@ class Attention(keras.layers.Layer):
 
     def call(self, x, keys, values, mask):
         def split(y):  # [batch, steps, width] → [batch, steps, heads, width / heads]
-            # With y's own number of steps in place of -1, tf2onnx writes a wrong graph.
             return ops.reshape(y, (ops.shape(x)[0], -1, self.heads, self.width // self.heads))
 
         y = ops.dot_product_attention(split(self.query(x)), split(keys), split(values), mask=mask)
