@@ -3,15 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
 from asr.audio import SAMPLE_RATE
 from asr.bundle import Bundle, BundleError, weights_digest, weights_path
-
-if TYPE_CHECKING:
-    from asr.model import SpeechModel
 
 SHORTEST_SAMPLES = 400  # one window; shorter sound is padded with silence
 ENGINE_GRAPH, DECODER_GRAPH = "engine.onnx", "decoder.onnx"
@@ -38,7 +35,7 @@ class Engine:
     """The acoustic model.
 
     Args:
-      encode: samples [1, samples], lengths [1] → an Encoding.
+      encode: samples [1, samples] → an Encoding.
       step: tokens int32 [batch, tokens], past [2 × layers, batch, before, width], memory [2 × layers,
         utterances, heads, steps, width / heads] → logits float32 [batch, tokens, vocabulary] and the past
         with these tokens; None for a model without a decoder. The batch is a multiple of the utterances,
@@ -50,7 +47,7 @@ class Engine:
 
     def __init__(
         self,
-        encode: Callable[[np.ndarray, np.ndarray], Encoding],
+        encode: Callable[[np.ndarray], Encoding],
         step: Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]] | None = None,
         step_seconds: float = 0.0,
         silence_seconds: float = 0.0,
@@ -86,7 +83,7 @@ class Engine:
         """
         count = max(SHORTEST_SAMPLES, len(samples))
         padded = np.pad(samples, (0, count + self._silence - len(samples))).astype("float32", copy=False)
-        encoding = self._encode(padded[np.newaxis], np.array([len(padded)], dtype="int32"))
+        encoding = self._encode(padded[np.newaxis])
         log_probs = encoding.log_probs
         if self._silence and log_probs is not None:
             log_probs = log_probs[: -(-count // self._step_samples)]
@@ -101,39 +98,18 @@ class Engine:
         return self.encode(samples).log_probs
 
 
-def encoder_outputs(model: "SpeechModel", inputs: dict) -> dict:
-    """What an Encoding is made of, as tensors of Keras.
-
-    Returns log_probs [batch, steps, units] of a CTC head; memory, as of Encoding, of a decoder.
-    """
-    from keras import ops
-
-    outputs = model.log_probs(inputs)
-    found = {}
-    if "log_probs" in outputs:
-        found["log_probs"] = outputs["log_probs"]
-    if model.decoder is not None:
-        memory = model.decoder.memory(outputs["encoded"])
-        count, batch, steps, width = ops.shape(memory)
-        heads = model.decoder.blocks[0].cross_attention.heads
-        memory = ops.reshape(memory, (count, batch, steps, heads, width // heads))
-        found["memory"] = ops.transpose(memory, (0, 1, 3, 2, 4))
-    return found
-
-
 def _encoding(found: dict[str, np.ndarray]) -> Encoding:
-    """From `encoder_outputs` of one utterance, without padding."""
+    """From log_probs [1, steps, units] of a CTC head, and memory of a decoder."""
     return Encoding(found["log_probs"][0] if "log_probs" in found else None, found.get("memory"))
 
 
 def _onnx_runner(bundle: Bundle, threads: int | None):
     digest = weights_digest(weights_path(bundle.directory))
     encoders = _session(bundle.directory / ENGINE_GRAPH, ("inputs",), digest, threads)
-    inputs, outputs = ([end.name for end in ends] for ends in (encoders.get_inputs(), encoders.get_outputs()))
+    outputs = [output.name for output in encoders.get_outputs()]
 
-    def encode(samples, lengths):
-        values = {"inputs": samples, "lengths": lengths}  # graphs exported before 2026-11-27 take lengths
-        found = encoders.run(outputs, {name: values[name] for name in inputs})
+    def encode(samples):
+        found = encoders.run(outputs, {"inputs": samples})
         return _encoding(dict(zip(outputs, found, strict=True)))
 
     if not bundle.config.get("decoder"):
@@ -164,7 +140,8 @@ def _session(path: Path, inputs: tuple[str, ...], digest: str, threads: int | No
         raise BundleError(
             f"{path}: {str(error).splitlines()[0]}; run python -m training.export again"
         ) from None
-    if not {i.name for i in session.get_inputs()}.issuperset(inputs):
+    names = {i.name for i in session.get_inputs()}
+    if not names.issuperset(inputs) or "lengths" in names:  # which graphs had before 27 November 2026
         raise BundleError(f"{path}: is no graph of ours; run python -m training.export again")
     if session.get_modelmeta().custom_metadata_map.get(WEIGHTS_DIGEST) != digest:
         raise BundleError(f"{path}: was exported from other weights; run python -m training.export again")
@@ -180,11 +157,16 @@ def _keras_runner(bundle: Bundle):
     class Encode(keras.Model):
         """Samples to what the heads need, compiled as one graph."""
 
-        def call(self, inputs):
-            found = encoder_outputs(model, inputs)
-            if "memory" in found:  # batch first, as Keras expects
-                found["memory"] = ops.swapaxes(found["memory"], 0, 1)
-            return found
+        def call(self, samples):
+            count = ops.shape(samples)[1]
+            outputs = model.log_probs({"inputs": samples, "lengths": ops.full((1,), count, "int32")})
+            if model.decoder is not None:
+                memory = model.decoder.memory(outputs.pop("encoded"))
+                parts, batch, steps, width = ops.shape(memory)
+                heads = model.decoder.blocks[0].cross_attention.heads
+                memory = ops.reshape(memory, (parts, batch, steps, heads, width // heads))
+                outputs["memory"] = ops.transpose(memory, (1, 0, 3, 2, 4))  # batch first, as Keras expects
+            return outputs
 
     class Step(keras.Model):
         """`step` of the decoder, compiled as one graph."""
@@ -200,8 +182,8 @@ def _keras_runner(bundle: Bundle):
 
     encoders, decoder = Encode(), Step()
 
-    def encode(samples, lengths):
-        found = encoders.predict_on_batch({"inputs": samples, "lengths": lengths})
+    def encode(samples):
+        found = encoders.predict_on_batch(samples)
         if "memory" in found:
             found["memory"] = found["memory"].swapaxes(0, 1)
         return _encoding(found)

@@ -196,7 +196,7 @@ class _Encoders(GraphWriter):
 
 
 def encoder_graph(model: SpeechModel, tensors: Mapping[str, TensorProto], int8: bool) -> onnx.ModelProto:
-    """The graph of `asr.engine.encoder_outputs`.
+    """The graph of what `asr.engine.Engine.encode` gives.
 
     Input: inputs float32 [1, samples]. Outputs, float32: log_probs [1, steps, units] of a model with a CTC
     head; memory [2 × layers, 1, heads, steps, width / heads] of a model with a decoder.
