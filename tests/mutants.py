@@ -218,8 +218,8 @@ MUTANTS = [
     Mutant(
         "encoders: attention sees padding",
         "asr/encoders/transformer.py",
-        "mask=valid_steps(steps, lengths)[:, None, None, :]",
-        "mask=None",
+        "mask = valid_steps(ops.shape(x)[1], lengths)[:, None, None, :]",
+        "mask = None",
         "asr/encoders/test_encoders.py::test_padding_changes_nothing",
     ),
     Mutant(
@@ -444,10 +444,31 @@ MUTANTS = [
         "asr/test_engine.py",
     ),
     Mutant(
+        "joint: a draft is taken unread",
+        "asr/decoding/joint.py",
+        "while kept < len(proposed) and chosen[kept] == proposed[kept]:",
+        "while kept < len(proposed):",
+        "asr/decoding/test_joint.py",
+    ),
+    Mutant(
+        "joint: nothing is refused",
+        "asr/decoding/joint.py",
+        "REFUSAL = 2.5",
+        "REFUSAL = 1e9",
+        "asr/decoding/test_joint.py",
+    ),
+    Mutant(
+        "attention: the prompt is learnt",
+        "training/objectives/attention.py",
+        ">= self.first - 1",
+        ">= 0",
+        "training/test_attention.py",
+    ),
+    Mutant(
         "engine: sound shorter than a window is not padded",
         "asr/engine.py",
-        "max(0, SHORTEST_SAMPLES - len(samples))",
-        "0",
+        "count = max(SHORTEST_SAMPLES, len(samples))",
+        "count = len(samples)",
         "asr/test_engine.py",
     ),
     Mutant(
@@ -482,8 +503,8 @@ MUTANTS = [
     Mutant(
         "data: padded lengths",
         "training/data.py",
-        'return {"inputs": pad(inputs, multiple, odd), "lengths": _lengths(inputs)}, padded',
-        'x = pad(inputs, multiple, odd)\n    return {"inputs": x, "lengths": _lengths(x)}, padded',
+        'given = {"inputs": pad(inputs, pad_inputs, odd), "lengths": _lengths(inputs)}',
+        'x = pad(inputs, pad_inputs, odd)\n    given = {"inputs": x, "lengths": _lengths(x)}',
         "training/test_data.py",
     ),
     Mutant(
@@ -645,15 +666,15 @@ MUTANTS = [
     Mutant(
         "initialization: loads nothing",
         "training/initialization.py",
-        'variable.assign(value.astype("float32"))',
+        "variable.assign(values / total)",
         "pass",
         "training/test_initialization.py",
     ),
     Mutant(
         "initialization: a head of other units",
         "training/initialization.py",
-        "if bundle.tokenizer.symbols != tokenizer.symbols:",
-        "if bundle.tokenizer.size != tokenizer.size:",
+        "if bundle.tokenizer.symbols != tokenizer.symbols else []",
+        "if bundle.tokenizer.size != tokenizer.size else []",
         "training/test_initialization.py",
     ),
     Mutant(

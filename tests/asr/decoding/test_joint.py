@@ -139,9 +139,12 @@ def test_the_written_text_has_times_from_ctc():
     assert [first for first, _ in best.steps] == list(range(1, 2 * len(best.units), 2))
 
 
-def test_words_without_sound_are_refused():
+@pytest.mark.parametrize("silence_steps", [0, 400])
+def test_words_without_sound_are_refused(silence_steps):
     text = "The cat sat on the mat. The cat sat on the mat. The cat sat on the mat."
-    [best] = joint(Writer(text)).decode(log_probs_of("the cat"), MEMORY)
+    heard = log_probs_of("the cat")
+    log_probs = np.concatenate([heard, np.repeat(heard[:1], silence_steps, axis=0)])
+    [best] = joint(Writer(text)).decode(log_probs, MEMORY)
     assert best.text == "The cat"
 
 
