@@ -80,24 +80,24 @@ class JointDecoder:
           Hypotheses as they are written, whose score is the decoder's log-probability plus CTC_WEIGHT times
           that of CTC. Their units are what is spoken; there are none without a CTC head.
         """
-        heard = None if self.ctc is None else self.ctc.decode(log_probs)[0]
-        if heard is not None and not heard.text:  # nothing is said
-            return [heard]
-        draft = heard.text if heard else ""
+        by_ctc = None if self.ctc is None else self.ctc.decode(log_probs)[0]
+        if by_ctc is not None and not by_ctc.text:  # nothing is said
+            return [by_ctc]
+        draft = by_ctc.text if by_ctc else ""
         texts = [self.write(memory, draft)]
-        unsure = heard is not None and np.mean(texts[0][1] or [-np.inf]) < UNSURE
+        unsure = by_ctc is not None and np.mean(texts[0][1] or [-np.inf]) < UNSURE
         if unsure or n_best > 1:
             texts += self.search(memory, draft, max(n_best, WIDTH))
         found: dict[str, Hypothesis] = {}
         for ids, scores in texts:
             words = self._words(ids, scores)
             hypothesis = Hypothesis((), (), sum(scores), _joined(words), words)
-            if heard is not None:
-                hypothesis = self._anchored(hypothesis, heard, log_probs)
+            if by_ctc is not None:
+                hypothesis = self._anchored(hypothesis, by_ctc, log_probs)
             if hypothesis is not None:
                 found.setdefault(hypothesis.text, hypothesis)
         best = sorted(found.values(), key=attrgetter("score"), reverse=True)
-        return best[:n_best] or [_with_capitals(heard)]
+        return best[:n_best] or [_with_capitals(by_ctc)]
 
     def write(self, memory: np.ndarray, draft: str = "") -> tuple[list[int], list[float]]:
         """The decoder's own text: token ids, without the end, and the log-probability of each.
@@ -175,16 +175,16 @@ class JointDecoder:
         return tuple(WrittenWord(text, 0, score) for text, score in texts if text)
 
     def _anchored(
-        self, hypothesis: Hypothesis, heard: Hypothesis, log_probs: np.ndarray
+        self, hypothesis: Hypothesis, by_ctc: Hypothesis, log_probs: np.ndarray
     ) -> Hypothesis | None:
         """The text with the units and steps of CTC, and with its hot words; None where it is refused."""
-        words, theirs = hypothesis.written, heard.text.split()
+        words, theirs = hypothesis.written, by_ctc.text.split()
         spoken = spoken_words([word.text for word in words], theirs, self.tokenizer)
         words = tuple(word._replace(spoken=len(said)) for word, said in zip(words, spoken, strict=True))
         ours = [word for said in spoken for word in said]
         aligned = self._align(ours, log_probs)
         own_path = log_probs.max(axis=1).sum(dtype=np.float64)
-        if aligned is None or own_path - aligned.score > REFUSAL * max(len(aligned.units), len(heard.units)):
+        if aligned is None or own_path - aligned.score > REFUSAL * max(len(aligned.units), len(by_ctc.units)):
             return None
         for phrase, written in self.hotwords.items():
             for start in range(len(theirs) - len(phrase) + 1):
@@ -213,8 +213,8 @@ class JointDecoder:
 class Draft:
     """The text of CTC as the tokens that the decoder may choose next."""
 
-    def __init__(self, heard: str, vocabulary: Vocabulary, tokenizer: Tokenizer):
-        self.words, self.vocabulary, self.tokenizer = heard.split(), vocabulary, tokenizer
+    def __init__(self, text: str, vocabulary: Vocabulary, tokenizer: Tokenizer):
+        self.words, self.vocabulary, self.tokenizer = text.split(), vocabulary, tokenizer
         self._more = 0  # words that CTC has more than the decoder so far
 
     def after(self, ids: Sequence[int]) -> list[int]:
@@ -247,26 +247,26 @@ def with_capitals(words: Sequence[str], at_start: bool) -> str:
     return WORD_BOUNDARY.join(written)
 
 
-def _with_capitals(heard: Hypothesis) -> Hypothesis:
+def _with_capitals(by_ctc: Hypothesis) -> Hypothesis:
     """The hypothesis of CTC as a sentence."""
-    text = with_capitals(heard.text.split(), at_start=True)
-    return replace(heard, text=text, written=tuple(WrittenWord(word, 1, 0.0) for word in text.split()))
+    text = with_capitals(by_ctc.text.split(), at_start=True)
+    return replace(by_ctc, text=text, written=tuple(WrittenWord(word, 1, 0.0) for word in text.split()))
 
 
-def spoken_words(written: Sequence[str], heard: Sequence[str], tokenizer: Tokenizer) -> list[list[str]]:
+def spoken_words(written: Sequence[str], by_ctc: Sequence[str], tokenizer: Tokenizer) -> list[list[str]]:
     """The spoken words of each written one: its letters, or of "1984" and "$5" what CTC has in their place.
 
     Args:
       written: words with capitals, punctuation and digits.
-      heard: the words of CTC.
+      by_ctc: the words of CTC.
     """
     forms = [None if tokenizer.lost(word) else tokenizer.normalize(word).split() for word in written]
     ours = [word for form in forms for word in ([None] if form is None else form)]
     found, place, end = [], 0, 0
     for form in forms:
         if form is None:
-            start, end_there = counterpart(ours, heard, place, place + 1)
-            form = list(heard[max(start, end) : end_there])
+            start, end_there = counterpart(ours, by_ctc, place, place + 1)
+            form = list(by_ctc[max(start, end) : end_there])
             end, place = end_there, place + 1
         else:
             place += len(form)

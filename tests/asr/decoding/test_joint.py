@@ -124,8 +124,8 @@ def test_a_beam_of_one_is_the_greedy_text(random_step, monkeypatch):
 def test_a_right_draft_saves_steps():
     text = "The cat sat on the mat. The cat sat on the mat."
     drafted, alone = Writer(text), Writer(text)
-    heard = "the cat sat on the mat the cat sat on the mat"
-    ids, _ = joint(drafted).write(MEMORY, heard)
+    by_ctc = "the cat sat on the mat the cat sat on the mat"
+    ids, _ = joint(drafted).write(MEMORY, by_ctc)
     assert VOCABULARY.decode(ids) == " " + text
     assert joint(alone).write(MEMORY)[0] == ids
     assert drafted.steps <= 5 < alone.steps == len(ids) + 1
@@ -142,8 +142,8 @@ def test_the_written_text_has_times_from_ctc():
 @pytest.mark.parametrize("silence_steps", [0, 400])
 def test_words_without_sound_are_refused(silence_steps):
     text = "The cat sat on the mat. The cat sat on the mat. The cat sat on the mat."
-    heard = log_probs_of("the cat")
-    log_probs = np.concatenate([heard, np.repeat(heard[:1], silence_steps, axis=0)])
+    by_ctc = log_probs_of("the cat")
+    log_probs = np.concatenate([by_ctc, np.repeat(by_ctc[:1], silence_steps, axis=0)])
     [best] = joint(Writer(text)).decode(log_probs, MEMORY)
     assert best.text == "The cat"
 
@@ -196,16 +196,16 @@ def test_counterparts_are_ranges(ours, theirs, data):
 @given(written=st.lists(st.sampled_from(["The", "cat,", "1984", "$5", "–", "mat."]), max_size=8))
 def test_all_that_is_said_belongs_to_a_word(written):
     says = {"1984": "nineteen eighty four", "$5": "five dollars"}
-    heard = [part for word in written for part in says.get(word, TOKENIZER.normalize(word)).split()]
-    spoken = spoken_words(written, heard, TOKENIZER)
+    by_ctc = [part for word in written for part in says.get(word, TOKENIZER.normalize(word)).split()]
+    spoken = spoken_words(written, by_ctc, TOKENIZER)
     assert len(spoken) == len(written)
     for word, said in zip(written, spoken, strict=True):
         if word not in says:
             assert said == TOKENIZER.normalize(word).split()
-    if len(set(heard)) == len(heard) and not any(
+    if len(set(by_ctc)) == len(by_ctc) and not any(
         one in says and other in says for one, other in pairwise(written)
     ):
-        assert [part for said in spoken for part in said] == heard
+        assert [part for said in spoken for part in said] == by_ctc
 
 
 @settings(max_examples=50)
