@@ -189,6 +189,8 @@ class Recognizer:
             raise ValueError(f"{self.bundle.name} has no attention decoder: choose the beam decoder")
         if name != "joint" and not self.bundle.has_ctc:
             raise ValueError(f"{self.bundle.name} has only an attention decoder: choose the joint decoder")
+        if hotwords and not self.bundle.has_ctc:
+            raise ValueError(f"{self.bundle.name} has no CTC head, which finds hot words")
         if name == "greedy" and hotwords:
             raise ValueError("the greedy decoder knows no hot words: choose the beam decoder")
         if name == "greedy" and n_best > 1:

@@ -113,6 +113,15 @@ def test_workers_change_nothing(recognizer, speak, workers):
     assert [segment.text for segment in recognizer.segments((sound, RATE))] == texts
 
 
+def test_a_model_without_ctc_knows_no_hot_words(recognizer, meeting, monkeypatch):
+    monkeypatch.setattr(recognizer.bundle, "has_ctc", False)
+    monkeypatch.setattr(recognizer.bundle, "vocabulary", object())
+    with pytest.raises(ValueError, match="no CTC head, which finds hot words"):
+        recognizer.transcribe(meeting, hotwords=["Quillan"])
+    with pytest.raises(ValueError, match="choose the joint decoder"):
+        recognizer.transcribe(meeting, decoder="beam")
+
+
 def test_an_error_in_the_engine_is_not_swallowed(recognizer, meeting, monkeypatch):
     def broken(samples):
         raise RuntimeError("out of order")
