@@ -100,7 +100,7 @@ class JointDecoder:
         return best[:n_best] or [_with_capitals(by_ctc)]
 
     def write(self, memory: np.ndarray, draft: str = "") -> tuple[list[int], list[float]]:
-        """The decoder's own text: token ids, without the end, and the log-probability of each.
+        """The decoder's own text: token ids, and the log-probability of each and of the end.
 
         Args:
           draft: what is said, in the letters of CTC; "" if unknown.
@@ -119,16 +119,16 @@ class JointDecoder:
             while kept < len(proposed) and chosen[kept] == proposed[kept]:
                 kept += 1
             for id, row in zip(chosen, logits[: kept + 1], strict=False):
+                scores.append(float(row[id] - _log_sum_exp(row)))
                 if id == self.vocabulary.end:
                     return ids, scores
                 ids.append(id)
-                scores.append(float(row[id] - _log_sum_exp(row)))
             past = present[:, :, : past.shape[2] + len(given) + kept]
             given = ids[-1:]
         return ids, scores
 
     def search(self, memory: np.ndarray, draft: str, width: int) -> list[tuple[list[int], list[float]]]:
-        """Up to `width` texts of a beam search: token ids, without the end, and their log-probabilities.
+        """Up to `width` texts of a beam search: token ids, and the log-probability of each and of the end.
 
         A text may end when it has SAID of the letters of the draft.
         """
@@ -148,7 +148,7 @@ class JointDecoder:
             going = []
             for place, ids, scores in longer[: 2 * width]:
                 if ids[-1] == self.vocabulary.end:
-                    ended.append((ids[:-1], scores[:-1]))
+                    ended.append((ids[:-1], scores))
                 elif len(going) < width:
                     going.append((place, ids, scores))
             if len(ended) >= width or not going:
@@ -165,7 +165,7 @@ class JointDecoder:
     def _words(self, ids: Sequence[int], scores: Sequence[float]) -> tuple[WrittenWord, ...]:
         """The words of some tokens."""
         words: list[tuple[bytes, float]] = []
-        for id, score in zip(ids, scores, strict=True):
+        for id, score in zip(ids, scores, strict=False):  # the end is no word
             token = self.vocabulary.tokens[id]
             if words and not token.startswith(b" "):
                 before, least = words.pop()

@@ -121,6 +121,12 @@ def test_a_beam_of_one_is_the_greedy_text(random_step, monkeypatch):
     np.testing.assert_allclose(scores[:count], expected_scores[:count], atol=1e-3)
 
 
+def test_the_end_counts():
+    decoder = joint(Writer("The cat sat.", "The cat"))
+    for ids, scores in [decoder.write(MEMORY, "the cat sat"), *decoder.search(MEMORY, "the cat", 2)]:
+        assert len(scores) == len(ids) + 1
+
+
 def test_a_right_draft_saves_steps():
     text = "The cat sat on the mat. The cat sat on the mat."
     drafted, alone = Writer(text), Writer(text)
