@@ -27,6 +27,8 @@ GAIN_RANGE_DB = (-24.0, 6.0)
 REVERBERATION_RANGE_SECONDS = (0.2, 0.7)  # time in which the room's sound falls by 60 dB
 REVERBERANT_RANGE_DB = (-6.0, 3.0)  # room against direct sound
 SILENCE_RANGE_SECONDS = (0.0, 1.0)  # after the utterance
+BABBLE_VOICES = (5, 10)  # at the same time
+BABBLE_PEAK = 0.5
 
 # Of the test condition `reverb`: a lively living room, as loud as the direct sound.
 CONDITION_REVERBERATION_SECONDS = 0.5
@@ -53,6 +55,15 @@ def add_noise(samples: np.ndarray, noise: np.ndarray, snr_db: float, random: Ran
     if noise_power == 0:
         return samples
     return (samples + noise * np.sqrt(power / noise_power / 10 ** (snr_db / 10))).astype("float32")
+
+
+def babble(voices: Sequence[np.ndarray], length: int, random: Random) -> np.ndarray:
+    """[length] of several people at once, equally loud, each forwards or backwards: no word can be made out."""
+    mixed = np.zeros(length, "float32")
+    for voice in voices:
+        voice = np.resize(np.roll(voice, -int(random.integers(len(voice)))), length)
+        mixed += voice[:: random.choice([1, -1])] / max(np.sqrt(np.mean(np.square(voice))), 1e-6)
+    return mixed * BABBLE_PEAK / max(np.abs(mixed).max(), 1e-6)
 
 
 def add_reverberation(

@@ -59,6 +59,7 @@ class Augmentation(_Section):
     telephone: Fraction = 0.0
     gain: Fraction = 0.0
     silence: Fraction = 0.0  # after the utterance
+    babble: Fraction = 0.0  # of the recordings in `noise`: each becomes several voices of `train` at once
 
 
 class Data(_Section):

@@ -11,7 +11,7 @@ from asr.audio import SAMPLE_RATE
 from asr.features import FRAME_SECONDS
 from asr.model import SpeechModel
 from asr.tokenizer import Tokenizer
-from training.augmentation import augment
+from training.augmentation import BABBLE_VOICES, augment, babble
 from training.callbacks import DevSet
 from training.config import ConfigError, RunConfig
 from training.data import Batches
@@ -46,7 +46,11 @@ def training_inputs(
         return speech[i] if i < len(speech) else noise[i - len(speech)]
 
     def read_augmented(i: int, random: np.random.Generator) -> np.ndarray:
-        return augment(read_clean(i, random), random, probabilities, noise)
+        samples = read_clean(i, random)
+        if i >= len(speech) and random.random() < probabilities["babble"]:
+            voices = random.integers(len(speech), size=random.integers(*BABBLE_VOICES, endpoint=True))
+            samples = babble([speech[int(voice)] for voice in voices], len(samples), random)
+        return augment(samples, random, probabilities, noise)
 
     frozen = config.frozen_encoders
     if not frozen:
