@@ -58,7 +58,7 @@ def add_noise(samples: np.ndarray, noise: np.ndarray, snr_db: float, random: Ran
 
 
 def babble(voices: Sequence[np.ndarray], length: int, random: Random) -> np.ndarray:
-    """[length] of several people at once, equally loud, each forwards or backwards: no word can be made out."""
+    """[length] of several people at once, equally loud, forwards or backwards: no word can be made out."""
     mixed = np.zeros(length, "float32")
     for voice in voices:
         voice = np.resize(np.roll(voice, -int(random.integers(len(voice)))), length)

@@ -203,7 +203,7 @@ def add_measuring(commands) -> None:
     add("--model", nargs="+", default=[], help="names or folders of models")
     add("--decoder", nargs="+", choices=DECODERS, help="(the model's own choice)")
     add("--hypotheses", nargs="+", default=[], type=Path, help="of other recognisers: .jsonl, .trn or .ctm")
-    add("--by", nargs="+", default=[], metavar="FIELD", help="fields of the manifest to group by, or snr")
+    add("--by", nargs="+", default=[], metavar="FIELD", help="fields of the manifest to group by")
     _add_scoring_options(add)
     written = "writes report.html, report.md, results.json, utterances.jsonl, hypotheses/"
     add("--output", type=Path, metavar="DIR", help=written)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.audio import SAMPLE_RATE, AudioError
+from asr.audio import SAMPLE_RATE
 from asr.bundle import Bundle
 from asr.tokenizer import lost_characters, normalize
 from training.augmentation import degrade
@@ -30,8 +30,7 @@ from training.scoring.console import progress, summary
 from training.scoring.recognisers import RecogniserError, RecogniserRun, run
 from training.scoring.report import write_report
 from training.scoring.results import ALWAYS_GROUPED, score
-from training.scoring.snr import estimate_snr_db
-from training.scoring.transcripts import Output, Reference, read_all_references, read_hypotheses, read_samples
+from training.scoring.transcripts import Output, Reference, read_all_references, read_hypotheses
 
 
 class System(NamedTuple):
@@ -78,14 +77,14 @@ def evaluate(
       options: conditions, noise, seed, normalizer (several), cased, threads and output.
       command: for the report.
       hypotheses: files of other recognisers.
-      by: fields of the manifest to group by, or "snr".
+      by: fields of the manifest to group by.
 
     Returns the exit code: 1 if a recogniser failed or some utterances could not be scored. Raises ValueError,
     one line that says what to correct.
     """
     if options.output:
         options.output.mkdir(parents=True, exist_ok=True)  # else hours of work could be lost
-    fields = [name for name in by if name not in ALWAYS_GROUPED and name != "snr"]
+    fields = [name for name in by if name not in ALWAYS_GROUPED]
     _check_fields(fields, references)
     given = [one for path in hypotheses for one in _read_outputs(path, references, options.conditions[0])]
     ignored = {one.id: "its file marks it as not to be scored" for one in references if one.ignored}
@@ -103,13 +102,11 @@ def evaluate(
     for (name, condition), times in Counter((one.system, one.condition) for one in outputs).items():
         if times > 1:
             raise ValueError(f"{times} systems are called {name} ({condition}); rename a file or a folder")
-    snr_db = {} if systems or "snr" not in by else _estimate_snr(scorable)
     for _, _, done in runs:
         not_scored |= done.unreadable
-        snr_db |= done.snr_db
     for why in not_scored.values():
         print(f"evaluate: not scored: {why}", file=sys.stderr)
-    scores = score(references, outputs, normalizers, fields, snr_db, ignored | not_scored, options.cased)
+    scores = score(references, outputs, normalizers, fields, ignored | not_scored, options.cased)
     speed = [
         {"system": name} | done.speed()
         for name, condition, done in runs
@@ -188,17 +185,6 @@ def _texts_lost(references: list[Reference], normalizers: Sequence[str]) -> dict
             file=sys.stderr,
         )
     return empty
-
-
-def _estimate_snr(references: list[Reference]) -> dict[str, float]:
-    snr_db = {}
-    for one in progress("estimating SNR")(references):
-        try:
-            snr_db[one.id] = estimate_snr_db(read_samples(one))
-        except AudioError as error:
-            # There are hypotheses all the same: the utterance is scored, in the group "unknown".
-            print(f"evaluate: no SNR: {error}", file=sys.stderr)
-    return snr_db
 
 
 def _check_fields(by: Sequence[str], references: list[Reference]) -> None:

@@ -44,7 +44,7 @@ def test_several_files_of_other_recognisers(manifest, tmp_path, capsys):
     second = tmp_path / "second.trn"
     second.write_text("hold in (u0)\nwhat (elsewhere)\nit's me (u1)\nagain (u1)\n")
     output = tmp_path / "report"
-    assert run(manifest, "--hypotheses", first, second, "--by", "gender", "snr", "--output", output) == 0
+    assert run(manifest, "--hypotheses", first, second, "--by", "gender", "--output", output) == 0
     said = capsys.readouterr().out
     assert re.search(r"dev +basic +first +clean +0\.00 .*\[0 / 6, 0 ins, 0 del, 0 sub\]", said)
     assert re.search(r"dev +basic +second +clean +50\.00 .*\[3 / 6, 0 ins, 2 del, 1 sub\]", said)
@@ -57,7 +57,6 @@ def test_several_files_of_other_recognisers(manifest, tmp_path, capsys):
     assert results["header"]["command"].startswith("hark evaluate ")
     assert {"commit", "versions", "hardware"} <= results["header"].keys()
     assert [row["group"] for row in results["groups"]["gender"]] == ["f"] * 4 + ["m"] * 4
-    assert results["groups"]["snr"]
     assert {path.name for path in output.iterdir()} == {
         "report.html",
         "report.md",
@@ -132,10 +131,8 @@ def test_what_a_report_keeps_is_scored_alike_again(manifest, tmp_path):
 def test_missing_audio_of_a_hypothesis_file_is_scored_all_the_same(manifest, tmp_path, capsys):
     (tmp_path / "audio/u1.wav").unlink()
     recognised = hypotheses(tmp_path / "h.jsonl", u0="hold on", u1="it's me", u2="who's there")
-    assert run(manifest, "--hypotheses", recognised, "--by", "snr", "--output", tmp_path / "report") == 0
-    captured = capsys.readouterr()
-    assert "[0 / 6," in captured.out
-    assert "u1.wav" in captured.err
+    assert run(manifest, "--hypotheses", recognised, "--output", tmp_path / "report") == 0
+    assert "[0 / 6," in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

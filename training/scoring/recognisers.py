@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 
 from asr.audio import SAMPLE_RATE, AudioError
-from training.scoring.snr import estimate_snr_db
 from training.scoring.transcripts import CLEAN, Recognised, Reference, TimedWord, read_samples
 
 WINDOW_SECONDS = 30.0  # longer utterances are cut at pauses, as a user's recording would be
@@ -85,7 +84,6 @@ class RecogniserRun:
     Attributes:
       recognised: by id.
       unreadable: why, by id of the references whose sound cannot be read.
-      snr_db: estimated from the sound before it was degraded, by id.
       speech_seconds, compute_seconds: length of the speech, and the time for recognising it; reading and
         degrading not counted.
       cold_start_seconds: from starting the process to the text of the first utterance.
@@ -94,7 +92,6 @@ class RecogniserRun:
 
     recognised: dict[str, Recognised] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
-    snr_db: dict[str, float] = field(default_factory=dict)
     speech_seconds: float = 0.0
     compute_seconds: float = 0.0
     cold_start_seconds: float = 0.0
@@ -162,7 +159,6 @@ def run(
                     found.cold_start_seconds = time.perf_counter() - began
                 words = tuple(TimedWord(**word) for word in answer["words"])
                 found.recognised[one.id] = Recognised(answer["text"], words)
-                found.snr_db[one.id] = answer["snr_db"]
                 found.compute_seconds += answer["compute_seconds"]
                 found.speech_seconds += answer["speech_seconds"]
             process.stdin.close()
@@ -191,7 +187,6 @@ def answer(request: dict[str, Any], transcribe: Transcribe) -> dict[str, Any]:
     condition, noise_files, seed = request["degrade"]
     try:
         samples = read_samples(reference)
-        snr_db = estimate_snr_db(samples)
         if condition != CLEAN:
             from training.augmentation import degrade  # late: it would be part of a recogniser's cold start
 
@@ -202,7 +197,7 @@ def answer(request: dict[str, Any], transcribe: Transcribe) -> dict[str, Any]:
     recognised = transcribe(samples)
     compute_seconds = time.perf_counter() - began
     measured = {"compute_seconds": compute_seconds, "speech_seconds": len(samples) / SAMPLE_RATE}
-    return asdict(recognised) | measured | {"snr_db": snr_db}
+    return asdict(recognised) | measured
 
 
 def peak_memory_mb() -> float:

@@ -22,7 +22,6 @@ from training.scoring.transcripts import Output, Recognised, Reference, TimedWor
 EVERYTHING = "all"  # name of the set of all sets
 ALWAYS_GROUPED = ("speaker", "duration")
 DURATION_BANDS_SECONDS = (2, 5, 10, 20)
-SNR_BANDS_DB = (5, 10, 20, 30)
 _GROUP_RESAMPLES = 2_000  # there may be hundreds of groups
 _NOTHING = Recognised("")
 _COMMONEST = 50  # confusions listed
@@ -61,7 +60,6 @@ def score(
     outputs: Sequence[Output],
     normalizers: Sequence[str],
     by: Sequence[str] = (),
-    snr_db: Mapping[str, float] | None = None,
     not_scored: Mapping[str, str] | None = None,
     cased: bool = False,
 ) -> Scores:
@@ -73,7 +71,6 @@ def score(
       normalizers: keys of normalizers.DESCRIPTIONS. Every WER is measured under each of them; confusions,
         confidence and times of words are of the first.
       by: fields of the manifest to group by.
-      snr_db: estimated SNR by id, where sound was read.
       not_scored: ids that are left out for every system, and why.
       cased: whether capitals and punctuation are scored too, on references that are `written`.
     """
@@ -130,10 +127,7 @@ def score(
         "scores": scores,
         "comparisons": comparisons,
         "cased": _cased(kept, outputs) if cased else None,
-        "groups": {
-            name: _groups(values, kept, detailed)
-            for name, values in _groupings(kept, by, snr_db or {}).items()
-        },
+        "groups": {name: _groups(values, kept, detailed) for name, values in _groupings(kept, by).items()},
         "confusions": {one.system: _confusions(texts[first], one) for one in shown},
         "calibration": {system: found for system, found in calibrations.items() if found},
         "word_times": {system: found for system, found in times.items() if found},
@@ -271,15 +265,12 @@ def _cased(references: list[Reference], outputs: Sequence[Output]) -> dict[str, 
     return {"utterances": len(kept), "left_out": left_out, "scores": scores, "marks": marks}
 
 
-def _groupings(
-    references: list[Reference], by: Sequence[str], snr_db: Mapping[str, float]
-) -> dict[str, list[str]]:
+def _groupings(references: list[Reference], by: Sequence[str]) -> dict[str, list[str]]:
     """For each way to group, the group of every reference; "" where it is unknown."""
     durations = [one.duration_seconds for one in references]
     groupings = {
         "speaker": [one.speaker for one in references],
         "duration": [band(value, DURATION_BANDS_SECONDS, "s") if value else "" for value in durations],
-        "snr": [band(snr_db[one.id], SNR_BANDS_DB, "dB") if one.id in snr_db else "" for one in references],
     }
     for name in by:
         groupings[name] = [str(one.fields.get(name, "")) for one in references]

@@ -158,7 +158,7 @@ def test_sets_groups_and_comparisons():
         for one in references
     }
     outputs = [Output("good", good), Output("bad", bad)]
-    document = score(references, outputs, ["none"], ["gender"], {"u0": 3.0, "u1": 12.0}).document
+    document = score(references, outputs, ["none"], ["gender"]).document
     assert [(row["set"], row["system"]) for row in document["scores"]] == [
         (set, system) for set in ("even", "odd", "all") for system in ("good", "bad")
     ]
@@ -170,7 +170,7 @@ def test_sets_groups_and_comparisons():
     last = document["comparisons"][-1]
     assert (last["set"], last["systems"]) == ("all", ["good", "bad"])
     assert last["interval"][1] < 0 and last["bootstrap_p"] < 0.05 and last["mapsswe"]["p"] < 0.01
-    assert list(document["groups"]) == ["speaker", "duration", "snr", "gender"]
+    assert list(document["groups"]) == ["speaker", "duration", "gender"]
     assert [row["group"] for row in document["groups"]["duration"][::2]] == [
         "<2 s",
         "2–5 s",
@@ -178,7 +178,6 @@ def test_sets_groups_and_comparisons():
         "10–20 s",
         "≥20 s",
     ]
-    assert [row["group"] for row in document["groups"]["snr"][::2]] == ["<5 dB", "10–20 dB", "unknown"]
     for groups in document["groups"].values():
         assert sum(row["counts"]["words"] for row in groups if row["system"] == "bad") == 24 * 6
 
