@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from operator import attrgetter
 
@@ -27,7 +27,10 @@ REFUSAL = 2.5
 UNSURE, WIDTH = -0.2, 4
 CTC_WEIGHT = 0.05  # of the log-probability by CTC beside the decoder's, to compare texts
 SAID = 0.8  # fraction of CTC's letters that a text of the beam search has before it may end
-HOTWORD_NATS = 5.0  # by which CTC may find a hot word less probable than what it replaces
+# Hot words are tried in place of words with so much of their letters that CTC finds at most so many nats more
+# probable; what is added to the score of a text for each of them, and for each of their letters.
+ALIKE, HOTWORD_CTC_NATS = 0.5, 12.0
+HOTWORD_NATS, HOTWORD_LETTER_NATS = 5.0, 1.0
 # Symbols that are not spoken. Whisper's own decoding bars them, too.
 UNSPOKEN = [*'"#()*+/:;<=>@[\\]^_`{|}~「」『』♩♪♫♬♭♮♯', "--", "---", "((", "))", "[[", "]]", "<<", ">>", "♪♪"]
 SENTENCE_ENDS = (".", "?", "!")
@@ -64,7 +67,14 @@ class JointDecoder:
     ):
         self.step, self.vocabulary, self.tokenizer, self.ctc = step, vocabulary, tokenizer, ctc
         phrases = [hotwords] if isinstance(hotwords, str) else hotwords
-        self.hotwords = {tuple(tokenizer.normalize(phrase).split()): phrase.strip() for phrase in phrases}
+        # What is spoken, and how it may be written: small letters may become a capital where one is due.
+        self.hotwords = {
+            tuple(tokenizer.normalize(phrase).split()): {
+                phrase,
+                phrase.capitalize() if phrase.islower() else phrase,
+            }
+            for phrase in map(str.strip, phrases)
+        }
         unspoken = {symbol.encode() for symbol in UNSPOKEN}
         barred = [id for id, token in enumerate(vocabulary.tokens) if token.strip() in unspoken]
         self._barred = [*barred, *vocabulary.prompt]
@@ -88,16 +98,18 @@ class JointDecoder:
         unsure = by_ctc is not None and np.mean(texts[0][1] or [-np.inf]) < UNSURE
         if unsure or n_best > 1:
             texts += self.search(memory, draft, max(n_best, WIDTH))
-        found: dict[str, Hypothesis] = {}
-        for ids, scores in texts:
-            words = self._words(ids, scores)
-            hypothesis = Hypothesis((), (), sum(scores), _joined(words), words)
-            if by_ctc is not None:
-                hypothesis = self._anchored(hypothesis, by_ctc, log_probs)
-            if hypothesis is not None:
-                found.setdefault(hypothesis.text, hypothesis)
-        best = sorted(found.values(), key=attrgetter("score"), reverse=True)
-        return best[:n_best] or [_with_capitals(by_ctc)]
+        found = self._hypotheses(texts, by_ctc, log_probs)
+        best = max(found, key=attrgetter("score"), default=None)
+        while self.hotwords and best is not None:
+            texts = self._with_hotwords(best, memory, log_probs)
+            found += self._hypotheses(texts, by_ctc, log_probs)
+            before, best = best, max(found, key=attrgetter("score"))
+            if best is before:
+                break
+        distinct: dict[str, Hypothesis] = {}
+        for hypothesis in sorted(found, key=attrgetter("score"), reverse=True):
+            distinct.setdefault(hypothesis.text, hypothesis)
+        return list(distinct.values())[:n_best] or [_with_capitals(by_ctc)]
 
     def write(self, memory: np.ndarray, draft: str = "") -> tuple[list[int], list[float]]:
         """The decoder's own text: token ids, and the log-probability of each and of the end.
@@ -125,6 +137,17 @@ class JointDecoder:
                 ids.append(id)
             past = present[:, :, : past.shape[2] + len(given) + kept]
             given = ids[-1:]
+        return ids, scores
+
+    def score(self, memory: np.ndarray, text: str) -> tuple[list[int], list[float]]:
+        """Token ids of a text, and the decoder's log-probability of each and of the end."""
+        prompt, ids = self.vocabulary.prompt, self.vocabulary.encode(" " + text)
+        logits, _ = self._step([[*prompt, *ids]], _empty_past(memory), memory)
+        rows = logits[0, len(prompt) - 1 :]
+        scores = [
+            float(row[id] - _log_sum_exp(row))
+            for row, id in zip(rows, [*ids, self.vocabulary.end], strict=True)
+        ]
         return ids, scores
 
     def search(self, memory: np.ndarray, draft: str, width: int) -> list[tuple[list[int], list[float]]]:
@@ -174,33 +197,61 @@ class JointDecoder:
         texts = [(token.decode("utf-8", errors="replace").strip(), score) for token, score in words]
         return tuple(WrittenWord(text, 0, score) for text, score in texts if text)
 
+    def _hypotheses(
+        self,
+        texts: list[tuple[list[int], list[float]]],
+        by_ctc: Hypothesis | None,
+        log_probs: np.ndarray | None,
+    ) -> list[Hypothesis]:
+        """The texts that are not refused."""
+        found = []
+        for ids, scores in texts:
+            words = self._words(ids, scores)
+            hypothesis = Hypothesis((), (), sum(scores), _joined(words), words)
+            if by_ctc is not None:
+                hypothesis = self._anchored(hypothesis, by_ctc, log_probs)
+            if hypothesis is not None:
+                found.append(hypothesis)
+        return found
+
     def _anchored(
         self, hypothesis: Hypothesis, by_ctc: Hypothesis, log_probs: np.ndarray
     ) -> Hypothesis | None:
-        """The text with the units and steps of CTC, and with its hot words; None where it is refused."""
-        words, theirs = hypothesis.written, by_ctc.text.split()
-        spoken = spoken_words([word.text for word in words], theirs, self.tokenizer)
+        """The text with the units and steps of CTC, scored with CTC and hot words, too; None if refused."""
+        words = hypothesis.written
+        spoken = spoken_words([word.text for word in words], by_ctc.text.split(), self.tokenizer)
         words = tuple(word._replace(spoken=len(said)) for word, said in zip(words, spoken, strict=True))
-        ours = [word for said in spoken for word in said]
-        aligned = self._align(ours, log_probs)
+        said = [word for part in spoken for word in part]
+        aligned = self._align(said, log_probs)
         own_path = log_probs.max(axis=1).sum(dtype=np.float64)
         if aligned is None or own_path - aligned.score > REFUSAL * max(len(aligned.units), len(by_ctc.units)):
             return None
-        for phrase, written in self.hotwords.items():
-            for start in range(len(theirs) - len(phrase) + 1):
-                if tuple(theirs[start : start + len(phrase)]) != phrase:
-                    continue
-                first, last = counterpart(theirs, ours, start, start + len(phrase))
-                changed = [*ours[:first], *phrase, *ours[last:]]
-                better = ours[first:last] != [*phrase] and self._align(changed, log_probs)
-                if better and better.score > aligned.score - HOTWORD_NATS:
-                    words, ours, aligned = (
-                        _replaced(words, first, last, written, len(phrase)),
-                        changed,
-                        better,
-                    )
         score = hypothesis.score + CTC_WEIGHT * aligned.score
+        for phrase in self.hotwords:
+            bonus = HOTWORD_NATS + HOTWORD_LETTER_NATS * sum(map(len, phrase))
+            score += bonus * len(places_of(phrase, said))
         return replace(aligned, score=score, text=_joined(words), written=words)
+
+    def _with_hotwords(
+        self, hypothesis: Hypothesis, memory: np.ndarray, log_probs: np.ndarray
+    ) -> list[tuple[list[int], list[float]]]:
+        """Texts with a hot word in place of words like it: token ids, and the decoder's log-probabilities."""
+        said = self.tokenizer.decode(hypothesis.units).split()
+        hot = {
+            place
+            for phrase in self.hotwords
+            for first in places_of(phrase, said)
+            for place in range(first, first + len(phrase))
+        }
+        least = self._align(said, log_probs).score - HOTWORD_CTC_NATS
+        texts = []
+        for phrase, forms in self.hotwords.items():
+            for first, last in alike(phrase, said):
+                changed = self._align([*said[:first], *phrase, *said[last:]], log_probs)
+                if hot.isdisjoint(range(first, last)) and changed and changed.score > least:
+                    words = [_replaced(hypothesis.written, first, last, form, len(phrase)) for form in forms]
+                    texts += [self.score(memory, _joined(part)) for part in words]
+        return texts
 
     def _align(self, words: Sequence[str], log_probs: np.ndarray) -> Hypothesis | None:
         """The steps of spoken words; None where there is no room for them."""
@@ -272,6 +323,23 @@ def spoken_words(written: Sequence[str], by_ctc: Sequence[str], tokenizer: Token
             place += len(form)
         found.append(form)
     return found
+
+
+def alike(phrase: Sequence[str], words: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """First and last + 1 of the words that have ALIKE of the letters of a phrase."""
+    matcher = difflib.SequenceMatcher(None, b="".join(phrase), autojunk=False)
+    for length in range(1, len(phrase) + 3):
+        for first in range(len(words) - length + 1):
+            matcher.set_seq1("".join(words[first : first + length]))
+            ratios = matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio  # from fast to right
+            if all(ratio() >= ALIKE for ratio in ratios):
+                yield first, first + length
+
+
+def places_of(phrase: Sequence[str], words: Sequence[str]) -> list[int]:
+    """Where the phrase stands in the words: the place of its first word each time."""
+    count = len(phrase)
+    return [i for i in range(len(words) - count + 1) if [*words[i : i + count]] == [*phrase]]
 
 
 def counterpart(ours: Sequence, theirs: Sequence, first: int, last: int) -> tuple[int, int]:

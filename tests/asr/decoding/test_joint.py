@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from asr.decoders import TransformerDecoder
 from asr.decoding.beam import BeamDecoder
-from asr.decoding.joint import Draft, JointDecoder, counterpart, spoken_words, with_capitals
+from asr.decoding.joint import Draft, JointDecoder, alike, counterpart, places_of, spoken_words, with_capitals
 from asr.tokenizer import BLANK_ID, Tokenizer
 from asr.vocabulary import Vocabulary
 
@@ -29,6 +29,7 @@ WORDS = [
     " 19",
     "84",
     " Quillan",
+    " Killan",
 ]
 SINGLE_BYTES = [bytes([byte]) for byte in range(256)]
 
@@ -54,10 +55,10 @@ def log_probs_of(text: str, probability: float = 0.97) -> np.ndarray:
 
 
 class Writer:
-    """A decoder that writes the tokens of a text, whatever it is given; `steps` counts its calls."""
+    """A decoder that writes the tokens of the first text, or of a later one; `steps` counts its calls."""
 
-    def __init__(self, text: str, second: str | None = None):
-        self.texts = [[*VOCABULARY.encode(" " + t), VOCABULARY.end] for t in (text, second or text)]
+    def __init__(self, *texts: str):
+        self.texts = [[*VOCABULARY.encode(" " + text), VOCABULARY.end] for text in texts]
         self.steps = 0
 
     def __call__(self, tokens, past, memory):
@@ -68,7 +69,7 @@ class Writer:
             written = before + place + 1 - prompt
             for rank, text in enumerate(self.texts):
                 if 0 <= written < len(text):
-                    logits[:, place, text[written]] += 10.0 - 0.5 * rank
+                    logits[:, place, text[written]] += 10.0 - 2.0 * rank
         present = np.concatenate([past, np.zeros((*past.shape[:2], tokens.shape[1], 1), "float32")], axis=2)
         return logits, present
 
@@ -175,15 +176,36 @@ def test_several_texts():
 
 def test_hot_words_are_written_as_they_were_given():
     log_probs = log_probs_of("the quillan sat", 0.6)
-    assert joint(Writer("The cat, sat.")).decode(log_probs, MEMORY)[0].text == "The cat, sat."
-    [best] = joint(Writer("The cat, sat."), ["Quillan"]).decode(log_probs, MEMORY)
-    assert best.text == "The Quillan, sat."
-    assert TOKENIZER.decode(best.units) == "the quillan sat"
+    writer = Writer("The Killan, sat.", "The Quillan, sat.")
+    assert joint(writer).decode(log_probs, MEMORY)[0].text == "The Killan, sat."
+    for hotword in ("Quillan", " quillan"):  # with a capital if the decoder would
+        best, other = joint(writer, [hotword]).decode(log_probs, MEMORY, 2)
+        assert best.text == "The Quillan, sat."
+        assert TOKENIZER.decode(best.units) == "the quillan sat"
+        assert best.score > other.score
 
 
-def test_hot_words_that_are_not_said_are_not_written():
-    [best] = joint(Writer("The cat sat."), ["Quillan"]).decode(log_probs_of("the cat sat"), MEMORY)
-    assert best.text == "The cat sat."
+def test_two_hot_words_in_one_text():
+    writer = Writer("The Killan, Killan sat.", "The Quillan, Killan sat.", "The Quillan, Quillan sat.")
+    [best] = joint(writer, ["Quillan", "Mantelish"]).decode(log_probs_of("the quillan quillan sat"), MEMORY)
+    assert best.text == "The Quillan, Quillan sat."
+
+
+@pytest.mark.parametrize("said", ["the cat sat", "the killing was"])
+def test_hot_words_that_are_not_said_are_not_written(said):
+    [best] = joint(Writer(said, "The Quillan sat."), ["Quillan"]).decode(log_probs_of(said), MEMORY)
+    assert best.text == said
+
+
+@given(words=st.lists(st.text("abc", min_size=1, max_size=4), max_size=6), data=st.data())
+def test_words_alike(words, data):
+    first = data.draw(st.integers(0, len(words)))
+    phrase = words[first : first + 2]
+    places = places_of(phrase, words)
+    assert all(words[i : i + len(phrase)] == phrase for i in places) and first in places
+    if phrase:
+        assert {(i, i + len(phrase)) for i in places} <= set(alike(phrase, words))
+        assert not list(alike(["x" * len("".join(phrase))], words))
 
 
 letters = st.text("abc", min_size=1, max_size=3)
