@@ -37,6 +37,8 @@ SENTENCE_ENDS = (".", "?", "!")
 
 # Tokens int32 [batch, tokens], past and memory → logits and past, see `asr.engine.Engine`.
 Step = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+# Token ids of a text, and the decoder's log-probability of each and, unless it was cut off, of the end.
+Scored = tuple[list[int], list[float]]
 
 
 class JointDecoder:
@@ -69,11 +71,8 @@ class JointDecoder:
         phrases = [hotwords] if isinstance(hotwords, str) else hotwords
         # What is spoken, and how it may be written: small letters may become a capital where one is due.
         self.hotwords = {
-            tuple(tokenizer.normalize(phrase).split()): {
-                phrase,
-                phrase.capitalize() if phrase.islower() else phrase,
-            }
-            for phrase in map(str.strip, phrases)
+            tuple(tokenizer.normalize(text).split()): {text, text.capitalize() if text.islower() else text}
+            for text in map(str.strip, phrases)
         }
         unspoken = {symbol.encode() for symbol in UNSPOKEN}
         barred = [id for id, token in enumerate(vocabulary.tokens) if token.strip() in unspoken]
@@ -99,20 +98,15 @@ class JointDecoder:
         if unsure or n_best > 1:
             texts += self.search(memory, draft, max(n_best, WIDTH))
         found = self._hypotheses(texts, by_ctc, log_probs)
-        best = max(found, key=attrgetter("score"), default=None)
-        while self.hotwords and best is not None:
-            texts = self._with_hotwords(best, memory, log_probs)
-            found += self._hypotheses(texts, by_ctc, log_probs)
-            before, best = best, max(found, key=attrgetter("score"))
-            if best is before:
-                break
-        distinct: dict[str, Hypothesis] = {}
-        for hypothesis in sorted(found, key=attrgetter("score"), reverse=True):
-            distinct.setdefault(hypothesis.text, hypothesis)
-        return list(distinct.values())[:n_best] or [_with_capitals(by_ctc)]
+        before = None
+        while self.hotwords and found and found[0] is not before:  # one hot word more each time
+            before = found[0]
+            texts = self._with_hotwords(before, memory, log_probs)
+            found = _best_first([*found, *self._hypotheses(texts, by_ctc, log_probs)])
+        return found[:n_best] or [_with_capitals(by_ctc)]
 
-    def write(self, memory: np.ndarray, draft: str = "") -> tuple[list[int], list[float]]:
-        """The decoder's own text: token ids, and the log-probability of each and of the end.
+    def write(self, memory: np.ndarray, draft: str = "") -> Scored:
+        """The decoder's own text.
 
         Args:
           draft: what is said, in the letters of CTC; "" if unknown.
@@ -139,8 +133,8 @@ class JointDecoder:
             given = ids[-1:]
         return ids, scores
 
-    def score(self, memory: np.ndarray, text: str) -> tuple[list[int], list[float]]:
-        """Token ids of a text, and the decoder's log-probability of each and of the end."""
+    def score(self, memory: np.ndarray, text: str) -> Scored:
+        """What the decoder thinks of a text."""
         prompt, ids = self.vocabulary.prompt, self.vocabulary.encode(" " + text)
         logits, _ = self._step([[*prompt, *ids]], _empty_past(memory), memory)
         rows = logits[0, len(prompt) - 1 :]
@@ -150,14 +144,14 @@ class JointDecoder:
         ]
         return ids, scores
 
-    def search(self, memory: np.ndarray, draft: str, width: int) -> list[tuple[list[int], list[float]]]:
-        """Up to `width` texts of a beam search: token ids, and the log-probability of each and of the end.
+    def search(self, memory: np.ndarray, draft: str, width: int) -> list[Scored]:
+        """Up to `width` texts of a beam search.
 
         A text may end when it has SAID of the letters of the draft.
         """
         past, given = _empty_past(memory), [self.vocabulary.prompt]
-        beams: list[tuple[list[int], list[float]]] = [([], [])]
-        ended: list[tuple[list[int], list[float]]] = []
+        beams: list[Scored] = [([], [])]
+        ended: list[Scored] = []
         for _ in range(_max_tokens(draft)):
             logits, present = self._step(given, past, memory)
             longer = []
@@ -198,12 +192,9 @@ class JointDecoder:
         return tuple(WrittenWord(text, 0, score) for text, score in texts if text)
 
     def _hypotheses(
-        self,
-        texts: list[tuple[list[int], list[float]]],
-        by_ctc: Hypothesis | None,
-        log_probs: np.ndarray | None,
+        self, texts: Sequence[Scored], by_ctc: Hypothesis | None, log_probs: np.ndarray | None
     ) -> list[Hypothesis]:
-        """The texts that are not refused."""
+        """The texts that are not refused, best first."""
         found = []
         for ids, scores in texts:
             words = self._words(ids, scores)
@@ -212,7 +203,7 @@ class JointDecoder:
                 hypothesis = self._anchored(hypothesis, by_ctc, log_probs)
             if hypothesis is not None:
                 found.append(hypothesis)
-        return found
+        return _best_first(found)
 
     def _anchored(
         self, hypothesis: Hypothesis, by_ctc: Hypothesis, log_probs: np.ndarray
@@ -234,15 +225,11 @@ class JointDecoder:
 
     def _with_hotwords(
         self, hypothesis: Hypothesis, memory: np.ndarray, log_probs: np.ndarray
-    ) -> list[tuple[list[int], list[float]]]:
-        """Texts with a hot word in place of words like it: token ids, and the decoder's log-probabilities."""
+    ) -> list[Scored]:
+        """The text with a hot word in place of words like it, in each way."""
         said = self.tokenizer.decode(hypothesis.units).split()
-        hot = {
-            place
-            for phrase in self.hotwords
-            for first in places_of(phrase, said)
-            for place in range(first, first + len(phrase))
-        }
+        places = [(place, len(phrase)) for phrase in self.hotwords for place in places_of(phrase, said)]
+        hot = {i for place, count in places for i in range(place, place + count)}
         least = self._align(said, log_probs).score - HOTWORD_CTC_NATS
         texts = []
         for phrase, forms in self.hotwords.items():
@@ -368,6 +355,14 @@ def _replaced(
     marks = words[end - 1].text[len(words[end - 1].text.rstrip(".,?!;:")) :] if end > begin else ""
     least = min((word.log_prob for word in words[begin:end]), default=0.0)
     return (*words[:begin], WrittenWord(text + marks, spoken, least), *words[end:])
+
+
+def _best_first(hypotheses: Sequence[Hypothesis]) -> list[Hypothesis]:
+    """Each text once."""
+    found: dict[str, Hypothesis] = {}
+    for hypothesis in sorted(hypotheses, key=attrgetter("score"), reverse=True):
+        found.setdefault(hypothesis.text, hypothesis)
+    return list(found.values())
 
 
 def _joined(words: Sequence[WrittenWord]) -> str:
