@@ -135,22 +135,6 @@ def add_training(commands) -> None:
     add("--share", type=float, default=0.5, help="weight of the second, from 0 to 1 (0.5)")
     add("--output", type=Path, required=True, metavar="DIR", help="folder of the new model")
 
-    summary = "speak sentences with words that recordings lack"
-    add = add_command(commands, "synthesize", summary, working("synthesize"), more="text").add_argument
-    add("text", nargs="+", metavar="TEXT", help=TEXT)
-    add("--voice", required=True, metavar="ONNX", help="a voice of Piper, with its ONNX.json")
-    add("--output", type=Path, required=True, metavar="DIR", help="of the sound; the manifest is DIR.jsonl")
-    add(
-        "--recorded",
-        nargs="*",
-        default=[],
-        metavar="MANIFEST",
-        help="recordings, whose words are not missing",
-    )
-    add("--hours", type=float, default=1.0, help="of speech (1)")
-    add("--processes", type=positive, default=os.cpu_count(), help="(one for each core)")
-    add("--seed", type=int, default=0)
-
 
 def add_language_models(commands) -> None:
     """Adds `language-model` with its verbs."""

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from asr.audio import SAMPLE_RATE
 from training.augmentation import (
+    BABBLE_PEAK,
     CONDITIONS,
     GAIN_RANGE_DB,
     SILENCE_RANGE_SECONDS,
@@ -15,6 +16,7 @@ from training.augmentation import (
     add_noise,
     add_reverberation,
     augment,
+    babble,
     change_gain,
     change_speed,
     degrade,
@@ -57,6 +59,15 @@ def test_gain_is_in_decibels_and_clips():
     quiet = change_gain(tone(500), -20)
     assert power_db(quiet) - power_db(tone(500)) == pytest.approx(-20, abs=1e-3)
     assert np.abs(change_gain(tone(500), 40)).max() == 1
+
+
+def test_every_voice_of_babble_is_equally_loud():
+    voices = [tone(300, level=0.5), tone(500, seconds=0.3, level=0.01), tone(700, seconds=3)]
+    sound = babble(voices, SAMPLE_RATE, np.random.default_rng(0))
+    assert sound.shape == (SAMPLE_RATE,) and np.abs(sound).max() == pytest.approx(BABBLE_PEAK)
+    spectrum = np.abs(np.fft.rfft(sound))[[300, 500, 700]]  # 1 Hz a bin
+    assert spectrum.min() > 0.9 * spectrum.max()
+    assert not babble([np.zeros(9, "float32")], 20, np.random.default_rng(0)).any()
 
 
 @pytest.mark.parametrize("snr_db", [-5, 0, 20])

@@ -28,7 +28,6 @@ VERBS = [
     ["language-model", "perplexity"],
     ["import-whisper"],
     ["average"],
-    ["synthesize"],
     ["evaluate"],
     ["benchmark"],
     ["benchmark", "hotwords"],
@@ -109,7 +108,6 @@ def test_help_answers_in_half_a_second():
         ("language_model", "language-model"),
         ("import_whisper", "import-whisper"),
         ("average", "average"),
-        ("synthesize", "synthesize"),
         ("benchmark", "benchmark"),
     ],
 )
@@ -158,7 +156,6 @@ def test_a_missing_file_is_named_in_one_line(capsys, tmp_path):
         ["language-model", "ngram", missing, "--output", str(tmp_path / "lm")],
         ["language-model", "perplexity", missing, missing],
         ["import-whisper", missing, str(tmp_path / "out.safetensors")],
-        ["synthesize", missing, "--voice", "x.onnx", "--output", str(tmp_path / "sound")],
     ):
         assert missing in refused(capsys, *arguments)
 

@@ -71,6 +71,19 @@ def test_augmentation_changes_what_is_read_at_random(config, tmp_path):
     np.testing.assert_array_equal(one, again)
 
 
+def test_noise_becomes_babble(config, tmp_path):
+    augmentation = config.data.augmentation.model_copy(update={"babble": 1.0})
+    config = config.model_copy(update={"data": config.data.model_copy(update={"augmentation": augmentation})})
+    speech = read_speech(read_manifest(config.data.train[0]), TOKENIZER, tmp_path / "speech")
+    noise = read_noise(config, TOKENIZER, tmp_path / "noise")
+    _, read, _ = training_inputs(config, SpeechModel(TOKENIZER.size, []), speech, noise, tmp_path)
+    np.testing.assert_array_equal(read(0, np.random.default_rng(1)), speech[0])
+    one, other, again = (read(len(speech), np.random.default_rng(seed)) for seed in (1, 2, 1))
+    assert len(one) == len(other) == len(noise[0])
+    assert not np.allclose(one, other) and not np.allclose(one, noise[0])
+    np.testing.assert_array_equal(one, again)
+
+
 def test_an_empty_dev_set_is_refused(config, tmp_path):
     dev = write_manifest(tmp_path / "dev.jsonl", [("hello", "5")])
     with pytest.raises(ConfigError, match=r"dev\.jsonl: nothing is left to measure on"):
