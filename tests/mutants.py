@@ -451,6 +451,20 @@ MUTANTS = [
         "asr/decoding/test_joint.py",
     ),
     Mutant(
+        "joint: hot words without regard to CTC",
+        "asr/decoding/joint.py",
+        "changed and changed.score > least",
+        "changed",
+        "asr/decoding/test_joint.py",
+    ),
+    Mutant(
+        "joint: one hot word in a text",
+        "asr/decoding/joint.py",
+        "while self.hotwords and found and found[0] is not before:",
+        "if self.hotwords and found:",
+        "asr/decoding/test_joint.py",
+    ),
+    Mutant(
         "joint: nothing is refused",
         "asr/decoding/joint.py",
         "REFUSAL = 2.5",
@@ -690,6 +704,20 @@ MUTANTS = [
         'extra="forbid"',
         'extra="ignore"',
         "training/test_config.py",
+    ),
+    Mutant(
+        "augmentation: loud voices drown the others in babble",
+        "training/augmentation.py",
+        "max(np.sqrt(np.mean(np.square(voice))), 1e-6)",
+        "1.0",
+        "training/test_augmentation.py",
+    ),
+    Mutant(
+        "inputs: speech becomes babble",
+        "training/inputs.py",
+        "if i >= len(speech) and random.random()",
+        "if random.random()",
+        "training/test_inputs.py",
     ),
     Mutant(
         "augmentation: noise at the inverse ratio",
