@@ -48,7 +48,8 @@ class JointDecoder:
     are kept that the decoder would have chosen itself (speculative decoding, Leviathan et al. 2023): the text
     is the same as without, in fewer steps. Where the decoder is unsure, a beam search finds further texts,
     and that of the highest score by both heads is taken (Watanabe et al. 2017). A text that CTC finds
-    impossible is refused; if all are, that of CTC is taken.
+    impossible is refused; if all are, that of CTC is taken. Each hot word is tried in place of words with
+    similar letters, with a bonus to the score of a text that has it.
 
     Args:
       step: of the decoder, see `asr.engine.Engine`.

@@ -175,12 +175,15 @@ def _plots(view: dict[str, Any]) -> dict[str, str]:
     sets, systems, detail, normalizer = view["sets"], view["systems"], view["detail"], view["normalizers"][0]
     score = {(key[0], *key[2:]): row for key, row in view["score"].items() if key[1] == normalizer}
     axis = f"WER %, normaliser {normalizer}"
-    rows = []
-    for name in sets:
-        found = [score[name, system, detail]["wer"] for system in systems if (name, system, detail) in score]
-        rows.append((name, [_point(0, wer) for wer in found if wer["value"] is not None]))
-    drawn = {"wer": plots.interval_plot(rows, axis)}
     whole = EVERYTHING if EVERYTHING in sets else sets[0]
+    places = [(name, name, detail) for name in sets]
+    places += [(f"{whole}, {other}", whole, other) for other in view["conditions"] if other != detail]
+    rows = []
+    for label, name, condition in places:
+        keys = [(name, system, condition) for system in systems if (name, system, condition) in score]
+        values = [score[key]["wer"] for key in keys]
+        rows.append((label, [_point(0, wer) for wer in values if wer["value"] is not None]))
+    drawn = {"wer": plots.interval_plot(rows, axis)}
     levels = {c: float(c.partition(":")[2]) for c in view["conditions"] if c.startswith("noise:")}
     if len(levels) > 1:
         lines: dict[str, list[plots.Point]] = {}
