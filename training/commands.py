@@ -54,6 +54,17 @@ def working(module: str, *needed: str) -> Callable[[argparse.Namespace], int | N
     return run
 
 
+def share(text: str) -> tuple[str, float]:
+    """A type for arguments: ("decoder", 0.2) from "decoder=0.2", ("", 0.2) from "0.2"."""
+    part, _, value = text.rpartition("=")
+    try:
+        if 0 <= float(value) <= 1:
+            return part, float(value)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is no share from 0 to 1")
+
+
 def _train(options: argparse.Namespace) -> None:
     from training.config import load_config
 
@@ -131,8 +142,11 @@ def add_training(commands) -> None:
     summary = "average two models of one kind"
     add = add_command(commands, "average", summary, working("average", "keras")).add_argument
     add("first", metavar="FIRST", help=BUNDLE)
-    add("second", metavar="SECOND", help="another of the same kind")
-    add("--share", type=float, default=0.5, help="weight of the second, from 0 to 1 (0.5)")
+    add(
+        "second", metavar="SECOND", help="another of the same kind, or an imported Whisper that it began with"
+    )
+    described = "weight of the second, from 0 to 1; of a part: decoder=0.2 (0.5)"
+    add("--share", type=share, nargs="+", default=[], metavar="SHARE", help=described)
     add("--output", type=Path, required=True, metavar="DIR", help="folder of the new model")
 
 

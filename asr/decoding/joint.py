@@ -24,7 +24,7 @@ MAX_TOKENS = 224  # of one utterance, as in Whisper
 # has words without sound: that of CTC is taken.
 REFUSAL = 2.5
 # A text whose tokens have a lower mean log-probability is searched for again with a beam of this width.
-UNSURE, WIDTH = -0.2, 4
+UNSURE, WIDTH = -0.16, 4
 CTC_WEIGHT = 0.05  # of the log-probability by CTC beside the decoder's, to compare texts
 SAID = 0.8  # fraction of CTC's letters that a text of the beam search has before it may end
 # Hot words are tried in place of words with so much of their letters that CTC finds at most so many nats more

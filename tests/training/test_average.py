@@ -35,6 +35,32 @@ def test_a_joint_model_keeps_its_decoder_and_vocabulary(tmp_path):
     assert bundle.build_model().decoder.vocabulary == VOCABULARY.size
 
 
+def test_a_part_of_the_model_and_shares_of_its_own(tmp_path):
+    decoder = {"type": "transformer", "vocabulary": VOCABULARY.size, "width": 4, "heads": 1, "layers": 1}
+    encoders = [{"type": "recurrent", "width": 4, "layers": 1, "bidirectional": False}] * 2
+    for name, units, count in (("joint", UNITS.size, 2), ("whisper", None, 1)):
+        network = SpeechModel(
+            units, encoders[:count], {"mels": 8}, decoder | ({"encoders": 1} if units else {})
+        )
+        save_bundle(tmp_path / name, network.build_for(), UNITS, VOCABULARY)
+    folders = [str(tmp_path / name) for name in ("joint", "whisper")]
+    shares = ["--share", "0.25", "decoder=0.5", "decoder/norm=1"]
+    assert main(["average", *folders, *shares, "--output", str(tmp_path / "mixed")]) == 0
+    a, b, mixed = (load_file(weights_path(tmp_path / name)) for name in ("joint", "whisper", "mixed"))
+    for name, value in mixed.items():
+        share = 1 if "decoder/norm" in name else 0.5 if "decoder" in name else 0.25 if name in b else 0
+        np.testing.assert_allclose(value, (1 - share) * a[name] + share * b.get(name, 0), atol=2e-3)
+    assert {"output/kernel", "encoder_1/forward_0/lstm_cell/kernel"} & mixed.keys()
+    assert main(["average", *reversed(folders), "--output", str(tmp_path / "other")]) == 2
+
+
+@pytest.mark.parametrize("share", ["1.5", "decoder=much", "nan"])
+def test_impossible_shares_are_refused(tmp_path, capsys, share):
+    with pytest.raises(SystemExit):
+        main(["average", "a", "b", "--share", share, "--output", str(tmp_path / "mixed")])
+    assert "is no share from 0 to 1" in capsys.readouterr().err
+
+
 def test_weights_lie_between(tmp_path):
     first, second = model(tmp_path / "first", 0), model(tmp_path / "second", 1)
     config = json.loads((second / "model.json").read_text())
