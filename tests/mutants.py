@@ -465,6 +465,13 @@ MUTANTS = [
         "asr/decoding/test_joint.py",
     ),
     Mutant(
+        "joint: babble is written down",
+        "asr/decoding/joint.py",
+        "if by_ctc and mean < BABBLE and not",
+        "if by_ctc and mean < -9 and not",
+        "asr/decoding/test_joint.py",
+    ),
+    Mutant(
         "joint: nothing is refused",
         "asr/decoding/joint.py",
         "REFUSAL = 2.5",

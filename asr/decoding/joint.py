@@ -23,6 +23,9 @@ MAX_TOKENS = 224  # of one utterance, as in Whisper
 # Nats for each letter by which CTC may find a text less probable than its own best path. A text beyond that
 # has words without sound: that of CTC is taken.
 REFUSAL = 2.5
+# Nothing is said where the tokens of the decoder's own text have a mean log-probability below the one, as in
+# Whisper, and CTC refuses it at the other: several people at once, or speech backwards.
+BABBLE, BABBLE_SHORTFALL = -1.0, 1.0
 # A text whose tokens have a lower mean log-probability is searched for again with a beam of this width.
 UNSURE, WIDTH = -0.16, 4
 CTC_WEIGHT = 0.05  # of the log-probability by CTC beside the decoder's, to compare texts
@@ -95,8 +98,10 @@ class JointDecoder:
             return [by_ctc]
         draft = by_ctc.text if by_ctc else ""
         texts = [self.write(memory, draft)]
-        unsure = by_ctc is not None and np.mean(texts[0][1] or [-np.inf]) < UNSURE
-        if unsure or n_best > 1:
+        mean = np.mean(texts[0][1] or [-np.inf])
+        if by_ctc and mean < BABBLE and not self._hypotheses(texts, by_ctc, log_probs, BABBLE_SHORTFALL):
+            return [Hypothesis((), (), 0.0, "")]
+        if (by_ctc is not None and mean < UNSURE) or n_best > 1:
             texts += self.search(memory, draft, max(n_best, WIDTH))
         found = self._hypotheses(texts, by_ctc, log_probs)
         before = None
@@ -193,7 +198,11 @@ class JointDecoder:
         return tuple(WrittenWord(text, 0, score) for text, score in texts if text)
 
     def _hypotheses(
-        self, texts: Sequence[Scored], by_ctc: Hypothesis | None, log_probs: np.ndarray | None
+        self,
+        texts: Sequence[Scored],
+        by_ctc: Hypothesis | None,
+        log_probs: np.ndarray | None,
+        refusal: float = REFUSAL,
     ) -> list[Hypothesis]:
         """The texts that are not refused, best first."""
         found = []
@@ -201,13 +210,13 @@ class JointDecoder:
             words = self._words(ids, scores)
             hypothesis = Hypothesis((), (), sum(scores), _joined(words), words)
             if by_ctc is not None:
-                hypothesis = self._anchored(hypothesis, by_ctc, log_probs)
+                hypothesis = self._anchored(hypothesis, by_ctc, log_probs, refusal)
             if hypothesis is not None:
                 found.append(hypothesis)
         return _best_first(found)
 
     def _anchored(
-        self, hypothesis: Hypothesis, by_ctc: Hypothesis, log_probs: np.ndarray
+        self, hypothesis: Hypothesis, by_ctc: Hypothesis, log_probs: np.ndarray, refusal: float
     ) -> Hypothesis | None:
         """The text with the units and steps of CTC, scored with CTC and hot words, too; None if refused."""
         words = hypothesis.written
@@ -216,7 +225,7 @@ class JointDecoder:
         said = [word for part in spoken for word in part]
         aligned = self._align(said, log_probs)
         own_path = log_probs.max(axis=1).sum(dtype=np.float64)
-        if aligned is None or own_path - aligned.score > REFUSAL * max(len(aligned.units), len(by_ctc.units)):
+        if aligned is None or own_path - aligned.score > refusal * max(len(aligned.units), len(by_ctc.units)):
             return None
         score = hypothesis.score + CTC_WEIGHT * aligned.score
         for phrase in self.hotwords:

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from asr.decoders import TransformerDecoder
 from asr.decoding.beam import BeamDecoder
-from asr.decoding.joint import Draft, JointDecoder, alike, counterpart, places_of, spoken_words, with_capitals
+from asr.decoding.joint import (
+    BABBLE,
+    Draft,
+    JointDecoder,
+    alike,
+    counterpart,
+    places_of,
+    spoken_words,
+    with_capitals,
+)
 from asr.tokenizer import BLANK_ID, Tokenizer
 from asr.vocabulary import Vocabulary
 
@@ -57,6 +66,8 @@ def log_probs_of(text: str, probability: float = 0.97) -> np.ndarray:
 class Writer:
     """A decoder that writes the tokens of the first text, or of a later one; `steps` counts its calls."""
 
+    logit = 10.0  # of its tokens; 0 of all others
+
     def __init__(self, *texts: str):
         self.texts = [[*VOCABULARY.encode(" " + text), VOCABULARY.end] for text in texts]
         self.steps = 0
@@ -70,7 +81,7 @@ class Writer:
             for rank, text in enumerate(self.texts):
                 if 0 <= written < len(text):
                     of_token = logits[:, place, text[written]]
-                    np.maximum(of_token, 10.0 - 2.0 * rank, out=of_token)
+                    np.maximum(of_token, self.logit - 2.0 * rank, out=of_token)
         present = np.concatenate([past, np.zeros((*past.shape[:2], tokens.shape[1], 1), "float32")], axis=2)
         return logits, present
 
@@ -159,6 +170,18 @@ def test_words_without_sound_are_refused(silence_steps):
 def test_silence_writes_nothing():
     [best] = joint(Writer("The cat.")).decode(log_probs_of(""), MEMORY)
     assert best.text == ""
+
+
+def test_babble_writes_nothing():
+    unsure = Writer("The cat sat.")
+    unsure.logit = 2.0
+    decoder = joint(unsure)
+    assert np.mean(decoder.write(MEMORY)[1]) < BABBLE
+    unlike = log_probs_of("on the mat on the mat", 0.6)  # a text by CTC that the decoder does not have
+    [best] = decoder.decode(unlike, MEMORY)
+    assert best.text == ""
+    [best] = decoder.decode(log_probs_of("the cat sat", 0.6), MEMORY)
+    assert best.text
 
 
 def test_a_number_has_the_time_of_what_is_spoken():
