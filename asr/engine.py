@@ -163,7 +163,7 @@ def _keras_runner(bundle: Bundle):
             if model.decoder is not None:
                 memory = model.decoder.memory(outputs.pop("encoded"))
                 parts, batch, steps, width = ops.shape(memory)
-                heads = model.decoder.blocks[0].cross_attention.heads
+                heads = model.decoder.heads
                 memory = ops.reshape(memory, (parts, batch, steps, heads, width // heads))
                 outputs["memory"] = ops.transpose(memory, (1, 0, 3, 2, 4))  # batch first, as Keras expects
             return outputs

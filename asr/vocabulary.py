@@ -38,6 +38,10 @@ BYTE_CHARACTERS = _byte_characters()
 CHARACTER_BYTES = {character: byte for byte, character in BYTE_CHARACTERS.items()}
 
 
+def _bytes(token: str) -> bytes:
+    return bytes(CHARACTER_BYTES[character] for character in token)
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """Byte-level BPE (Sennrich et al. 2016; Radford et al. 2019) and the marks around a text.
@@ -59,6 +63,19 @@ class Vocabulary:
             raise ValueError("a token occurs twice")
         if not self.marks or not all(isinstance(mark, str) for mark in self.marks):
             raise ValueError("the marks before a text must be names, at least one")
+
+    @classmethod
+    def train(cls, texts: Iterable[str], size: int) -> "Vocabulary":
+        """At most `size` ids, learnt from texts as they are written; at least the bytes and two more."""
+        from tokenizers import Tokenizer as Library
+        from tokenizers import models, pre_tokenizers, trainers
+
+        library, by_bytes = Library(models.BPE()), pre_tokenizers.ByteLevel
+        library.pre_tokenizer = by_bytes(add_prefix_space=True)
+        options = {"initial_alphabet": by_bytes.alphabet(), "show_progress": False}
+        library.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=max(256, size - 2), **options))
+        tokens = map(library.id_to_token, range(library.get_vocab_size()))
+        return cls(tuple(map(_bytes, tokens)), ("<|startoftranscript|>",))
 
     @property
     def size(self) -> int:
@@ -99,8 +116,7 @@ class Vocabulary:
         """Reads what `save` wrote. Raises OSError, or ValueError where it is something else."""
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            tokens = tuple(bytes(CHARACTER_BYTES[c] for c in token) for token in content["tokens"])
-            return cls(tokens, tuple(content["marks"]))
+            return cls(tuple(map(_bytes, content["tokens"])), tuple(content["marks"]))
         except (KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"not a vocabulary ({error})") from None
 

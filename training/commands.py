@@ -17,6 +17,7 @@ from pathlib import Path
 from asr import DECODERS
 from asr.cli import add_command, build_parser, execute, positive
 from asr.cli import add_commands as add_recognition
+from training.corpora import CORPORA
 from training.scoring.normalizers import DEFAULT, DESCRIPTIONS
 
 MAX_ORDER = 6  # of n-grams
@@ -104,6 +105,13 @@ def add_training(commands) -> None:
     add("config", type=Path, metavar="CONFIG", help="a YAML file")
     add("overrides", nargs="*", default=(), metavar="key=value", help="e.g. optimizer.learning_rate=1e-4")
     add("--resume", action="store_true", help="go on from the run folder's checkpoint")
+
+    summary = "make manifests of a corpus"
+    add = add_command(commands, "prepare", summary, working("prepare")).add_argument
+    add("corpus", choices=CORPORA, metavar="CORPUS", help=", ".join(CORPORA))
+    add("source", type=Path, metavar="SOURCE", help="its folder")
+    add("--output", type=Path, required=True, metavar="DIR", help="of the manifests")
+    add("--download", action="store_true", help="fetch the corpus into SOURCE first")
 
     summary = "write a model's graph for ONNX Runtime"
     add = add_command(commands, "export", summary, working("export")).add_argument

@@ -36,7 +36,8 @@ class Model(_Section):
 
     encoders: list[dict[str, Any]]
     features: dict[str, Any] = {}
-    decoder: dict[str, Any] | None = None  # its vocabulary is that of the bundle in `initialize`
+    # Without "vocabulary", the number of its tokens, it has those of the bundle in `initialize`.
+    decoder: dict[str, Any] | None = None
     spec_augment: dict[str, Any] | None = None
     dropout: Fraction = 0.0  # of the last encoder's outputs
 

@@ -10,6 +10,7 @@ import onnx
 from onnx import TensorProto
 
 from asr import features
+from asr.decoders.recurrent import RecurrentDecoder
 from asr.encoders.transformer import position_frequencies
 from asr.model import SpeechModel
 from training.graph_writer import GraphWriter
@@ -183,15 +184,18 @@ class _Encoders(GraphWriter):
         return self.add(operator, x, *kernels, bias, **options)
 
     def memory(self, x: str, decoder) -> str:
-        """Keys and values of the decoder's cross-attentions, [2 × layers, 1, heads, steps, width / heads]."""
-        x, heads = self.quantised(x), decoder.blocks[0].cross_attention.heads
-        parts = [
-            self.dense(x, f"decoder/block_{i}/cross_attention/{part}")
-            for i in range(len(decoder.blocks))
-            for part in ("key", "value")
-        ]
+        """`memory` of the decoder, [parts, 1, heads, steps, width / heads]."""
+        codes = self.quantised(x)
+        if isinstance(decoder, RecurrentDecoder):
+            parts = [self.dense(codes, "decoder/key"), x]
+        else:
+            parts = [
+                self.dense(codes, f"decoder/block_{i}/cross_attention/{part}")
+                for i in range(len(decoder.blocks))
+                for part in ("key", "value")
+            ]
         memory = self.add("Concat", *parts, axis=0)
-        shape = self.constant([len(parts), 1, -1, heads, decoder.width // heads])
+        shape = self.constant([decoder.parts, 1, -1, decoder.heads, decoder.width // decoder.heads])
         return self.add("Transpose", self.add("Reshape", memory, shape), perm=[0, 1, 3, 2, 4])
 
 
@@ -199,7 +203,7 @@ def encoder_graph(model: SpeechModel, tensors: Mapping[str, TensorProto], int8: 
     """The graph of what `asr.engine.Engine.encode` gives.
 
     Input: inputs float32 [1, samples]. Outputs, float32: log_probs [1, steps, units] of a model with a CTC
-    head; memory [2 × layers, 1, heads, steps, width / heads] of a model with a decoder.
+    head; memory [parts, 1, heads, steps, width / heads] of a model with a decoder.
 
     Args:
       tensors: external data of the weights; in 8 bits, the matrices are in int8.
@@ -209,7 +213,7 @@ def encoder_graph(model: SpeechModel, tensors: Mapping[str, TensorProto], int8: 
     if model.output_layer is not None:
         outputs["log_probs"] = (1, "steps", model.output_layer.units)
     if model.decoder is not None:
-        heads = model.decoder.blocks[0].cross_attention.heads
-        count, size = 2 * len(model.decoder.blocks), model.decoder.width // heads
-        outputs["memory"] = (count, 1, heads, "memory_steps", size)
+        decoder = model.decoder
+        size = decoder.width // decoder.heads
+        outputs["memory"] = (decoder.parts, 1, decoder.heads, "memory_steps", size)
     return _Encoders(model, tensors, int8).model("encoders", {"inputs": (1, "samples")}, outputs)

@@ -4,6 +4,7 @@ Graphs converted from Keras are slower: they have no fused attention, and the de
 each step.
 """
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -27,11 +28,12 @@ class GraphWriter:
     def __init__(self, tensors: Mapping[str, TensorProto], int8: bool):
         self.tensors, self.int8 = tensors, int8
         self.nodes: list[onnx.NodeProto] = []
+        self._numbers = itertools.count()
         self.initializers: dict[str, TensorProto] = {}
 
     def add(self, operator: str, *inputs: str, outputs: int = 1, **attributes):
         """Adds a node; returns the name of its output, or a list of several."""
-        names = [f"{operator}_{len(self.nodes)}_{i}" for i in range(outputs)]
+        names = [f"{operator}_{next(self._numbers)}" for _ in range(outputs)]
         domain = MICROSOFT if operator in FUSED else None
         self.nodes.append(helper.make_node(operator, inputs, names, domain=domain, **attributes))
         return names if outputs > 1 else names[0]

@@ -42,14 +42,22 @@ def tokenizer_of(config: RunConfig, folder: Path, texts: Sequence[str]) -> Token
     return tokenizer
 
 
-def vocabulary_of(config: RunConfig) -> Vocabulary | None:
-    """That of the last model it starts from that has one; None without a decoder. Raises ConfigError."""
+def vocabulary_of(config: RunConfig, texts: Sequence[str]) -> Vocabulary | None:
+    """The decoder's tokens: as many as the config says, or those of the last model with some; else None.
+
+    Args:
+      texts: as they are written, to learn the tokens from.
+
+    Raises ConfigError for a decoder without either.
+    """
     if config.model.decoder is None:
         return None
+    if size := config.model.decoder.get("vocabulary"):
+        return Vocabulary.train(texts, size)
     for bundle, _ in reversed(source_bundles(config)):
         if bundle.vocabulary is not None:
             return bundle.vocabulary
-    raise ConfigError("initialize: a decoder needs the vocabulary of a model, such as an imported Whisper")
+    raise ConfigError("decoder: give the size of its vocabulary, or initialize from a model that has one")
 
 
 def initialize(

@@ -54,7 +54,7 @@ def train(config: RunConfig, resume: bool = False) -> Path:
     # Network
     entries = [entry for manifest in config.data.train for entry in read_manifest(manifest)]
     tokenizer = tokenizer_of(config, folder, [entry.text for entry in entries])
-    vocabulary = vocabulary_of(config)
+    vocabulary = vocabulary_of(config, [entry.written or entry.text for entry in entries])
     decoder = None if vocabulary is None else {**config.model.decoder, "vocabulary": vocabulary.size}
     network = SpeechModel(tokenizer.size, config.model.encoders, config.model.features, decoder).build_for()
     if config.initialize:
@@ -76,6 +76,8 @@ def train(config: RunConfig, resume: bool = False) -> Path:
     objectives: list[Objective] = [CTC(labels, config.objectives.ctc.weight)]
     if options := config.objectives.attention:
         written = [*speech.written, *noise.written]
+        if not any(written):  # a corpus without capitals
+            written = [*speech.texts, *noise.texts]
         positions = network.decoder.max_tokens
         objectives.append(Attention(vocabulary, written, positions, options.weight, options.label_smoothing))
     if options := config.objectives.distillation:

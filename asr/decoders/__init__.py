@@ -1,9 +1,10 @@
 """Decoders: layers that write text, token by token, from an encoder's outputs."""
 
+from asr.decoders.recurrent import RecurrentDecoder
 from asr.decoders.transformer import TransformerDecoder
 from asr.encoders import build_layer
 
-DECODERS = {"transformer": TransformerDecoder}
+DECODERS = {"transformer": TransformerDecoder, "recurrent": RecurrentDecoder}
 
 
 def build_decoder(description: dict, name: str):

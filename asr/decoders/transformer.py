@@ -82,7 +82,8 @@ class TransformerDecoder(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.vocabulary, self.width, self.max_tokens = vocabulary, width, positions
+        self.vocabulary, self.width, self.heads, self.max_tokens = vocabulary, width, heads, positions
+        self.parts = 2 * layers  # of memory and past
         policy = self.dtype_policy
         self.tokens = keras.layers.Embedding(vocabulary, width, dtype=policy, name="tokens")
         self.positions = keras.layers.Embedding(positions, width, dtype=policy, name="positions")

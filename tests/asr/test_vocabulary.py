@@ -34,6 +34,15 @@ def trained():
     return theirs, Vocabulary(tokens, MARKS)
 
 
+def test_a_vocabulary_is_learnt(trained):
+    _, expected = trained
+    learnt = Vocabulary.train(CORPUS, 402)
+    assert learnt.size == 402 and len(learnt.marks) == 1
+    assert len(set(learnt.tokens) & set(expected.tokens)) > 380  # which began without a space
+    assert len(learnt.encode(" banana")) <= 2
+    assert Vocabulary.train([], 10).size == 258
+
+
 @given(TEXTS)
 def test_every_text_comes_back(text):
     vocabulary = Vocabulary((*BYTES, b"th", b"the", b" the", b"\xc3\xa9"), MARKS)

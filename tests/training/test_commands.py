@@ -28,6 +28,7 @@ VERBS = [
     ["language-model", "perplexity"],
     ["import-whisper"],
     ["average"],
+    ["prepare"],
     ["evaluate"],
     ["benchmark"],
     ["benchmark", "hotwords"],
@@ -108,6 +109,7 @@ def test_help_answers_in_half_a_second():
         ("language_model", "language-model"),
         ("import_whisper", "import-whisper"),
         ("average", "average"),
+        ("prepare", "prepare"),
         ("benchmark", "benchmark"),
     ],
 )

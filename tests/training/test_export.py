@@ -117,11 +117,12 @@ def test_in_8_bits_a_step_of_wide_range_changes_no_other():
     assert np.all(np.abs(after - x @ codes) < 0.02 * np.abs(x @ codes).max(axis=-1, keepdims=True))
 
 
-@pytest.fixture(scope="module")
-def in_8_bits(tmp_path_factory) -> Bundle:
+@pytest.fixture(scope="module", params=["transformer", "recurrent"])
+def in_8_bits(request, tmp_path_factory) -> Bundle:
     """CTC head and decoder."""
     keras.utils.set_random_seed(0)
-    decoder = {"type": "transformer", "width": 32, "heads": 2, "layers": 2, "vocabulary": 258, "encoders": 2}
+    decoder = {"type": request.param, "width": 32, "vocabulary": 258, "encoders": 2}
+    decoder |= {"heads": 2, "layers": 2} if request.param == "transformer" else {}
     model = SpeechModel(UNITS.size, WHISPER_LIKE, {"mels": 40}, decoder).build_for()
     vocabulary = Vocabulary(tuple(bytes([byte]) for byte in range(256)), ("<|startoftranscript|>",))
     trained = Bundle.load(save_bundle(tmp_path_factory.mktemp("int8") / "model", model, UNITS, vocabulary))
@@ -132,7 +133,7 @@ def in_8_bits(tmp_path_factory) -> Bundle:
 def test_matrices_are_stored_once_in_8_bits(in_8_bits):
     stored = load_file(weights_path(in_8_bits.directory))
     matrices = {name for name, value in stored.items() if value.dtype == np.int8}
-    assert {"decoder/tokens/embeddings", "decoder/block_1/expand/kernel", "output/kernel"} <= matrices
+    assert {"decoder/tokens/embeddings", "encoder_1/block_0/expand/kernel", "output/kernel"} <= matrices
     assert {name + SCALE for name in matrices} == {name for name in stored if name.endswith(SCALE)}
     assert {value.dtype for name, value in stored.items() if name not in matrices} == {np.dtype("float16")}
     used, sizes = set(), {value.size for value in stored.values() if value.size >= 1024}
@@ -148,9 +149,10 @@ def test_matrices_are_stored_once_in_8_bits(in_8_bits):
 def test_in_8_bits_the_graphs_are_close_to_keras(in_8_bits):
     """Both read the same weights in int8; only ONNX Runtime rounds the activations."""
     by_graph, by_keras = (Engine.load(in_8_bits, backend=backend) for backend in ("onnx", "keras"))
-    tokens, past = np.arange(5, dtype="int32")[None], np.zeros((4, 1, 0, 32), "float32")
+    tokens = np.arange(5, dtype="int32")[None]
     for samples in sounds():
         ours, expected = by_graph.encode(samples), by_keras.encode(samples)
+        past = np.zeros((len(expected.memory), 1, 0, 32), "float32")
         logits, wanted = (engine.step(tokens, past, expected.memory)[0] for engine in (by_graph, by_keras))
         for found, other in (
             (ours.memory, expected.memory),
@@ -180,8 +182,16 @@ def test_in_float32_from_8_bits(in_8_bits, tmp_path):
     ours, expected = (engine.encode(sounds()[0]) for engine in (by_graph, by_keras))
     np.testing.assert_allclose(ours.memory, expected.memory, atol=1e-4)
     np.testing.assert_allclose(ours.log_probs, expected.log_probs, atol=1e-4)
-    tokens, past = np.arange(5, dtype="int32")[None], np.zeros((4, 1, 0, 32), "float32")
-    logits, wanted = (engine.step(tokens, past, ours.memory)[0] for engine in (by_graph, by_keras))
+    tokens, past = (
+        np.arange(10, dtype="int32").reshape(2, 5),
+        np.zeros((len(ours.memory), 2, 0, 32), "float32"),
+    )
+    (logits, past), (wanted, other) = (
+        engine.step(tokens, past, ours.memory) for engine in (by_graph, by_keras)
+    )
+    np.testing.assert_allclose(logits, wanted, atol=1e-4)
+    np.testing.assert_allclose(past, other, atol=1e-4)
+    (logits, _), (wanted, _) = (engine.step(tokens, past, ours.memory) for engine in (by_graph, by_keras))
     np.testing.assert_allclose(logits, wanted, atol=1e-4)
 
 

@@ -197,13 +197,17 @@ def test_the_vocabulary_is_that_of_the_last_source_that_has_one(whisper, source)
     (folder, _), (without, _) = whisper, source
 
     def wanted(**options) -> RunConfig:
-        options |= {"model": {"encoders": ENCODERS, "decoder": DECODER}, "objectives": {"attention": {}}}
+        model = {"encoders": ENCODERS, "decoder": DECODER}
+        options = {"model": model, "objectives": {"attention": {}}} | options
         return RunConfig.model_validate(config().model_dump() | options)
 
-    assert vocabulary_of(wanted(initialize=[folder, without])) == VOCABULARY
-    assert vocabulary_of(config(initialize=folder)) is None  # of a model without a decoder
-    with pytest.raises(ConfigError, match="initialize: a decoder needs the vocabulary of a model"):
-        vocabulary_of(wanted(initialize=without))
+    assert vocabulary_of(wanted(initialize=[folder, without]), []) == VOCABULARY
+    assert vocabulary_of(config(initialize=folder), []) is None  # of a model without a decoder
+    with pytest.raises(ConfigError, match="decoder: give the size of its vocabulary"):
+        vocabulary_of(wanted(initialize=without), [])
+    own = wanted(initialize=folder, model={"encoders": ENCODERS, "decoder": {**DECODER, "vocabulary": 262}})
+    learnt = vocabulary_of(own, ["Hold on, Otto.", "Hold on."])
+    assert learnt.size == 262 and b"Hold" in b"".join(learnt.tokens[256:])
 
 
 def test_the_units_are_those_of_a_source_with_a_ctc_head(whisper, tmp_path):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 from asr.decoders import build_decoder
+from asr.decoders.recurrent import RecurrentDecoder
 from asr.decoders.transformer import TransformerDecoder
 from asr.model import SpeechModel
 
@@ -15,10 +16,16 @@ VOCABULARY, WIDTH, TOKENS = 11, 8, 7
 LENGTHS = np.int32([9, 4])
 
 
-@pytest.fixture(scope="module")
-def decoder() -> TransformerDecoder:
+DECODERS = {
+    "transformer": lambda **options: TransformerDecoder(VOCABULARY, WIDTH, layers=2, heads=2, **options),
+    "recurrent": lambda **options: RecurrentDecoder(VOCABULARY, WIDTH, **options),
+}
+
+
+@pytest.fixture(scope="module", params=DECODERS)
+def decoder(request) -> keras.layers.Layer:
     keras.utils.set_random_seed(0)
-    decoder = TransformerDecoder(VOCABULARY, WIDTH, layers=2, heads=2, positions=32)
+    decoder = DECODERS[request.param]()
     decoder.build()
     for weight in decoder.weights:
         weight.assign(0.5 * keras.random.normal(weight.shape))
@@ -64,17 +71,18 @@ def test_a_later_token_never_changes_an_earlier_logit(decoder, inputs):
 def test_step_by_step_is_the_same_as_all_at_once(decoder, inputs, cuts):
     tokens, encoded = inputs
     past, memory, found = decoder.empty_past(2), decoder.memory(encoded), []
-    assert memory.shape == (4, 2, max(LENGTHS), WIDTH)
+    assert memory.shape == (len(past), 2, max(LENGTHS), WIDTH)
     for part in np.split(tokens, sorted(cuts), axis=1):
         logits, past = decoder.step(part, past, memory, LENGTHS)
         found.append(np.array(logits))
-    assert past.shape == (4, 2, TOKENS, WIDTH)
+    assert past.shape == (len(memory), 2, TOKENS, WIDTH)
     close(np.concatenate(found, axis=1), decoder(tokens, encoded, LENGTHS))
 
 
-def test_logits_are_float32_in_bfloat16(inputs):
+@pytest.mark.parametrize("kind", DECODERS)
+def test_logits_are_float32_in_bfloat16(inputs, kind):
     tokens, encoded = inputs
-    decoder = TransformerDecoder(VOCABULARY, WIDTH, layers=1, heads=2, positions=32, dtype="mixed_bfloat16")
+    decoder = DECODERS[kind](dtype="mixed_bfloat16")
     decoder.build()
     assert decoder(tokens, encoded, LENGTHS).dtype == "float32"
     assert decoder.empty_past(2).dtype == decoder.memory(encoded).dtype == "bfloat16"
@@ -119,7 +127,7 @@ def test_a_decoder_in_the_middle_of_the_stack_does_not_use_the_encoders_above():
 
 
 def test_unknown_decoders_and_options_are_refused():
-    with pytest.raises(ValueError, match="decoder type 'rnn' is unknown: use one of transformer"):
+    with pytest.raises(ValueError, match="decoder type 'rnn' is unknown: use one of transformer, recurrent"):
         build_decoder({"type": "rnn"}, "decoder")
     with pytest.raises(ValueError, match=r"transformer decoder: .* 'vocabulary'"):
         build_decoder({"type": "transformer"}, "decoder")
