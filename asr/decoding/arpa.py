@@ -22,6 +22,7 @@ _SPECIAL = (BEGIN, END, UNKNOWN)
 _BLANKS = re.compile(r"[ \t]+")  # other white space, such as a no-break space, may be part of a word
 _COUNT = re.compile(r"ngram[ \t]+([0-9]{1,2})[ \t]*=[ \t]*([0-9]{1,18})")
 _MAX_LOG10 = 1e-4  # rounding in other tools; beyond it, a probability above 1 is a broken estimate
+_MAX_BACKOFF_LOG10 = 99.0  # more is damage
 _NEVER_LOG10 = -99.0  # SRILM's mark of a word that is never predicted, such as <s>
 
 
@@ -155,7 +156,7 @@ def _read_order(lines: _Lines, order: int, size: int, ids: dict[str, int], has_b
             raise lines.error(str(error)) from error
         if not log_prob <= _MAX_LOG10:
             raise lines.error(f"probability above 1: its logarithm is {fields[0]}")
-        if len(fields) == order + 2 and not backoff < math.inf:
+        if len(fields) == order + 2 and not backoff <= _MAX_BACKOFF_LOG10:
             raise lines.error(f"the back-off weight is {fields[-1]}")
         words = [
             word.lower() if word[:1] == "<" and word.lower() in _SPECIAL else word

@@ -204,6 +204,13 @@ def test_any_model_is_read_as_it_was_written(tmp_path_factory, data, vocabulary)
         assert log_prob == pytest.approx(value * math.log(10), rel=1e-5, abs=1e-9)
 
 
+def test_a_damaged_back_off_is_refused(tmp_path):
+    path = tmp_path / "damaged.arpa"
+    path.write_text(ARPA.replace("\t-0.1\n", "\t99999999999\n", 1))
+    with pytest.raises(LanguageModelError, match="the back-off weight is 99999999999"):
+        read_arpa(path)
+
+
 @given(data=st.data())
 def test_a_damaged_arpa_file_is_read_or_refused_in_one_line(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "damaged.arpa"
