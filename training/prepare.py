@@ -66,9 +66,11 @@ def main(options: argparse.Namespace) -> int:
 
 def measure(utterances: Iterable[Utterance], corpus: str, report: Report) -> Sets:
     """Manifest entries by set, with the length of their sound; each stretch of sound once."""
-    utterances = list({(one.audio, one.start_seconds): one for one in reversed(list(utterances))}.values())[
-        ::-1
-    ]
+    places: dict[tuple[Path, float], Utterance] = {}
+    for one in utterances:
+        if places.setdefault((one.audio, one.start_seconds), one) is not one:
+            report(f"{one.audio}: listed twice; the first text and set are taken")
+    utterances = list(places.values())
     files = sorted({one.audio for one in utterances})
     with ThreadPoolExecutor(READERS) as pool:
         futures = [pool.submit(_seconds, file) for file in files]

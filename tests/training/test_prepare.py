@@ -194,7 +194,17 @@ def test_a_missing_recording_and_an_id_given_twice(tmp_path, capsys):
     code, sets = prepare("librispeech", tmp_path / "source")
     complaints = capsys.readouterr().err
     assert code == 1 and len(sets["dev-clean"]) == 2
-    assert "no sound of 1272-128104-0001" in complaints and "1272-128104-0002 has two texts" in complaints
+    assert "no sound of 1272-128104-0001" in complaints and "1272-128104-0002 is listed twice" in complaints
+
+
+def test_a_clip_in_two_sets(tmp_path, capsys):
+    common_voice(tmp_path / "source")
+    rows = (tmp_path / "source/train.tsv").read_text().splitlines()
+    with (tmp_path / "source/dev.tsv").open("a") as file:
+        file.write(rows[1] + "\n")
+    code, sets = prepare("common_voice", tmp_path / "source")
+    assert code == 1 and "common_voice_en_00.mp3: listed twice" in capsys.readouterr().err
+    assert sum(map(len, sets.values())) == 6
 
 
 def test_subtitles_cut_a_recording(tmp_path):

@@ -51,8 +51,10 @@ def by_id(path: Path, rows: Iterable[tuple[str, str]], report: Report) -> dict[s
     """Texts by id; an id that the file lists again is reported, and its first text counts."""
     texts: dict[str, str] = {}
     for id, text in rows:
-        if texts.setdefault(id, text) != text:
-            report(f"{path}: {id} has two texts; the first is taken")
+        if id in texts:
+            report(f"{path}: {id} is listed twice; the first text is taken")
+        else:
+            texts[id] = text
     return texts
 
 
