@@ -218,7 +218,7 @@ def add_measuring(commands) -> None:
 
 def add_benchmarks(commands) -> None:
     """Adds `benchmark` with its verbs."""
-    summary = "measure Hark beside its peers: hotwords, peers"
+    summary = "measure Hark beside its peers: hotwords, peers, training"
     verbs = _add_group(commands, "benchmark", summary, "BENCHMARK")
 
     summary = "how many hot words are found, and what they cost elsewhere"
@@ -243,6 +243,12 @@ def add_benchmarks(commands) -> None:
     _add_scoring_options(add)
     add("--limit", type=positive, metavar="N", help="only the first N utterances")
     add("--output", type=Path, metavar="DIR", help="writes the report of `hark evaluate` too")
+
+    summary = "how fast this machine trains, and what takes the time"
+    add = add_command(verbs, "training", summary, working("benchmarks.training")).add_argument
+    add("--batch", type=positive, default=16, metavar="N", help="utterances a step (16)")
+    add("--seconds", type=positive, default=8, help="length of an utterance (8)")
+    add("--bfloat16", action="store_true", help="mixed precision")
 
 
 def _add_group(commands, name: str, summary: str, metavar: str, details: str = ""):
