@@ -73,7 +73,7 @@ def test_reach_falls_as_the_recurrent_weight_says():
         {"type": "recurrent", "cell": "simple", "width": 1, "layers": 1, "bidirectional": False}
     )
     cell = network.encoders[0].forwards[0].cell
-    cell.kernel.assign(1e-4 * ops.ones_like(cell.kernel))
+    cell.kernel.assign(1e-4 * ops.ones(cell.kernel.shape))
     cell.recurrent_kernel.assign([[0.8]])
     sound = spell("hello and so long")
     norms = np.array(
@@ -144,7 +144,7 @@ def test_all_models_have_a_million_parameters(tmp_path):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Iterator[tuple[Path, list[str], dict]]:
-    """The command with three tiny models on toy sounds: its folder, its arguments, its numbers."""
+    """The command with tiny models on toy sounds, of which one diverges: folder, arguments, numbers."""
     folder = tmp_path_factory.mktemp("benchmark")
     for name in ("train", "test"):
         path = write_manifest(folder / f"{name}.jsonl", [(text, text) for text in TEXTS])
@@ -158,6 +158,10 @@ def finished(tmp_path_factory) -> Iterator[tuple[Path, list[str], dict]]:
     tiny = recurrent("simple", 4, False)
     decoder = {"type": "recurrent", "vocabulary": 262, "width": 4, "positions": 64}
     chosen = {
+        "LSTM": [
+            f"model.encoders={json.dumps([recurrent('lstm', 2, False)])}",
+            "optimizer.learning_rate=1e30",
+        ],
         "simple RNN": [f"model.encoders={json.dumps([tiny])}"],
         ATTENTION: [
             f"model.encoders={json.dumps([recurrent('lstm', 2, True)])}",
@@ -180,9 +184,10 @@ def finished(tmp_path_factory) -> Iterator[tuple[Path, list[str], dict]]:
 
 def test_the_command_measures_every_model(finished):
     *_, results = finished
-    plain, attentive, free = results["models"]
-    assert [model["name"] for model in results["models"]] == ["simple RNN", ATTENTION, "simple RNN" + FREE]
-    for model in results["models"]:
+    names = [model["name"] for model in results["models"]]
+    assert names == ["LSTM", "simple RNN", ATTENTION, "simple RNN" + FREE]
+    plain, attentive, free = results["models"][1:]
+    for model in (plain, attentive, free):
         assert len(model["epochs"]) == 2 and model["steps"] == 4  # two batches, by length
         assert model["step_milliseconds"] > 0 and model["parameters"] > 100
         low, median, high = model["gradient_norms"][0]
@@ -195,6 +200,16 @@ def test_the_command_measures_every_model(finished):
     assert systems == ["simple RNN", ATTENTION, f"{ATTENTION}: decoder", "simple RNN" + FREE]
     assert {score["counts"]["words"] for score in results["scores"]} == {sum(len(t.split()) for t in TEXTS)}
     assert results["header"]["command"].startswith("hark benchmark sequence-models")
+
+
+def test_a_model_that_diverges_does_not_stop_the_others(finished):
+    folder, _, results = finished
+    model = results["models"][0]
+    assert model["diverged"] and model["steps"] < 4 and "reach" not in model
+    assert "resume with a lower learning rate" in (folder / "runs" / "lstm" / "diverged.txt").read_text()
+    assert re.search(
+        r"^\| LSTM \|.*\| did not converge \|", (folder / "runs" / "tables.md").read_text(), re.M
+    )
 
 
 def test_nothing_is_trained_twice(finished, monkeypatch):
@@ -213,7 +228,7 @@ def test_nothing_is_trained_twice(finished, monkeypatch):
 def test_another_configuration_is_refused(finished, capsys):
     _, arguments, _ = finished
     assert hark(["benchmark", "sequence-models", *arguments[:-1], "3"]) == 2
-    assert "simple-rnn: holds a run of another configuration" in capsys.readouterr().err
+    assert "lstm: holds a run of another configuration" in capsys.readouterr().err
 
 
 def test_language_models_learn_the_grammar(finished):

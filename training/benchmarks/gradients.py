@@ -54,7 +54,7 @@ class InputGradient(keras.Model):
         """
         rows = len(places)
         given = {"features": np.stack([features] * rows), "lengths": np.full(rows, length, "int32")}
-        self.shift.assign(ops.zeros_like(self.shift))
+        self.shift.assign(ops.zeros(self.shift.shape))
         self.train_on_batch(given, {"places": places, "units": units})
         return -ops.convert_to_numpy(self.shift)
 

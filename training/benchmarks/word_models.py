@@ -22,7 +22,7 @@ from training.scoring.intervals import percentile_interval, resample
 
 ORDERS = (2, 3, 5)
 CELLS = {"simple RNN": "simple", "LSTM": "lstm"}
-WIDTH, EPOCHS = 200, 3
+WIDTH, EPOCHS = 200, 4
 EVERY = 4  # sentences of the text are trained on: one of so many
 HELD_OUT_SHARE = 0.05  # of the text, at its end; its first sentences are measured on
 HELD_OUT_SENTENCES = 2000

@@ -153,7 +153,7 @@ def panels_plot(
             parts += [f'<polygon points="{_path(tops + bottoms)}"/>'] if tops else []
             parts.append(f'<polyline points="{_path((x(p.x), y(p.value)) for p in line)}"/></g>')
     parts.append(_text("title middle", (_LEFT + WIDTH - _RIGHT) / 2, _HEIGHT - 4, x_title))
-    turned = f'class="title middle" transform="translate(11 {(_FLOOR + top) / 2:.0f}) rotate(-90)"'
+    turned = f'class="title middle" transform="translate(9 {(_FLOOR + top) / 2:.0f}) rotate(-90)"'
     return _svg(_HEIGHT, [*parts, f"<text {turned}>{escape(y_title)}</text>"], f"{y_title} against {x_title}")
 
 
