@@ -218,7 +218,7 @@ def add_measuring(commands) -> None:
 
 def add_benchmarks(commands) -> None:
     """Adds `benchmark` with its verbs."""
-    summary = "measure Hark beside its peers: hotwords, peers, training"
+    summary = "measure Hark beside its peers: hotwords, peers, sequence-models, training"
     verbs = _add_group(commands, "benchmark", summary, "BENCHMARK")
 
     summary = "how many hot words are found, and what they cost elsewhere"
@@ -249,6 +249,22 @@ def add_benchmarks(commands) -> None:
     add("--batch", type=positive, default=16, metavar="N", help="utterances a step (16)")
     add("--seconds", type=positive, default=8, help="length of an utterance (8)")
     add("--bfloat16", action="store_true", help="mixed precision")
+
+    summary = (
+        "recurrent networks, attention, Transformer and Conformer on the same speech, and language models"
+    )
+    details = (
+        "hark benchmark sequence-models an4-train.jsonl an4-test.jsonl books.txt.xz --output runs/textbook\n"
+        "Makes the numbers and figures of docs/sequence-models.md. What DIR has already is not trained again."
+    )
+    run = working("benchmarks.sequence_models")
+    add = add_command(verbs, "sequence-models", summary, run, details).add_argument
+    add("train", type=Path, metavar="TRAIN", help="manifest of speech to train on")
+    add("test", type=Path, metavar="TEST", help="manifest of speech to measure on")
+    add("text", metavar="TEXT", help=f"for the language models: {TEXT}")
+    add("--output", type=Path, required=True, metavar="DIR", help="of the runs, numbers and figures")
+    add("--epochs", type=positive, metavar="N", help="of each acoustic model (as in the configuration)")
+    add("--docs", type=Path, metavar="DIR", help="writes numbers and figures into sequence-models.md there")
 
 
 def _add_group(commands, name: str, summary: str, metavar: str, details: str = ""):

@@ -121,10 +121,9 @@ def load(path: Path | str) -> NgramModel:
 
 def measure(model: "NgramModel | NoiseContrastiveLM", sentences: Iterable[list[str]]) -> Perplexity:
     """Perplexity and unknown words of some blocks of sentences, at least one of them."""
-    predict = _by_ngram if isinstance(model, NgramModel) else _by_recurrent
     words = unknown = ends = 0
     total = total_unknown = 0.0
-    for log_probs, is_unknown in predict(model, chain.from_iterable(sentences)):
+    for log_probs, is_unknown in predictions(model, chain.from_iterable(sentences)):
         words += len(is_unknown)
         ends += 1
         unknown += int(is_unknown.sum())
@@ -134,8 +133,14 @@ def measure(model: "NgramModel | NoiseContrastiveLM", sentences: Iterable[list[s
     return Perplexity(words, unknown, math.exp(-total / (words + ends)), perplexity_known)
 
 
-def _by_ngram(model: NgramModel, sentences: Iterable[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def predictions(
+    model: "NgramModel | NoiseContrastiveLM", sentences: Iterable[str]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """For each sentence ln P of its words and its end, and which of the words are unknown."""
+    return (_by_ngram if isinstance(model, NgramModel) else _by_recurrent)(model, sentences)
+
+
+def _by_ngram(model: NgramModel, sentences: Iterable[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     tables, id_of = model.tables, cache(model.id)
     for sentence in sentences:
         path = [tables.begin_id, *map(id_of, sentence.split()), tables.end_id]
@@ -146,7 +151,6 @@ def _by_ngram(model: NgramModel, sentences: Iterable[str]) -> Iterator[tuple[np.
 def _by_recurrent(
     model: "NoiseContrastiveLM", sentences: Iterable[str]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The same by a recurrent model."""
     for sentence in sentences:
         words = sentence.split()
         yield (

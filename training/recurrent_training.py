@@ -36,19 +36,25 @@ LOGITS_WORDS = 256  # words whose logits are in memory at once
 
 
 class NoiseContrastiveLM(keras.Model):
-    """One LSTM layer between an embedding and its transpose, and its loss.
+    """One recurrent layer between an embedding and its transpose, and its loss.
 
     Call with {"inputs": word ids [batch, places], each sentence between two `</s>`, "lengths": [batch]}.
     Returns the states [batch, places - 1, width] that predict each next word.
 
     Args:
       vocabulary: the words; `</s>` and `<unk>` are the first two, or ValueError is raised.
-      width: of the embedding and of the LSTM.
+      width: of the embedding and of the layer.
       frequencies: [words], relative ones of the words in the text; only training uses them, for the noise.
+      cell: "simple" (Mikolov's), "lstm" or "gru"; the command line trains and loads LSTMs only.
     """
 
     def __init__(
-        self, vocabulary: Sequence[str], width: int, frequencies: np.ndarray | None = None, seed: int = 0
+        self,
+        vocabulary: Sequence[str],
+        width: int,
+        frequencies: np.ndarray | None = None,
+        seed: int = 0,
+        cell: str = "lstm",
     ):
         super().__init__(name="recurrent_lm")
         if list(vocabulary[:2]) != [END, UNKNOWN]:
@@ -60,7 +66,7 @@ class NoiseContrastiveLM(keras.Model):
         self.noise = keras.random.SeedGenerator(seed)
         start = keras.initializers.RandomNormal(stddev=width**-0.5, seed=0)
         self.embedding = keras.layers.Embedding(len(vocabulary), width, embeddings_initializer=start)
-        self.recurrence = RecurrentEncoder(width, layers=1, bidirectional=False, dropout=DROPOUT)
+        self.recurrence = RecurrentEncoder(width, 1, cell, bidirectional=False, dropout=DROPOUT)
         self.drop = keras.layers.Dropout(DROPOUT, seed=seed)
 
     def build(self, input_shape=None):
@@ -134,7 +140,14 @@ def load(path: Path | str) -> NoiseContrastiveLM:
 
 
 def train(
-    blocks: Iterable[list[str]], output: Path, words: int, width: int, epochs: int, seed: int = 0
+    blocks: Iterable[list[str]],
+    output: Path,
+    words: int,
+    width: int,
+    epochs: int,
+    seed: int = 0,
+    cell: str = "lstm",
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> NoiseContrastiveLM:
     """A model of the sentences; resumes from the checkpoint in `output` where there is one.
 
@@ -142,8 +155,10 @@ def train(
       blocks: normalised sentences.
       output: folder of checkpoint.safetensors and metrics.jsonl.
       words: size of the vocabulary, `</s>` and `<unk>` included; the most frequent ones.
-      width: of the embedding and the LSTM.
+      width: of the embedding and the recurrent layer.
       epochs: passes over the text.
+      cell: of the recurrent layer.
+      callbacks: further ones; what they log of an epoch goes into metrics.jsonl.
 
     Raises:
       ValueError: the folder holds a run of another text or size, whose weights may fit in shape only.
@@ -156,7 +171,7 @@ def train(
         raise ValueError(f"{output}: holds a run of another text or size; choose another --output")
     run.write_text(key)
     keras.utils.set_random_seed(seed)
-    model = NoiseContrastiveLM(vocabulary, width, frequencies, seed)
+    model = NoiseContrastiveLM(vocabulary, width, frequencies, seed, cell)
     model.build()
     lengths = np.array([len(sentence) for sentence in sentences])
     batches = Batches(lengths, lambda i, random: sentences[i], rate=1, batch_seconds=BATCH_WORDS, seed=seed)
@@ -166,7 +181,8 @@ def train(
     model.optimizer.build(model.trainable_variables)
     go_on(batches, path)
     resume = ExactResume(path, CHECKPOINT_STEPS, batches)
-    fit(model, batches, epochs, path, [StopAtNaN(), resume, MetricsLog(output / "metrics.jsonl")])
+    log = MetricsLog(output / "metrics.jsonl")
+    fit(model, batches, epochs, path, [StopAtNaN(), *callbacks, resume, log])
     return model
 
 

@@ -10,6 +10,7 @@ if __name__ == "__main__":  # first, so that --help need not wait for the import
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -43,8 +44,19 @@ def main(options: argparse.Namespace) -> None:
         raise
 
 
-def train(config: RunConfig, resume: bool = False) -> Path:
-    """Trains as the config says and returns the folder of the bundle."""
+def train(
+    config: RunConfig,
+    resume: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    optimizer_class: type[ScaledAdamW] = ScaledAdamW,
+) -> Path:
+    """Trains as the config says and returns the folder of the bundle.
+
+    Args:
+      resume: go on from the run folder's checkpoint.
+      callbacks: further ones; what they log of an epoch goes into metrics.jsonl.
+      optimizer_class: one that measures more.
+    """
     # Config
     folder = open_run_folder(config, resume)
     keras.utils.set_random_seed(config.seed)
@@ -94,7 +106,7 @@ def train(config: RunConfig, resume: bool = False) -> Path:
 
     # Optimizer
     steps = len(batches) * config.epochs
-    optimizer = ScaledAdamW(
+    optimizer = optimizer_class(
         WarmupLinearDecay(config.optimizer.learning_rate, int(config.optimizer.warmup * steps), steps),
         multipliers=config.optimizer.multipliers,
         weight_decay=config.optimizer.weight_decay,
@@ -108,6 +120,7 @@ def train(config: RunConfig, resume: bool = False) -> Path:
     callbacks = [
         StopAtNaN(),  # before a checkpoint is written
         WordErrorRate(dev_sets, tokenizer),
+        *callbacks,
         ExactResume(folder / CHECKPOINT, config.checkpoint_steps, batches),
         MetricsLog(folder / "metrics.jsonl"),
     ]

@@ -33,6 +33,7 @@ VERBS = [
     ["benchmark"],
     ["benchmark", "hotwords"],
     ["benchmark", "peers"],
+    ["benchmark", "sequence-models"],
 ]
 HEAVY = {"tensorflow", "keras", "jax", "gradio", "librosa", "numba", "scipy", "onnxruntime", "rich", "numpy"}
 HARK = "import sys; from training.commands import main; sys.exit(main())"

@@ -57,9 +57,7 @@ def finished(source, tmp_path_factory) -> tuple[RunConfig, ScaledAdamW]:
             super().__init__(*args, **kwargs)
             optimizers.append(self)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "ScaledAdamW", Kept)
-        training.train(config)
+    training.train(config, optimizer_class=Kept)
     [optimizer] = optimizers
     return config, optimizer
 

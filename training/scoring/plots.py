@@ -1,9 +1,14 @@
-"""Plots as SVG text, coloured by the page's style sheet, so that they follow light and dark."""
+"""Plots as SVG text, coloured by the page's style sheet, so that they follow light and dark.
+
+`standalone` makes a file of one, with a style sheet of its own.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import groupby
+from pathlib import Path
 
 WIDTH = 720
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 14, 42
@@ -11,6 +16,8 @@ _HEIGHT = 300
 _FLOOR = _HEIGHT - _BOTTOM  # y of the horizontal axis
 _COLOURS = 6  # classes s0 to s5 of the style sheet
 _FIFTHS = (0, 0.2, 0.4, 0.6, 0.8, 1)
+_SHADES = 9  # of a picture, white included
+_STYLE = Path(__file__).parent / "templates" / "report.css"
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,124 @@ def reliability_plot(lines: Mapping[str, Sequence[tuple[float, float, int]]]) ->
         parts += [_circle(x(c), y(accuracy), 3 + 7 * (words / most) ** 0.5) for c, accuracy, words in bins]
         parts.append("</g>")
     return _svg(_HEIGHT, parts, "Reliability of confidence")
+
+
+def panels_plot(
+    panels: Mapping[str, Mapping[str, Sequence[Point]]], x_title: str, y_title: str, logarithmic: bool = False
+) -> str:
+    """Panels side by side with the same axes, in each a line with its band for each name; x begins at 0.
+
+    A name has one colour in all panels. On a logarithmic axis values of 0 are left out.
+    """
+    gap, top = 18, 58
+    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
+    points = [point for lines in panels.values() for line in lines.values() for point in line]
+    values = [v for p in points for v in (p.low, p.value, p.high) if v and math.isfinite(v)]
+    if logarithmic:
+        lowest, highest = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+        powers = range(lowest, highest + 1, max(1, (highest - lowest) // 6))
+        ticks = {10.0**power: f"1e{power}" if abs(power) > 2 else f"{10.0**power:g}" for power in powers}
+    else:
+        lowest, highest = 0.0, _round_up(max(values))
+        ticks = {highest * fifth: f"{highest * fifth:g}" for fifth in _FIFTHS}
+    right = _round_up(max(point.x for point in points))
+    width = (WIDTH - _LEFT - _RIGHT - gap * (len(panels) - 1)) / len(panels)
+
+    def y(value: float) -> float:
+        place = math.log10(max(value, 10.0**lowest)) if logarithmic else value
+        return top + (_FLOOR - top) * (highest - place) / ((highest - lowest) or 1)
+
+    parts = [_text("tick end", _LEFT - 8, y(at) + 4, name) for at, name in ticks.items()]
+    at = _LEFT
+    for name in names:
+        parts.append(f'<g class="{colour(names.index(name))}">{_circle(at + 5, 12, 4.5)}</g>')
+        parts.append(_text("key", at + 14, 16, name))
+        at += 34 + 6.6 * len(name)
+    for number, (title, lines) in enumerate(panels.items()):
+        left = _LEFT + number * (width + gap)
+
+        def x(value: float, left: float = left) -> float:
+            return left + width * value / right
+
+        parts += [_line("grid", left, y(at), left + width, y(at)) for at in ticks]
+        parts.append(_text("middle", left + width / 2, top - 14, title))
+        parts += [
+            _text("tick middle", x(right * half), _FLOOR + 18, f"{right * half:g}") for half in (0, 0.5)
+        ]
+        parts.append(_text("tick end", x(right), _FLOOR + 18, f"{right:g}"))
+        for name, line in lines.items():
+            line = [p for p in line if math.isfinite(p.value) and (p.value > 0 or not logarithmic)]
+            tops = [(x(p.x), y(p.high)) for p in line if p.high is not None]
+            bottoms = [(x(p.x), y(p.low)) for p in reversed(line) if p.low is not None]
+            parts.append(f'<g class="{colour(names.index(name))}">')
+            parts += [f'<polygon points="{_path(tops + bottoms)}"/>'] if tops else []
+            parts.append(f'<polyline points="{_path((x(p.x), y(p.value)) for p in line)}"/></g>')
+    parts.append(_text("title middle", (_LEFT + WIDTH - _RIGHT) / 2, _HEIGHT - 4, x_title))
+    turned = f'class="title middle" transform="translate(9 {(_FLOOR + top) / 2:.0f}) rotate(-90)"'
+    return _svg(_HEIGHT, [*parts, f"<text {turned}>{escape(y_title)}</text>"], f"{y_title} against {x_title}")
+
+
+def attention_plot(
+    features: Sequence[Sequence[float]],
+    weights: Sequence[Sequence[float]],
+    tokens: Sequence[str],
+    seconds: float,
+) -> str:
+    """A spectrogram, and below it how much each token looks at each step of the same time.
+
+    Args:
+      features: [frames, mels], from low to high.
+      weights: [tokens, steps].
+      tokens: the text of each.
+      seconds: of the whole width.
+    """
+    top, sound, row = 6, 120, 17
+    left, width = _LEFT + 20, WIDTH - _LEFT - 20 - _RIGHT
+    floor = top + sound + 10 + row * len(tokens)
+    bands = [list(band) for band in zip(*features, strict=True)][::-1]
+    parts = [_picture("s5", bands, left, top, width, sound)]
+    parts.append(_picture("s0", weights, left, top + sound + 10, width, row * len(tokens)))
+    parts.append(_text("title end", left - 8, top + sound / 2, "mel"))
+    for number, token in enumerate(tokens):
+        parts.append(_text("end", left - 8, top + sound + 22 + row * number, token))
+    for number in range(len(tokens) + 1):
+        at = top + sound + 10 + row * number
+        parts.append(_line("grid", left, at, left + width, at))
+    for at in range(int(seconds) + 1):
+        parts.append(_text("tick middle", left + width * at / seconds, floor + 18, f"{at}"))
+    parts.append(_text("title middle", left + width / 2, floor + 36, "seconds"))
+    return _svg(floor + 42, parts, "What each token looks at")
+
+
+def _picture(
+    kind: str, rows: Sequence[Sequence[float]], left: float, top: float, width: float, height: float
+) -> str:
+    """Rows of values in shades between the least and the greatest, as runs of cells of one shade."""
+    least, most = min(map(min, rows)), max(map(max, rows))
+    runs: dict[int, list[str]] = {}
+    for y, row in enumerate(rows):
+        shades = [round((value - least) / ((most - least) or 1) * (_SHADES - 1)) for value in row]
+        x = 0
+        for shade, run in groupby(shades):
+            count = len(list(run))
+            runs.setdefault(shade, []).append(f"M{x} {y}.5h{count}")
+            x += count
+    runs.pop(0, None)
+    paths = "".join(
+        f'<path stroke-opacity="{shade / (_SHADES - 1):.2f}" d="{"".join(path)}"/>'
+        for shade, path in sorted(runs.items())
+    )
+    scale = f"{width / len(rows[0]):.4f} {height / len(rows):.4f}"
+    return f'<g class="cells {kind}" transform="translate({left} {top}) scale({scale})">{paths}</g>'
+
+
+def standalone(svg: str) -> str:
+    """One of the plots as a file of its own, with the colours of the page and its rules for plots."""
+    colours, _, rules = _STYLE.read_text(encoding="utf-8").partition("\n}\n* {")
+    rules = [line for line in rules.splitlines() if line.startswith((".s0 ", ".s3 ", "svg"))]
+    start, rest = svg.split(">", 1)
+    style = "\n".join([colours, "}", *rules])
+    return f'{start} xmlns="http://www.w3.org/2000/svg"><style>{style}</style>{rest}\n'
 
 
 def _round_up(value: float) -> float:
