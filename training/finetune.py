@@ -27,7 +27,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from difflib import SequenceMatcher
-from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,11 +41,12 @@ from training.average import average
 from training.cache import fingerprint
 from training.calibrate import calibrate
 from training.callbacks import BEST, CHECKPOINT, load_progress
-from training.config import ConfigError, RunConfig
+from training.config import ConfigError
 from training.environment import environment
 from training.export import export
 from training.manifest import Entry, read_manifest, write_manifest
 from training.prepare import LARGEST, speaker_of, take
+from training.recipes import MAX_SECONDS, recipe_for, run_config
 from training.scoring.console import progress, summary, table
 from training.scoring.normalizers import DEFAULT
 from training.scoring.recognisers import RecogniserRun, run
@@ -58,47 +58,10 @@ from training.suspicious import Finding, shortened, suspicious
 from training.train import train
 
 LEAST_SECONDS = 60.0  # of speech; with less there is nothing to learn and to measure
-MAX_SECONDS = 24.0  # of an utterance; Whisper's encoder takes 30 s, with silence and a slower speed
 SHOWN = 20  # suspicious utterances in the table
 CALIBRATION_WORDS = 200  # of the dev set; with fewer, confidence stays that of the start
 BEFORE, AFTER = "before", "after"  # the systems of the report
 
-
-class Recipe(NamedTuple):
-    """How to train on so many hours.
-
-    Attributes:
-      hours: up to which it is for.
-      held_out: share of the speech to measure on.
-      frozen_encoders: computed once, by which a step is faster and less can be learnt by heart.
-      epochs, batch_seconds, learning_rate: as in `RunConfig`.
-    """
-
-    hours: float
-    held_out: float
-    frozen_encoders: int
-    epochs: int
-    batch_seconds: float
-    learning_rate: float
-
-
-# Careful values, not tuned on voices yet. What is Whisper's learns at LOW_RATE of the rate, 1e-5 to 2e-5: with
-# 3.5e-5 (training/configs/english.yaml) the decoder knew 22 hours by heart after three epochs
-# (training/results/joint.md). The upper encoder and the head have 1e-4 to 2e-4, where english.yaml has 3.5e-4.
-# Epochs and batches give 300 to 700 steps up to five hours. Of little speech a fifth is held out: a minute has
-# 150 words, on which a difference of a few points is chance.
-RECIPES = (
-    Recipe(0.25, held_out=0.2, frozen_encoders=1, epochs=16, batch_seconds=16, learning_rate=1e-4),
-    Recipe(0.75, held_out=0.2, frozen_encoders=1, epochs=10, batch_seconds=32, learning_rate=1.5e-4),
-    Recipe(3.0, held_out=0.1, frozen_encoders=0, epochs=6, batch_seconds=48, learning_rate=2e-4),
-    Recipe(inf, held_out=0.1, frozen_encoders=0, epochs=3, batch_seconds=96, learning_rate=2e-4),
-)
-LOW_RATE = 0.1  # of the decoder and of all encoders but the last, as in english.yaml
-CACHED_COPIES = 5  # of each utterance through the frozen encoders; with `english` each has 140 MB an hour
-# As english.yaml, but for the noise and the telephone: the voice is known by its own microphone.
-AUGMENTATION = {"speed": 0.4, "gain": 0.5, "reverb": 0.1}
-SILENCE = 0.9  # for a decoder, which else depends on where a recording stops
-CTC_WEIGHT = 0.3  # beside the decoder's
 # Of the trained model in its average with the start (Wortsman et al. 2022); the best on the dev set is taken.
 SHARES = (0.25, 0.5, 0.75, 1.0)
 
@@ -108,12 +71,15 @@ def main(options: argparse.Namespace) -> int:
     start, output = Bundle.load(options.start), options.output
     if not start.has_ctc:
         raise ValueError(f"{start.name} has no CTC head, which checks the texts; start from english")
+    for manifest in options.manifests:
+        if manifest.absolute().parent == output.absolute():
+            raise ValueError(f"{manifest}: is in {output}, where its namesakes are written; choose another")
     checked = check(read_entries(options.manifests), start, output)
     show(checked, output)
     train(run_config(start, recipe_for(checked["hours"]), output), resume=True)
-    shares = mix(start, output)
+    mixed = mix(start, output)
     confidence(start, output, checked["dev_words"])
-    report(checked, start, output, shares, ["hark", "finetune", *options.arguments])
+    report(checked, start, output, mixed, ["hark", "finetune", *options.arguments])
     return int(bool(checked["left_out"]))
 
 
@@ -125,11 +91,6 @@ def read_entries(manifests: Sequence[Path]) -> list[Entry]:
     if most > 1:
         raise ValueError(f"{audio}: is {most} times in the manifests; give every utterance once")
     return entries
-
-
-def recipe_for(hours: float) -> Recipe:
-    """The recipe for so much speech, dev set included."""
-    return next(recipe for recipe in RECIPES if hours <= recipe.hours)
 
 
 # Check
@@ -304,51 +265,6 @@ def show(checked: dict[str, Any], output: Path) -> None:
     if count > SHOWN:
         print(f"and {count - SHOWN} more, in {output / 'suspicious.jsonl'}")
     print(division(checked), flush=True)
-
-
-# Train
-
-
-def run_config(start: Bundle, recipe: Recipe, output: Path) -> RunConfig:
-    """The run of a recipe from a model."""
-    encoders, features = start.config["encoders"], start.config["features"]
-    decoder = start.config.get("decoder")
-    frozen = min(recipe.frozen_encoders, len(encoders) - 1)
-    # A tenth of the frozen encoders' width, as in english-head.yaml, or a quarter of the mels, as in english.yaml.
-    masked = encoders[frozen - 1]["width"] // 10 if frozen else features.get("mels", 80) // 4
-    low = [*(f"encoder_{i}" for i in range(len(encoders) - 1)), "decoder"]
-    return RunConfig(
-        output=output / "run",
-        initialize={start.directory: 1.0},
-        model={
-            "encoders": encoders,
-            "features": features,
-            # Without the number of its tokens, which would be learnt anew.
-            "decoder": decoder and {name: decoder[name] for name in decoder if name != "vocabulary"},
-            "spec_augment": {"frequency_width": masked, "time_width": 20, "time_fraction": 0.1},
-            "dropout": 0.1,
-        },
-        data={
-            "train": [output / "train.jsonl"],
-            "dev": [output / "dev.jsonl"],
-            "batch_seconds": recipe.batch_seconds,
-            "max_seconds": MAX_SECONDS,
-            "augmentation": {**AUGMENTATION, "silence": SILENCE if decoder else 0.0},
-        },
-        objectives={
-            "ctc": {"weight": CTC_WEIGHT if decoder else 1.0},
-            "attention": {"weight": 1 - CTC_WEIGHT} if decoder else None,
-        },
-        optimizer={
-            "learning_rate": recipe.learning_rate,
-            "multipliers": dict.fromkeys(low, LOW_RATE),
-            "clip_norm": 5.0,
-        },
-        epochs=recipe.epochs,
-        frozen_encoders=frozen,
-        cached_copies=CACHED_COPIES,
-        keep="best",
-    )
 
 
 # Measure
