@@ -53,7 +53,7 @@ from training.scoring.recognisers import RecogniserRun, run
 from training.scoring.report import interval_text, p_text, percent, write_report
 from training.scoring.results import score
 from training.scoring.transcripts import Output, Reference, read_all_references
-from training.speech import Speech, read_speech, tell
+from training.speech import Speech, description, read_speech, tell
 from training.suspicious import Finding, shortened, suspicious
 from training.train import train
 
@@ -102,9 +102,8 @@ def check(entries: Sequence[Entry], start: Bundle, output: Path) -> dict[str, An
     Returns what check.json holds. Raises ConfigError where `output` holds the run of another call, ValueError
     where too little can be used.
     """
-    said = [[str(one.audio), one.offset_seconds, one.duration_seconds, one.text] for one in entries]
-    fields = [[one.speaker, one.fields] for one in entries]
-    key = fingerprint([weights_digest(weights_path(start.directory)), said, fields])
+    given = [[description(one), one.text, one.speaker, one.fields] for one in entries]
+    key = fingerprint([weights_digest(weights_path(start.directory)), given])
     path = output / "check.json"
     if path.exists() and (done := json.loads(path.read_text(encoding="utf-8")))["key"] == key:
         for problem in done["left_out"]:

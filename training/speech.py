@@ -122,7 +122,7 @@ def decode_audio(entries: Sequence[Entry], folder: Path, progress: Callable) -> 
                 samples = np.zeros(0, "float32")
             yield to_int16(samples)
 
-    audio = RaggedCache.create(folder, [_description(entry) for entry in entries], decoded())
+    audio = RaggedCache.create(folder, [description(entry) for entry in entries], decoded())
     notes = folder / "errors.json"
     if errors:
         notes.write_text(json.dumps(errors), encoding="utf-8")
@@ -131,8 +131,8 @@ def decode_audio(entries: Sequence[Entry], folder: Path, progress: Callable) -> 
     return audio, errors
 
 
-def _description(entry: Entry) -> list:
-    """Changes with the file, so that one that was replaced is decoded again."""
+def description(entry: Entry) -> list:
+    """What sound an entry is, for JSON; it changes with the file, so that a replaced one is decoded again."""
     path = entry.audio
     state = [path.stat().st_size, path.stat().st_mtime_ns] if path.exists() else None
     return [entry.id, str(path), state, entry.offset_seconds, entry.duration_seconds]
