@@ -364,11 +364,14 @@ def report(
 
 def verdict(comparison: dict[str, Any], start: str) -> str:
     """What the difference of before and after means, in a sentence."""
-    gained, interval = comparison["difference"], comparison["interval"]
+    gained, (low, high) = comparison["difference"], comparison["interval"]
+    if gained == 0:
+        return f"No gain: as many words are wrong as before. Keep {start}, and record more."
+    interval = [low, high] if gained > 0 or low is None else [-high, -low]
     p = comparison["mapsswe"]["p"]
     figures = f"{percent(abs(gained))} points (95 % {interval_text(interval)}, MAPSSWE p {p_text(p)})"
-    if gained <= 0:
+    if gained < 0:
         return f"No gain: the new model is worse by {figures}. Keep {start}, and record more."
-    if interval[0] is None or interval[0] <= 0:
+    if low is None or low <= 0:
         return f"The new model is better by {figures}, which may be chance. Record more to know."
     return f"The new model is better by {figures}."

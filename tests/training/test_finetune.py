@@ -308,8 +308,8 @@ def test_the_verdict_says_what_may_be_chance():
     )
     assert "may be chance" in said(0.031, -0.01, 0.056)
     assert "may be chance" in said(0.031, None, None)
-    assert said(-0.02, -0.05, 0.01).startswith("No gain: the new model is worse by 2.00 points")
-    assert said(0.0, -0.05, 0.01).startswith("No gain")
+    assert "worse by 2.00 points (95 % −1.00 to 5.00," in said(-0.02, -0.05, 0.01)
+    assert said(0.0, -0.05, 0.01).startswith("No gain: as many words are wrong as before")
 
 
 @pytest.mark.parametrize("hours", [0.05, 0.5, 2, 50])
