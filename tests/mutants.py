@@ -853,6 +853,48 @@ MUTANTS = [
         'after = ""',
         "training/test_manifest.py",
     ),
+    Mutant(
+        "suspicious: texts longer than what is heard are not found",
+        "training/suspicious.py",
+        "max(len(units), len(own.units), 1)",
+        "max(len(units) ** 2, len(own.units), 1)",
+        "training/test_suspicious.py",
+    ),
+    Mutant(
+        "suspicious: what the model hears is unusable without the voice detector",
+        "training/suspicious.py",
+        "and not has_voice and not own.text",
+        "and not has_voice",
+        "training/test_suspicious.py",
+    ),
+    Mutant(
+        "finetune: a speaker of two seconds is measured on",
+        "training/finetune.py",
+        "if share / 2 <= part <= LARGEST",
+        "if part <= LARGEST",
+        "training/test_finetune.py",
+    ),
+    Mutant(
+        "finetune: text without capitals for the decoder",
+        "training/finetune.py",
+        "words[first : first + count] = theirs[other : other + count]",
+        "pass",
+        "training/test_finetune.py",
+    ),
+    Mutant(
+        "callbacks: the best epoch is by the CTC head alone",
+        "training/callbacks.py",
+        '[logs[name] for name in logs if name.startswith("nats_")]',
+        "[]",
+        "training/test_callbacks.py",
+    ),
+    Mutant(
+        "callbacks: the best epoch is the last",
+        "training/callbacks.py",
+        "if not self.path.exists() or score <",
+        "if True or score <",
+        "training/test_callbacks.py",
+    ),
     # Files and command line
     Mutant(
         "files: written in place",

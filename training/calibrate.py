@@ -99,9 +99,11 @@ def report(evidence: np.ndarray, is_right: np.ndarray, fitted: Mapping[str, floa
     return f"{after.words} words, AUC {after.auc:.3f}, calibration error {before.ece:.3f} → {after.ece:.3f}"
 
 
-def main(options: argparse.Namespace) -> int:
-    """`hark calibrate`."""
-    bundle = Bundle.load(options.model)
+def calibrate(bundle: Bundle, entries: Sequence[Entry]) -> int:
+    """Writes the `confidence` of a bundle's model.json, fitted on these entries.
+
+    Returns the number of entries that were left out. Raises ValueError where the rest is too little.
+    """
     engine, beam = Engine.load(bundle), BeamDecoder.from_bundle(bundle)
     decoders: dict[str, Decode] = {
         "greedy": lambda encoding: greedy_decode(encoding.log_probs, bundle.tokenizer)
@@ -111,7 +113,6 @@ def main(options: argparse.Namespace) -> int:
     if bundle.vocabulary is not None:
         joint = JointDecoder(engine.step, bundle.vocabulary, bundle.tokenizer, beam)
         decoders["joint"] = lambda encoding: joint.decode(encoding.log_probs, encoding.memory)[0]
-    entries = [entry for manifest in options.manifests for entry in read_manifest(manifest)]
     judged, left_out = judged_words(engine, bundle.tokenizer, entries, decoders)
     for name, (_, is_right) in judged.items():
         if is_right.all() or not is_right.any():
@@ -123,4 +124,10 @@ def main(options: argparse.Namespace) -> int:
     for name, (evidence, is_right) in judged.items():
         print(f"{name}: {report(evidence, is_right, fitted[name])}")
     print(f"wrote {path}")
-    return int(left_out > 0)
+    return left_out
+
+
+def main(options: argparse.Namespace) -> int:
+    """`hark calibrate`."""
+    entries = [entry for manifest in options.manifests for entry in read_manifest(manifest)]
+    return int(calibrate(Bundle.load(options.model), entries) > 0)

@@ -11,6 +11,7 @@ from pathlib import Path
 import jiwer
 import keras
 import numpy as np
+import scipy.special
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -21,6 +22,7 @@ from training.cache import fingerprint
 from training.data import Batches
 
 CHECKPOINT = "checkpoint.safetensors"
+BEST = "best.safetensors"
 
 
 class CheckpointError(ValueError):
@@ -147,15 +149,22 @@ def fit(model: keras.Model, batches: Batches, epochs: int, checkpoint: Path, cal
 
 @dataclass(frozen=True)
 class DevSet:
-    """Batches of one dev set, and the texts of their utterances in the same order."""
+    """Batches of one dev set, and the texts of their utterances in the same order.
+
+    prompt: tokens before each text that the decoder is given; 0 where the batches have no tokens.
+    """
 
     name: str
     batches: keras.utils.PyDataset
     texts: list[str]
+    prompt: int = 0
 
 
 class WordErrorRate(keras.callbacks.Callback):
-    """Greedy WER on each dev set after every epoch, into the logs as "wer_NAME" in percent."""
+    """Greedy WER on each dev set after every epoch, into the logs as "wer_NAME" in percent.
+
+    Of a decoder that the dev set has tokens for, also its cross-entropy as "nats_NAME", in nats a token.
+    """
 
     def __init__(self, sets: Sequence[DevSet], tokenizer: Tokenizer):
         super().__init__()
@@ -163,13 +172,58 @@ class WordErrorRate(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         for dev in self.sets:
-            texts = []
+            texts, nats = [], []
             for index in range(len(dev.batches)):
-                inputs, _ = dev.batches[index]
+                inputs, targets = dev.batches[index]
                 outputs = self.model.predict_on_batch(inputs)
                 for logits, steps in zip(outputs["logits"], outputs["lengths"], strict=True):
                     texts.append(greedy_decode(logits[:steps], self.tokenizer).text)
+                if dev.prompt:
+                    lengths = targets["tokens_lengths"]
+                    for logits, tokens, count in zip(
+                        outputs["token_logits"], targets["tokens"], lengths, strict=True
+                    ):
+                        nats += token_nats(logits, tokens[:count], dev.prompt).tolist()
             logs[f"wer_{dev.name}"] = 100 * jiwer.wer(dev.texts, texts)
+            if nats:
+                logs[f"nats_{dev.name}"] = float(np.mean(nats))
+
+
+def token_nats(logits: np.ndarray, tokens: np.ndarray, prompt: int) -> np.ndarray:
+    """Cross-entropy of each token behind the prompt, given the right ones before it.
+
+    Args:
+      logits: [positions, vocabulary], at i of token i + 1.
+      tokens: [tokens] of a whole text; none give an empty result.
+    """
+    expected = tokens[prompt:]
+    scores = scipy.special.log_softmax(logits[prompt - 1 :][: len(expected)].astype("float32"), axis=1)
+    return -scores[np.arange(len(expected)), expected]
+
+
+class BestEpoch(keras.callbacks.Callback):
+    """Keeps the weights of the best epoch: that with the lowest cross-entropy of the decoder, or WER.
+
+    Several dev sets count alike. The decoder comes first, since it is what learns texts by heart while WER of
+    the CTC head still falls. It is to be called after WordErrorRate, and before ExactResume: an epoch that is
+    in the checkpoint has been compared.
+
+    Args:
+      path: of the weights; what is there counts.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.path = path
+
+    def on_epoch_end(self, epoch, logs=None):
+        score = np.mean(
+            [logs[name] for name in logs if name.startswith("nats_")]
+            or [logs[name] for name in logs if name.startswith("wer_")]
+        )
+        if not self.path.exists() or score < load_progress(self.path)["score"]:
+            progress = {"epoch": epoch + 1, "score": float(score)}
+            save_state(self.path, self.model.network.weights, progress)
 
 
 class StopAtNaN(keras.callbacks.Callback):

@@ -106,6 +106,17 @@ def add_training(commands) -> None:
     add("overrides", nargs="*", default=(), metavar="key=value", help="e.g. optimizer.learning_rate=1e-4")
     add("--resume", action="store_true", help="go on from the run folder's checkpoint")
 
+    summary = "train a model further on your own recordings, and measure what that gains"
+    details = (
+        "hark finetune mine/train.jsonl --output runs/mine\n"
+        "It checks the recordings first, and goes on if it was stopped. docs/training.md says more."
+    )
+    run = working("finetune", "keras")
+    add = add_command(commands, "finetune", summary, run, details, more="manifests").add_argument
+    _add_manifests(add, "speech with transcripts, a minute or more")
+    add("--from", dest="start", default="english", metavar="MODEL", help=f"{BUNDLE} (english)")
+    add("--output", type=Path, required=True, metavar="DIR", help="of the run, the new model and the report")
+
     summary = "make manifests of a corpus"
     add = add_command(commands, "prepare", summary, working("prepare")).add_argument
     add("corpus", choices=CORPORA, metavar="CORPUS", help=", ".join(CORPORA))

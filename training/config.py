@@ -144,6 +144,8 @@ class RunConfig(_Section):
     cached_copies: PositiveInt = 1
     mixed_precision: bool = False  # bfloat16, for processors and GPUs that have it
     checkpoint_steps: PositiveInt = 200
+    # Which epoch becomes the model; the best on the dev sets has the lowest loss of the decoder, or else WER.
+    keep: Literal["last", "best"] = "last"
     seed: int = 0
 
     @pydantic.model_validator(mode="after")
@@ -152,6 +154,12 @@ class RunConfig(_Section):
             raise ValueError("model.decoder and objectives.attention go together: give both")
         if self.frozen_encoders > (self.model.decoder or {}).get("encoders", len(self.model.encoders)):
             raise ValueError("frozen_encoders must all be below model.decoder, whose inputs they are")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _the_best_epoch_needs_a_dev_set(self):
+        if self.keep == "best" and not self.data.dev:
+            raise ValueError("keep is best: name a dev set in data.dev, on which epochs are compared")
         return self
 
     @pydantic.model_validator(mode="after")

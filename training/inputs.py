@@ -11,6 +11,7 @@ from asr.audio import SAMPLE_RATE
 from asr.features import FRAME_SECONDS
 from asr.model import SpeechModel
 from asr.tokenizer import Tokenizer
+from asr.vocabulary import Vocabulary
 from training.augmentation import BABBLE_VOICES, augment, babble
 from training.callbacks import DevSet
 from training.config import ConfigError, RunConfig
@@ -71,17 +72,35 @@ def training_inputs(
 
 
 def dev_set(
-    config: RunConfig, network: SpeechModel, tokenizer: Tokenizer, manifest: Path, cache: Path
+    config: RunConfig,
+    network: SpeechModel,
+    tokenizer: Tokenizer,
+    manifest: Path,
+    cache: Path,
+    vocabulary: Vocabulary | None = None,
 ) -> DevSet:
-    """Every utterance of a dev manifest, through the frozen encoders where there are any."""
+    """Every utterance of a dev manifest, through the frozen encoders where there are any.
+
+    Args:
+      vocabulary: of the decoder, which is measured on the utterances with `text_cased`.
+    """
     name, *_ = distinct_names([manifest, *(other for other in config.data.dev if other != manifest)])
     folder = name.replace("/", "+")
     speech = read_speech(read_manifest(manifest), tokenizer, cache / f"dev-{folder}", progress=progress(name))
     if not len(speech):
         raise ConfigError(f"{manifest}: nothing is left to measure on")
 
+    tokens, prompt = [], 0
+    if vocabulary is not None and any(speech.written):
+        prompt = len(vocabulary.prompt)
+        texts = [[] if text is None else vocabulary.around(text) for text in speech.written]
+        tokens = [np.array(ids if len(ids) <= network.decoder.max_tokens else [], "int32") for ids in texts]
+
+    def targets(i: int, _: np.ndarray) -> dict[str, np.ndarray]:
+        return {"tokens": tokens[i]} if tokens else {}
+
     def batches_of(read) -> Batches:
-        return Batches(speech.lengths, read, SAMPLE_RATE, ENCODING_BATCH_SECONDS)
+        return Batches(speech.lengths, read, SAMPLE_RATE, ENCODING_BATCH_SECONDS, targets=targets)
 
     batches = batches_of(lambda i, _: speech[i])
     texts = [speech.texts[i] for utterances in batches.plan for i in utterances]
@@ -89,4 +108,4 @@ def dev_set(
         frozen, shown = FrozenEncoders(network, config.frozen_encoders), progress(f"encoding {name}")
         encoded = EncodedSpeech(frozen, batches, cache / f"encoded-dev-{folder}", speech.key, shown)
         batches = batches_of(lambda i, _: encoded.read(i))
-    return DevSet(name, batches, texts)
+    return DevSet(name, batches, texts, prompt)

@@ -17,7 +17,7 @@ import importlib
 import sys
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from training.scoring.console import progress, table
 HELD_OUT = 0.1  # share of the speech for a dev or test set that the corpus does not have
 READERS = 8  # threads
 FEWEST_SPEAKERS = 3  # with fewer, recordings are divided
+LARGEST = 0.5  # share of the speech: a speaker with more is never held out
 
 Sets = dict[str, list[Entry]]
 
@@ -109,7 +110,9 @@ def divide(sets: Sets) -> Sets:
     for name in ("test", "dev"):
         source = "" if "" in sets else "train"
         if source in sets and not any(known.startswith(name) for known in sets):
-            taken, sets[source] = _take(sets[source])
+            entries = sets[source]
+            few = len({entry.speaker for entry in entries}) < FEWEST_SPEAKERS
+            taken, sets[source] = take(entries, HELD_OUT, recording_of if few else speaker_of)
             if taken:
                 sets[name] = taken
     if "" in sets:
@@ -117,20 +120,34 @@ def divide(sets: Sets) -> Sets:
     return sets
 
 
-def _take(entries: list[Entry]) -> tuple[list[Entry], list[Entry]]:
-    """HELD_OUT of some speech, by whole speakers in an order that depends on their names; and the rest."""
-    speakers = {entry.speaker for entry in entries}
-    unit = (
-        (lambda entry: entry.speaker)
-        if len(speakers) >= FEWEST_SPEAKERS
-        else (lambda entry: entry.audio.name)
-    )
+def speaker_of(entry: Entry) -> str:
+    """Who speaks."""
+    return entry.speaker
+
+
+def recording_of(entry: Entry) -> str:
+    """Name of the file."""
+    return entry.audio.name
+
+
+def take(
+    entries: Sequence[Entry], share: float, unit: Callable[[Entry], str]
+) -> tuple[list[Entry], list[Entry]]:
+    """A share of some speech, by whole units in an order that depends on their names; and the rest.
+
+    Units with more than `LARGEST` of the speech stay in the rest, which is never empty.
+
+    Args:
+      unit: what is not divided, such as `speaker_of`.
+    """
     seconds: dict[str, float] = defaultdict(float)
     for entry in entries:
         seconds[unit(entry)] += entry.duration_seconds
-    wanted, taken = HELD_OUT * sum(seconds.values()), set()
-    for name in sorted(seconds, key=lambda name: (zlib.crc32(name.encode()), name))[:-1]:
-        if sum(seconds[one] for one in taken) >= wanted:
+    total, taken = sum(seconds.values()), set()
+    order = sorted(seconds, key=lambda name: (zlib.crc32(name.encode()), name))
+    small = [name for name in order if seconds[name] <= LARGEST * total]
+    for name in small if len(small) < len(order) else order[:-1]:
+        if sum(seconds[one] for one in taken) >= share * total:
             break
         taken.add(name)
     return [one for one in entries if unit(one) in taken], [one for one in entries if unit(one) not in taken]

@@ -1,7 +1,8 @@
 """The folder of a run: what is needed to know and to repeat it.
 
 config.yaml (resolved), tokenizer.json, environment.json, metrics.jsonl, tensorboard/, checkpoint.safetensors,
-cache/ (decoded sound and outputs of frozen encoders; may be deleted), and at the end bundle/.
+best.safetensors (weights of the best epoch, if `keep` asks for it), cache/ (decoded sound and outputs of
+frozen encoders; may be deleted), and at the end bundle/.
 """
 
 import json

@@ -25,6 +25,7 @@ class Speech:
     """Utterances. `speech[i]` reads the float32 samples of one.
 
     Attributes:
+      entries: of the manifest.
       texts: what is said in each, normalised.
       written: the same as it is written, None where only the letters are known.
       lengths: [utterances] in samples.
@@ -32,10 +33,11 @@ class Speech:
     """
 
     def __init__(
-        self, audio: RaggedCache, indices: Sequence[int], texts: Sequence[str], written: Sequence[str | None]
+        self, audio: RaggedCache, indices: Sequence[int], entries: Sequence[Entry], texts: Sequence[str]
     ):
         self._audio, self._indices = audio, list(indices)
-        self.texts, self.written = list(texts), list(written)
+        self.entries, self.texts = list(entries), list(texts)
+        self.written = [entry.written for entry in entries]
         self.lengths = audio.lengths[self._indices]
         self.key = [audio.key, self._indices]
 
@@ -51,6 +53,11 @@ class Speech:
         return float(np.sum(self.lengths)) / SAMPLE_RATE / 3600
 
 
+def tell(problem: str) -> None:
+    """One line on standard error."""
+    print(problem, file=sys.stderr)
+
+
 def read_speech(
     entries: Sequence[Entry],
     tokenizer: Tokenizer,
@@ -58,6 +65,7 @@ def read_speech(
     max_seconds: float = inf,
     step_seconds: float = 0.0,
     progress: Callable = iter,
+    report: Callable[[str], None] = tell,
 ) -> Speech:
     """The entries that can be used; the others are named.
 
@@ -68,6 +76,7 @@ def read_speech(
       folder: where decoded sound is kept.
       max_seconds: longest utterance.
       step_seconds: length of a step of the network; 0 lets all texts fit.
+      report: called with a line about each entry that is left out.
     """
 
     def reason_against(entry: Entry, seconds: float) -> str | None:
@@ -78,25 +87,25 @@ def read_speech(
         if entry.text.strip() and not text:
             return 'its text has no letters: write "" where nothing is said'
         if seconds > max_seconds:
-            return f"{seconds:.1f} s is too long: data.max_seconds is {max_seconds:g}"
+            return f"{seconds:.1f} s is too long: cut it to {max_seconds:g} s (data.max_seconds)"
         needed = required_steps(tokenizer.encode(text)) * step_seconds
         return f"its text needs {needed:.1f} s at least, it has {seconds:.1f} s" if seconds < needed else None
 
     def usable(entry: Entry, seconds: float) -> bool:
         if reason := reason_against(entry, seconds):
-            print(f"{entry.id}: left out, {reason}", file=sys.stderr)
+            report(f"{entry.id}: left out, {reason}")
         return reason is None
 
     entries = [entry for entry in entries if usable(entry, entry.duration_seconds)]
     audio, errors = decode_audio(entries, folder, progress)
     for error in errors:
-        print(f"left out: {error}", file=sys.stderr)
+        report(f"left out: {error}")
     # The sound may be shorter than the manifest says.
     seconds = audio.lengths / SAMPLE_RATE
     indices = [i for i, entry in enumerate(entries) if seconds[i] and usable(entry, seconds[i])]
     used = [entries[i] for i in indices]
     texts = [tokenizer.normalize(entry.text) for entry in used]
-    return Speech(audio, indices, texts, [entry.written for entry in used])
+    return Speech(audio, indices, used, texts)
 
 
 def decode_audio(entries: Sequence[Entry], folder: Path, progress: Callable) -> tuple[RaggedCache, list[str]]:
@@ -113,7 +122,7 @@ def decode_audio(entries: Sequence[Entry], folder: Path, progress: Callable) -> 
                 samples = np.zeros(0, "float32")
             yield to_int16(samples)
 
-    audio = RaggedCache.create(folder, [_description(entry) for entry in entries], decoded())
+    audio = RaggedCache.create(folder, [description(entry) for entry in entries], decoded())
     notes = folder / "errors.json"
     if errors:
         notes.write_text(json.dumps(errors), encoding="utf-8")
@@ -122,8 +131,8 @@ def decode_audio(entries: Sequence[Entry], folder: Path, progress: Callable) -> 
     return audio, errors
 
 
-def _description(entry: Entry) -> list:
-    """Changes with the file, so that one that was replaced is decoded again."""
+def description(entry: Entry) -> list:
+    """What sound an entry is, for JSON; it changes with the file, so that a replaced one is decoded again."""
     path = entry.audio
     state = [path.stat().st_size, path.stat().st_mtime_ns] if path.exists() else None
     return [entry.id, str(path), state, entry.offset_seconds, entry.duration_seconds]

@@ -17,7 +17,19 @@ import keras
 
 from asr.bundle import save_bundle
 from asr.model import SpeechModel
-from training.callbacks import CHECKPOINT, ExactResume, MetricsLog, StopAtNaN, WordErrorRate, fit, go_on
+from training.callbacks import (
+    BEST,
+    CHECKPOINT,
+    BestEpoch,
+    ExactResume,
+    MetricsLog,
+    StopAtNaN,
+    WordErrorRate,
+    fit,
+    go_on,
+    load_progress,
+    load_state,
+)
 from training.config import ConfigError, RunConfig
 from training.data import Batches
 from training.initialization import initialize, source_bundles, tokenizer_of, vocabulary_of
@@ -81,7 +93,9 @@ def train(
     noise = read_noise(config, tokenizer, cache / "noise")
     print(f"{len(speech)} utterances, {speech.hours:.1f} h", file=sys.stderr)
     lengths, read, rate = training_inputs(config, network, speech, noise, cache)
-    dev_sets = [dev_set(config, network, tokenizer, manifest, cache) for manifest in config.data.dev]
+    dev_sets = [
+        dev_set(config, network, tokenizer, manifest, cache, vocabulary) for manifest in config.data.dev
+    ]
 
     # Objectives
     labels = [tokenizer.encode(text) for text in [*speech.texts, *noise.texts]]
@@ -116,15 +130,21 @@ def train(
     optimizer.build(step.trainable_variables)
 
     # Loop
+    if not (folder / CHECKPOINT).exists():
+        (folder / BEST).unlink(missing_ok=True)  # of a run that was deleted
     go_on(batches, folder / CHECKPOINT)
     callbacks = [
         StopAtNaN(),  # before a checkpoint is written
         WordErrorRate(dev_sets, tokenizer),
         *callbacks,
+        *([BestEpoch(folder / BEST)] if config.keep == "best" else []),
         ExactResume(folder / CHECKPOINT, config.checkpoint_steps, batches),
         MetricsLog(folder / "metrics.jsonl"),
     ]
     if keras.backend.backend() == "tensorflow":  # through which Keras' callback writes
         callbacks.append(keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False))
     fit(step, batches, config.epochs, folder / CHECKPOINT, callbacks)
+    if config.keep == "best":
+        load_state(folder / BEST, network.weights)
+        print(f"the best epoch is {load_progress(folder / BEST)['epoch']}", file=sys.stderr)
     return save_bundle(folder / "bundle", network, tokenizer, vocabulary)

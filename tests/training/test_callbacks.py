@@ -10,21 +10,26 @@ from safetensors.numpy import load_file
 from asr.model import SpeechModel
 from tests.training.toy import TOKENIZER, VOCABULARY, Speller, write_manifest
 from training.callbacks import (
+    BEST,
     CHECKPOINT,
+    BestEpoch,
     ExactResume,
     StopAtNaN,
     WordErrorRate,
     fit,
     go_on,
     load_progress,
+    load_state,
     plan_of,
     save_state,
     state_of,
+    token_nats,
 )
 from training.config import RunConfig
 from training.data import Batches
 from training.inputs import dev_set
 from training.objectives import CTC, Attention
+from training.objectives.attention import token_losses
 from training.step import TrainingStep
 
 # What is said and what the manifest says, long and short by turns.
@@ -195,3 +200,36 @@ def test_a_loss_that_is_not_finite_ends_the_run(loss):
     callback.on_train_batch_end(0, {"loss": 1.0})
     with pytest.raises(FloatingPointError, match="at batch 7: resume with a lower learning rate"):
         callback.on_train_batch_end(7, {"loss": loss})
+
+
+@pytest.mark.parametrize(
+    ("rows", "best"),
+    [
+        (({"wer_a": 20.0}, {"wer_a": 30.0}), 1),
+        (({"wer_a": 20.0}, {"wer_a": 10.0}), 2),
+        (({"wer_a": 20.0}, {"wer_a": 20.0}), 1),
+        (({"wer_a": 20.0, "wer_b": 50.0}, {"wer_a": 30.0, "wer_b": 35.0}), 2),
+        # A decoder that gets worse counts more than a CTC head that gets better.
+        (({"wer_a": 20.0, "nats_a": 1.0}, {"wer_a": 10.0, "nats_a": 1.1}), 1),
+    ],
+)
+def test_the_best_epoch_is_kept(tmp_path, rows, best):
+    step = make_step()
+    bias = step.network.output_layer.bias
+    for epoch, logs in enumerate(rows):
+        bias.assign(np.full(bias.shape, epoch + 1))
+        callback = BestEpoch(tmp_path / BEST)  # as after a resume: what is in the file counts
+        callback.set_model(step)
+        callback.on_epoch_end(epoch, logs)
+    assert load_progress(tmp_path / BEST)["epoch"] == best
+    load_state(tmp_path / BEST, step.network.weights)
+    np.testing.assert_array_equal(bias, np.full(bias.shape, best))
+
+
+def test_cross_entropy_of_the_tokens_behind_the_prompt():
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(7, 11)).astype("float32")  # padded: there are 6 tokens
+    tokens = np.int32([10, 9, 3, 4, 5, 8])
+    expected = np.array(token_losses(logits[None, :5], tokens[None, 1:]))[0, 1:]
+    np.testing.assert_allclose(token_nats(logits, tokens, prompt=2), expected, rtol=1e-5)
+    assert not len(token_nats(logits, tokens[:0], prompt=2))

@@ -18,6 +18,7 @@ VERBS = [
     ["align"],
     ["models"],
     ["train"],
+    ["finetune"],
     ["export"],
     ["calibrate"],
     ["tune-decoder"],
@@ -103,6 +104,7 @@ def test_help_answers_in_half_a_second():
     ("module", "verb"),
     [
         ("train", "train"),
+        ("finetune", "finetune"),
         ("evaluate", "evaluate"),
         ("export", "export"),
         ("calibrate", "calibrate"),
@@ -152,6 +154,7 @@ def test_a_missing_file_is_named_in_one_line(capsys, tmp_path):
     for arguments in (
         ["train", missing],
         ["export", missing],
+        ["finetune", missing, "--output", str(tmp_path / "out")],
         ["average", missing, missing, "--output", str(tmp_path / "out")],
         ["evaluate", missing, "--model", "english"],
         ["calibrate", missing, "--model", "english"],
@@ -179,6 +182,7 @@ def test_an_output_folder_that_takes_nothing_is_refused_before_any_work(capsys, 
     ("arguments", "missing"),
     [
         (["train", "x.yaml"], "keras"),
+        (["finetune", "x.jsonl", "--output", "out"], "jinja2"),
         (["export", "english"], "tensorflow"),
         (["evaluate", "x.jsonl", "--model", "english"], "jinja2"),
         (["average", "english", "english", "--output", "out"], "keras"),

@@ -139,6 +139,7 @@ def check_joint(folder: Path) -> None:
     assert bundle.config["decoder"] == {**DECODER, "vocabulary": VOCABULARY.size}
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert all(0 < row["attention"] < 100 and row["ctc"] > 0 and row["wer_train"] >= 0 for row in rows)
+    assert all(0 < row["nats_train"] < 10 for row in rows)
     assert all(row["loss"] == pytest.approx(0.3 * row["ctc"] + 0.7 * row["attention"], 0.05) for row in rows)
     source = load_file(weights_path(folder.parent / "whisper"))
     trained = load_file(weights_path(folder / "bundle"))

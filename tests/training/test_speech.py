@@ -93,7 +93,7 @@ def test_a_text_that_cannot_be_learnt_is_named_and_left_out(tmp_path, sound, cap
 
 def test_what_is_too_long_is_left_out(tmp_path, sound, capsys):
     assert not len(read_speech(entries(tmp_path, {}), TOKENIZER, tmp_path / "cache", max_seconds=0.9))
-    assert "a: left out, 1.0 s is too long: data.max_seconds is 0.9" in capsys.readouterr().err
+    assert "a: left out, 1.0 s is too long: cut it to 0.9 s (data.max_seconds)" in capsys.readouterr().err
 
 
 def test_broken_recordings_are_all_named_and_cost_nobody_the_others(tmp_path, sound, capsys):

@@ -24,7 +24,11 @@ _KINDS = {"substitute": "s", "delete": "d", "insert": "i"}
 
 
 def write_report(
-    folder: Path, scores: Scores, header: Mapping[str, Any], measured: Mapping[str, Any]
+    folder: Path,
+    scores: Scores,
+    header: Mapping[str, Any],
+    measured: Mapping[str, Any],
+    finetuning: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes the report into `folder`, which is made where it is missing.
 
@@ -36,9 +40,16 @@ def write_report(
       scores: of all systems and conditions.
       header: what names the run and is the same when it is run again: command, commit, versions, hardware.
       measured: what differs from run to run: date and speed.
+      finetuning: of a report of `hark finetune`, which the templates finetune.* lay out.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    results = plain({"header": dict(header), **scores.document, "measured": dict(measured)})
+    results = {
+        "header": dict(header),
+        **scores.document,
+        "measured": dict(measured),
+        "finetuning": finetuning,
+    }
+    results = plain(results)
     write_whole(folder / "results.json", json.dumps(results, ensure_ascii=False, indent=1) + "\n")
     write_whole(folder / "utterances.jsonl", _json_lines(utterance_rows(scores)))
     (folder / "hypotheses").mkdir(exist_ok=True)
