@@ -16,9 +16,19 @@ import keras
 
 from asr.bundle import save_bundle
 from asr.model import SpeechModel
-from training.callbacks import CHECKPOINT, ExactResume, MetricsLog, StopAtNaN, WordErrorRate, fit, go_on
+from training.callbacks import (
+    CHECKPOINT,
+    ExactResume,
+    MetricsLog,
+    StopAtNaN,
+    WordErrorRate,
+    fit,
+    go_on,
+    state_of,
+)
 from training.config import ConfigError, RunConfig
-from training.data import Batches
+from training.data import Batches, Share
+from training.devices import distribute, joined, require_jax, share_of_batches, wait_for_all
 from training.initialization import initialize, source_bundles, tokenizer_of, vocabulary_of
 from training.inputs import dev_set, read_noise, training_inputs
 from training.manifest import read_manifest
@@ -34,7 +44,8 @@ from training.step import TrainingStep
 def main(options: argparse.Namespace) -> None:
     """`hark train`. An OSError that names no path, as of a full disk, gets the run folder's."""
     try:
-        train(options.config, options.resume)
+        with joined(options.coordinator, options.process, options.processes):
+            train(options.config, options.resume)
     except OSError as error:
         folder = str(options.config.output)
         if error.strerror is None:  # a library's own, with a text only
@@ -45,8 +56,17 @@ def main(options: argparse.Namespace) -> None:
 
 def train(config: RunConfig, resume: bool = False) -> Path:
     """Trains as the config says and returns the folder of the bundle."""
+    # Devices
+    share = Share()
+    if config.devices == "all":
+        require_jax()
+        share = share_of_batches()
+    first = share.process == 0  # writes the files of the run, which the others read
+    if not first:
+        wait_for_all("caches")
+
     # Config
-    folder = open_run_folder(config, resume)
+    folder = open_run_folder(config, resume) if first else config.output
     keras.utils.set_random_seed(config.seed)
     if config.mixed_precision:
         keras.mixed_precision.set_global_policy("mixed_bfloat16")
@@ -68,7 +88,7 @@ def train(config: RunConfig, resume: bool = False) -> Path:
         raise ConfigError(f"{', '.join(map(str, config.data.train))}: nothing is left to train on")
     noise = read_noise(config, tokenizer, cache / "noise")
     print(f"{len(speech)} utterances, {speech.hours:.1f} h", file=sys.stderr)
-    lengths, read, rate = training_inputs(config, network, speech, noise, cache)
+    lengths, read, rate, longest = training_inputs(config, network, speech, noise, cache)
     dev_sets = [dev_set(config, network, tokenizer, manifest, cache) for manifest in config.data.dev]
 
     # Objectives
@@ -87,10 +107,13 @@ def train(config: RunConfig, resume: bool = False) -> Path:
         objectives.append(Distillation(probabilities, lengths, options.weight))
     if options := config.objectives.consistency:
         objectives.append(Consistency(options.weight))
+    if first and share.processes > 1:
+        wait_for_all("caches")
     step = TrainingStep(
         network, objectives, config.model.spec_augment, config.model.dropout, config.frozen_encoders
     )
-    batches = Batches(lengths, read, rate, config.data.batch_seconds, config.seed, 2, step.targets)
+    seconds = config.data.batch_seconds
+    batches = Batches(lengths, read, rate, seconds, config.seed, 2, step.targets, longest, share)
 
     # Optimizer
     steps = len(batches) * config.epochs
@@ -99,19 +122,23 @@ def train(config: RunConfig, resume: bool = False) -> Path:
         multipliers=config.optimizer.multipliers,
         weight_decay=config.optimizer.weight_decay,
         global_clipnorm=config.optimizer.clip_norm,
+        gradient_accumulation_steps=config.optimizer.accumulate if config.optimizer.accumulate > 1 else None,
     )
     step.compile(optimizer=optimizer, jit_compile="auto" if keras.backend.backend() == "jax" else False)
     optimizer.build(step.trainable_variables)
+    if config.devices == "all":
+        distribute(state_of(step))
 
     # Loop
     go_on(batches, folder / CHECKPOINT)
     callbacks = [
         StopAtNaN(),  # before a checkpoint is written
         WordErrorRate(dev_sets, tokenizer),
-        ExactResume(folder / CHECKPOINT, config.checkpoint_steps, batches),
-        MetricsLog(folder / "metrics.jsonl"),
+        ExactResume(folder / CHECKPOINT, config.checkpoint_steps, batches, saves=first),
     ]
+    if first:
+        callbacks.append(MetricsLog(folder / "metrics.jsonl"))
     if keras.backend.backend() == "tensorflow":  # through which Keras' callback writes
         callbacks.append(keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False))
     fit(step, batches, config.epochs, folder / CHECKPOINT, callbacks)
-    return save_bundle(folder / "bundle", network, tokenizer, vocabulary)
+    return save_bundle(folder / "bundle", network, tokenizer, vocabulary) if first else folder / "bundle"
