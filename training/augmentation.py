@@ -154,6 +154,15 @@ def parse_condition(condition: str) -> tuple[str, float]:
     return name, value
 
 
+def longest(lengths: np.ndarray, probabilities: dict[str, float]) -> np.ndarray:
+    """Lengths [utterances] in samples that `augment` never exceeds."""
+    if probabilities["speed"]:
+        lengths = np.ceil(lengths / SPEED_RANGE[0])
+    if probabilities["silence"]:
+        lengths = lengths + SILENCE_RANGE_SECONDS[1] * SAMPLE_RATE
+    return np.asarray(lengths, dtype=int)
+
+
 def augment(
     samples: np.ndarray, random: Random, probabilities: dict[str, float], noises: Sequence[np.ndarray]
 ) -> np.ndarray:

@@ -84,11 +84,12 @@ class ExactResume(keras.callbacks.Callback):
       path: the checkpoint.
       steps: batches between two of them.
       batches: at the place that `go_on` found; told which epoch begins, since Keras may end one twice.
+      saves: False in all but one of several processes with the same state.
     """
 
-    def __init__(self, path: Path, steps: int, batches: Batches):
+    def __init__(self, path: Path, steps: int, batches: Batches, saves: bool = True):
         super().__init__()
-        self.path, self.steps, self.batches = path, steps, batches
+        self.path, self.steps, self.batches, self.saves = path, steps, batches, saves
         self.resume = path.exists()
         self.epoch, self.first_batch = batches.epoch, batches.first_batch
 
@@ -112,7 +113,8 @@ class ExactResume(keras.callbacks.Callback):
 
     def _save(self, progress: dict) -> None:
         check_weights(self.model)
-        save_state(self.path, state_of(self.model), progress)
+        if self.saves:
+            save_state(self.path, state_of(self.model), progress)
 
 
 def go_on(batches: Batches, checkpoint: Path) -> None:

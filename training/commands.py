@@ -70,7 +70,8 @@ def _train(options: argparse.Namespace) -> None:
     from training.config import load_config
 
     # Before Keras, which takes seconds to load.
-    options.config = load_config(options.config, options.overrides)
+    several = [] if options.processes is None else ["devices=all"]
+    options.config = load_config(options.config, [*options.overrides, *several])
     working("train")(options)
 
 
@@ -105,6 +106,9 @@ def add_training(commands) -> None:
     add("config", type=Path, metavar="CONFIG", help="a YAML file")
     add("overrides", nargs="*", default=(), metavar="key=value", help="e.g. optimizer.learning_rate=1e-4")
     add("--resume", action="store_true", help="go on from the run folder's checkpoint")
+    add("--coordinator", metavar="HOST:PORT", help="of process 0, where several processes meet")
+    add("--process", type=int, metavar="I", help="number of this process, from 0")
+    add("--processes", type=positive, metavar="N", help="that train together, one for each machine")
 
     summary = "train a model further on your own recordings, and measure what that gains"
     details = (

@@ -89,6 +89,7 @@ class Optimizer(_Section):
     weight_decay: Weight = 0.01
     clip_norm: Positive = 1.0
     warmup: Fraction = 0.05  # of all steps
+    accumulate: PositiveInt = 1  # batches a step, whose gradients are averaged
 
 
 class CTC(_Section):
@@ -143,6 +144,7 @@ class RunConfig(_Section):
     # Of each utterance through the frozen encoders: the first clean, the others augmented.
     cached_copies: PositiveInt = 1
     mixed_precision: bool = False  # bfloat16, for processors and GPUs that have it
+    devices: Literal["one", "all"] = "one"  # each computes a part of every batch; needs JAX
     checkpoint_steps: PositiveInt = 200
     # Which epoch becomes the model; the best on the dev sets has the lowest loss of the decoder, or else WER.
     keep: Literal["last", "best"] = "last"

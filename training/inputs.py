@@ -12,7 +12,7 @@ from asr.features import FRAME_SECONDS
 from asr.model import SpeechModel
 from asr.tokenizer import Tokenizer
 from asr.vocabulary import Vocabulary
-from training.augmentation import BABBLE_VOICES, augment, babble
+from training.augmentation import BABBLE_VOICES, augment, babble, longest
 from training.callbacks import DevSet
 from training.config import ConfigError, RunConfig
 from training.data import Batches
@@ -35,10 +35,11 @@ def read_noise(config: RunConfig, tokenizer: Tokenizer, folder: Path) -> Speech:
 
 def training_inputs(
     config: RunConfig, network: SpeechModel, speech: Speech, noise: Speech, cache: Path
-) -> tuple[np.ndarray, Callable[[int, np.random.Generator], np.ndarray], float]:
-    """Lengths, reader and rate of the inputs: augmented samples, or outputs of frozen encoders.
+) -> tuple[np.ndarray, Callable[[int, np.random.Generator], np.ndarray], float, np.ndarray]:
+    """Lengths, reader and rate of the inputs, and lengths that are never exceeded, in whatever augmentation.
 
-    Utterances from `len(speech)` on are the noise.
+    The inputs are augmented samples, or outputs of frozen encoders. Utterances from `len(speech)` on are the
+    noise.
     """
     probabilities = config.data.augmentation.model_dump()
     lengths = np.concatenate([speech.lengths, noise.lengths])
@@ -55,7 +56,7 @@ def training_inputs(
 
     frozen = config.frozen_encoders
     if not frozen:
-        return lengths, read_augmented, SAMPLE_RATE
+        return lengths, read_augmented, SAMPLE_RATE, longest(lengths, probabilities)
     copies = []
     for copy in range(config.cached_copies):
         read, seed = (read_augmented if copy else read_clean), config.seed + copy
@@ -68,7 +69,8 @@ def training_inputs(
         return copies[int(random.integers(len(copies)))].read(i)
 
     frame_seconds = FRAME_SECONDS * math.prod(encoder.subsampling for encoder in network.encoders[:frozen])
-    return copies[0].lengths, read_copy, 1 / frame_seconds
+    greatest = np.max([copy.lengths for copy in copies], axis=0)
+    return copies[0].lengths, read_copy, 1 / frame_seconds, greatest
 
 
 def dev_set(

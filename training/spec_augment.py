@@ -35,6 +35,9 @@ class SpecAugment(keras.layers.Layer):
         self.time_width = time_width
         self.time_fraction = time_fraction
         self.random = keras.random.SeedGenerator(seed)
+        # There are no weights. While a layer is not built, `fit` on JAX draws a batch to build the model, and
+        # begins the first epoch with what its workers read meanwhile: a batch is lost, others come twice.
+        self.built = True
 
     def call(self, features, lengths):
         batch, frames, mels = ops.shape(features)
@@ -49,9 +52,10 @@ class SpecAugment(keras.layers.Layer):
 
     def _keep(self, batch, size, masks, widest, extent):
         """Bool [batch, size], False in `masks` random spans of up to `widest` [batch] in `extent` [batch]."""
-        draws = keras.random.uniform((2, masks, batch), seed=self.random, dtype="float32")
-        widths = draws[0] * widest
-        starts = draws[1] * (extent - widths)
+        # The batch is first: then JAX draws the same for an utterance however many rows come after it.
+        draws = keras.random.uniform((batch, masks, 2), seed=self.random, dtype="float32")
+        widths = draws[..., 0] * widest[:, None]
+        starts = draws[..., 1] * (extent[:, None] - widths)
         index = ops.cast(ops.arange(size), "float32")
         inside = ops.logical_and(index >= starts[..., None], index < (starts + widths)[..., None])
-        return ops.logical_not(ops.any(inside, axis=0))
+        return ops.logical_not(ops.any(inside, axis=1))

@@ -68,17 +68,27 @@ class TrainingStep(keras.Model):
         return {name: array for part in parts for name, array in part.items()}
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The weighted sum of the objectives' means over the batch, infinite losses left out."""
+        """The weighted sum of the objectives' means over the batch.
+
+        Infinite losses are left out, and rows whose "weights" in the targets are 0.
+        """
         targets = {name: repeat(values, self.views) for name, values in y.items()}
         total = 0.0
         for objective in self.objectives:
             losses = objective.losses(y_pred, targets)
             counted = ops.logical_not(ops.isinf(losses))  # NaN counts: it must end the run
+            if "weights" in targets:
+                counted = ops.logical_and(counted, targets["weights"] > 0)
             losses = ops.where(counted, losses, ops.zeros_like(losses))
             mean = ops.sum(losses) / ops.maximum(ops.sum(ops.cast(counted, losses.dtype)), 1.0)
             objective.metrics[0].update_state(mean)
             total += objective.weight * mean
         return total
+
+    def get_metrics_result(self):
+        """The loss in the logs is the sum of its parts. Keras' own weights a batch by all its rows."""
+        parts = [objective.weight * objective.metrics[0].result() for objective in self.objectives]
+        return {**super().get_metrics_result(), "loss": sum(parts)}
 
 
 def repeat(values, times: int):

@@ -29,9 +29,11 @@ from training.callbacks import (
     go_on,
     load_progress,
     load_state,
+    state_of,
 )
 from training.config import ConfigError, RunConfig
-from training.data import Batches
+from training.data import Batches, Share
+from training.devices import distribute, joined, require_jax, share_of_batches, wait_for_all
 from training.initialization import initialize, source_bundles, tokenizer_of, vocabulary_of
 from training.inputs import dev_set, read_noise, training_inputs
 from training.manifest import read_manifest
@@ -47,7 +49,8 @@ from training.step import TrainingStep
 def main(options: argparse.Namespace) -> None:
     """`hark train`. An OSError that names no path, as of a full disk, gets the run folder's."""
     try:
-        train(options.config, options.resume)
+        with joined(options.coordinator, options.process, options.processes):
+            train(options.config, options.resume)
     except OSError as error:
         folder = str(options.config.output)
         if error.strerror is None:  # a library's own, with a text only
@@ -69,8 +72,17 @@ def train(
       callbacks: further ones; what they log of an epoch goes into metrics.jsonl.
       optimizer_class: one that measures more.
     """
+    # Devices
+    share = Share()
+    if config.devices == "all":
+        require_jax()
+        share = share_of_batches()
+    first = share.process == 0  # writes the files of the run, which the others read
+    if not first:
+        wait_for_all("caches")
+
     # Config
-    folder = open_run_folder(config, resume)
+    folder = open_run_folder(config, resume) if first else config.output
     keras.utils.set_random_seed(config.seed)
     if config.mixed_precision:
         keras.mixed_precision.set_global_policy("mixed_bfloat16")
@@ -92,7 +104,7 @@ def train(
         raise ConfigError(f"{', '.join(map(str, config.data.train))}: nothing is left to train on")
     noise = read_noise(config, tokenizer, cache / "noise")
     print(f"{len(speech)} utterances, {speech.hours:.1f} h", file=sys.stderr)
-    lengths, read, rate = training_inputs(config, network, speech, noise, cache)
+    lengths, read, rate, longest = training_inputs(config, network, speech, noise, cache)
     dev_sets = [
         dev_set(config, network, tokenizer, manifest, cache, vocabulary) for manifest in config.data.dev
     ]
@@ -113,10 +125,13 @@ def train(
         objectives.append(Distillation(probabilities, lengths, options.weight))
     if options := config.objectives.consistency:
         objectives.append(Consistency(options.weight))
+    if first and share.processes > 1:
+        wait_for_all("caches")
     step = TrainingStep(
         network, objectives, config.model.spec_augment, config.model.dropout, config.frozen_encoders
     )
-    batches = Batches(lengths, read, rate, config.data.batch_seconds, config.seed, 2, step.targets)
+    seconds = config.data.batch_seconds
+    batches = Batches(lengths, read, rate, seconds, config.seed, 2, step.targets, longest, share)
 
     # Optimizer
     steps = len(batches) * config.epochs
@@ -125,25 +140,31 @@ def train(
         multipliers=config.optimizer.multipliers,
         weight_decay=config.optimizer.weight_decay,
         global_clipnorm=config.optimizer.clip_norm,
+        gradient_accumulation_steps=config.optimizer.accumulate if config.optimizer.accumulate > 1 else None,
     )
     step.compile(optimizer=optimizer, jit_compile="auto" if keras.backend.backend() == "jax" else False)
     optimizer.build(step.trainable_variables)
+    if config.devices == "all":
+        distribute(state_of(step))
 
     # Loop
-    if not (folder / CHECKPOINT).exists():
+    if first and not (folder / CHECKPOINT).exists():
         (folder / BEST).unlink(missing_ok=True)  # of a run that was deleted
     go_on(batches, folder / CHECKPOINT)
     callbacks = [
         StopAtNaN(),  # before a checkpoint is written
         WordErrorRate(dev_sets, tokenizer),
         *callbacks,
-        *([BestEpoch(folder / BEST)] if config.keep == "best" else []),
-        ExactResume(folder / CHECKPOINT, config.checkpoint_steps, batches),
-        MetricsLog(folder / "metrics.jsonl"),
+        *([BestEpoch(folder / BEST)] if first and config.keep == "best" else []),
+        ExactResume(folder / CHECKPOINT, config.checkpoint_steps, batches, saves=first),
     ]
+    if first:
+        callbacks.append(MetricsLog(folder / "metrics.jsonl"))
     if keras.backend.backend() == "tensorflow":  # through which Keras' callback writes
         callbacks.append(keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False))
     fit(step, batches, config.epochs, folder / CHECKPOINT, callbacks)
+    if not first:
+        return folder / "bundle"
     if config.keep == "best":
         load_state(folder / BEST, network.weights)
         print(f"the best epoch is {load_progress(folder / BEST)['epoch']}", file=sys.stderr)

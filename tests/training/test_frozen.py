@@ -87,7 +87,7 @@ def check_epoch(config: RunConfig, network: SpeechModel, folder: Path, cache: Pa
     texts = [*TEXTS, *[""] * len(NOISE)]
     labels = [TOKENIZER.encode(text) for text in texts]
     step = TrainingStep(network, [CTC(labels)], frozen_encoders=1)
-    lengths, read, rate = training_inputs(config, network, speech, noise, cache)
+    lengths, read, rate, _ = training_inputs(config, network, speech, noise, cache)
     batches = Batches(lengths, read, rate, 4.0, seed=3, targets=step.targets)
     found = []
     for index, utterances in enumerate(batches.plan):
@@ -114,7 +114,7 @@ def test_a_batch_of_a_frozen_run_is_the_forward_pass_of_its_sound(folder, networ
 def test_further_copies_are_augmented(folder, network, tmp_path):
     config = make_config(folder, augmentation={"gain": 1.0}, cached_copies=2)
     speech, noise = read_all(config, folder)
-    _, read, _ = training_inputs(config, network, speech, noise, tmp_path)
+    _, read, *_ = training_inputs(config, network, speech, noise, tmp_path)
     copies = [read(0, np.random.default_rng(seed)) for seed in range(8)]
     assert len(np.unique([copy.sum() for copy in copies])) == 2
 

@@ -49,7 +49,7 @@ def test_each_utterance_has_its_own_sound(config, tmp_path):
     speech = read_speech(read_manifest(config.data.train[0]), TOKENIZER, tmp_path / "speech")
     noise = read_noise(config, TOKENIZER, tmp_path / "noise")
     network = SpeechModel(TOKENIZER.size, config.model.encoders, {"mels": 8})  # is not asked
-    lengths, read, rate = training_inputs(config, network, speech, noise, tmp_path)
+    lengths, read, rate, _ = training_inputs(config, network, speech, noise, tmp_path)
     assert rate == SAMPLE_RATE
     random = np.random.default_rng(0)
     for i, text in enumerate(TEXTS):
@@ -65,7 +65,7 @@ def test_augmentation_changes_what_is_read_at_random(config, tmp_path):
     config = config.model_copy(update={"data": data})
     speech = read_speech(read_manifest(config.data.train[0]), TOKENIZER, tmp_path / "speech")
     noise = read_noise(config, TOKENIZER, tmp_path / "noise")
-    _, read, _ = training_inputs(config, SpeechModel(TOKENIZER.size, []), speech, noise, tmp_path)
+    _, read, *_ = training_inputs(config, SpeechModel(TOKENIZER.size, []), speech, noise, tmp_path)
     one, other, again = (read(0, np.random.default_rng(seed)) for seed in (1, 2, 1))
     assert not np.allclose(one, other)
     np.testing.assert_array_equal(one, again)
@@ -76,7 +76,7 @@ def test_noise_becomes_babble(config, tmp_path):
     config = config.model_copy(update={"data": config.data.model_copy(update={"augmentation": augmentation})})
     speech = read_speech(read_manifest(config.data.train[0]), TOKENIZER, tmp_path / "speech")
     noise = read_noise(config, TOKENIZER, tmp_path / "noise")
-    _, read, _ = training_inputs(config, SpeechModel(TOKENIZER.size, []), speech, noise, tmp_path)
+    _, read, *_ = training_inputs(config, SpeechModel(TOKENIZER.size, []), speech, noise, tmp_path)
     np.testing.assert_array_equal(read(0, np.random.default_rng(1)), speech[0])
     one, other, again = (read(len(speech), np.random.default_rng(seed)) for seed in (1, 2, 1))
     assert len(one) == len(other) == len(noise[0])

@@ -1,5 +1,12 @@
 """training/optimizer.py: the learning rate rises, falls to zero, and is what the weights are moved by."""
 
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -43,3 +50,38 @@ def test_weights_move_by_the_rate_times_the_multiplier_of_their_part():
         moves.append(np.array(before) - [kernel.numpy().item() for kernel in kernels])
     expected = np.outer(RATES, [*parts.values(), 1.0])
     np.testing.assert_allclose(moves, expected, rtol=1e-3, atol=1e-6)
+
+
+def weights_after_training(batch_size: int, accumulate: int | None) -> list[float]:
+    """After two epochs of 16 rows, with all that the optimizer does: decay, clipping, rates by part."""
+    random = np.random.default_rng(0)
+    layer = keras.layers.Dense(3, name="output", kernel_initializer=keras.initializers.GlorotUniform(seed=1))
+    model = keras.Sequential([keras.Input((4,)), layer, keras.layers.Dense(1, kernel_initializer="ones")])
+    batches = 2 * 16 // batch_size
+    optimizer = ScaledAdamW(
+        WarmupLinearDecay(PEAK, batches // 4, batches),
+        multipliers={"output": 0.5},
+        weight_decay=0.1,
+        global_clipnorm=0.5,
+        gradient_accumulation_steps=accumulate,
+    )
+    model.compile(optimizer, "mse")
+    x, y = random.standard_normal((16, 4)), random.standard_normal((16, 1))
+    model.fit(x, y, batch_size=batch_size, epochs=2, shuffle=False, verbose=0)
+    return [float(value) for weight in model.get_weights() for value in weight.ravel()]
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_two_accumulated_halves_are_one_batch(backend):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip("needs JAX: pip install jax")
+    code = (
+        "import json; from tests.training.test_optimizer import weights_after_training as run\n"
+        "print(json.dumps([run(4, None), run(2, 2), run(2, None)]))"
+    )
+    environment = {**os.environ, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"}
+    command, root = [sys.executable, "-c", code], Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, env=environment, stdout=subprocess.PIPE, check=True, timeout=280)
+    whole, halves, others = json.loads(done.stdout.splitlines()[-1])
+    np.testing.assert_allclose(halves, whole, rtol=1e-5, atol=1e-6)
+    assert np.abs(np.array(others) - whole).max() > 1e-3

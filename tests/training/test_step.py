@@ -55,6 +55,28 @@ def test_ctc_is_the_mean_over_what_can_be_aligned():
     np.testing.assert_array_equal(objective.targets(1, inputs["inputs"][1])["labels"], [3])
 
 
+def test_rows_of_weight_zero_do_not_count():
+    """They fill up a batch for several devices; see training/data.py."""
+    inputs, targets = batch()
+    model, rows = network(), [0, 1, 2, 1, 1]
+    filled = {name: values[rows] for name, values in inputs.items()}
+    weighted = {name: values[rows] for name, values in targets.items()}
+    weighted["weights"] = np.float32([1, 1, 1, 0, 0])
+    found = []
+    for x, y in ((inputs, targets), (filled, weighted)):
+        step = TrainingStep(model, [CTC(LABELS), Consistency(0.3)])
+        step.compile()
+        with tf.GradientTape() as tape:
+            loss = step.compute_loss(y=y, y_pred=step(x, training=True))
+        gradients = tape.gradient(loss, step.trainable_variables)
+        logs = {name: float(value) for name, value in step.get_metrics_result().items()}
+        assert logs["loss"] == pytest.approx(float(loss)) and logs["unaligned"] == pytest.approx(1 / 3)
+        found.append((logs, gradients))
+    assert found[0][0] == pytest.approx(found[1][0])
+    for one, other in zip(found[0][1], found[1][1], strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
 def test_nothing_aligned_costs_nothing_but_nan_is_not_hidden():
     step = TrainingStep(network(), [CTC(LABELS)])
     inputs, targets = batch()

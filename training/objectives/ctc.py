@@ -33,5 +33,5 @@ class CTC(Objective):
 
     def losses(self, outputs, targets):
         losses = ctc_loss(outputs["logits"], outputs["lengths"], targets["labels"], targets["labels_lengths"])
-        self.unaligned.update_state(ops.cast(ops.isinf(losses), "float32"))
+        self.unaligned.update_state(ops.cast(ops.isinf(losses), "float32"), targets.get("weights"))
         return losses

@@ -39,5 +39,5 @@ class Objective(ABC):
         Args:
           outputs: of the network.
           targets: of all objectives, padded with zeros to [batch, length, ...], and under NAME_lengths their
-            lengths, [batch].
+            lengths, [batch]. Where there are "weights" [batch], rows of weight 0 only fill up the batch.
         """
