@@ -128,6 +128,13 @@ def add_training(commands) -> None:
     add("--output", type=Path, required=True, metavar="DIR", help="of the manifests")
     add("--download", action="store_true", help="fetch the corpus into SOURCE first")
 
+    summary = "texts for recordings that have none, by a larger Whisper"
+    add = add_command(commands, "label", summary, working("label")).add_argument
+    add("folder", type=Path, metavar="FOLDER", help="of recordings, perhaps in a folder for each speaker")
+    add("--teacher", required=True, help="the model that writes, such as an imported Whisper")
+    add("--model", default="english", help="one with a CTC head, that must agree (english)")
+    add("--output", type=Path, required=True, metavar="DIR", help="of labelled.jsonl")
+
     summary = "write a model's graph for ONNX Runtime"
     add = add_command(commands, "export", summary, working("export")).add_argument
     add("bundle", metavar="MODEL", help=BUNDLE)

@@ -26,8 +26,9 @@ REFUSAL = 2.5
 # Nothing is said where the tokens of the decoder's own text have a mean log-probability below the one, as in
 # Whisper, and CTC refuses it at the other: several people at once, or speech backwards.
 BABBLE, BABBLE_SHORTFALL = -1.0, 1.0
-# A text whose tokens have a lower mean log-probability is searched for again with a beam of this width.
-UNSURE, WIDTH = -0.16, 4
+# A text whose tokens have a lower mean log-probability is searched for again with a beam of this width, from
+# the first token on that is less probable than SURE.
+UNSURE, WIDTH, SURE = -0.16, 4, -0.2
 # The search takes no token that is so many nats less probable than the best in its place: sorting all of the
 # vocabulary would cost a tenth of its time.
 UNLIKELY = 10.0
@@ -101,11 +102,15 @@ class JointDecoder:
             return [by_ctc]
         draft = by_ctc.text if by_ctc else ""
         texts = [self.write(memory, draft)]
-        mean = np.mean(texts[0][1] or [-np.inf])
+        ids, scores = texts[0]
+        mean = np.mean(scores or [-np.inf])
         if by_ctc and mean < BABBLE and not self._hypotheses(texts, by_ctc, log_probs, BABBLE_SHORTFALL):
             return [Hypothesis((), (), 0.0, "")]
-        if (by_ctc is not None and mean < UNSURE) or n_best > 1:
+        if n_best > 1:
             texts += self.search(memory, draft, max(n_best, WIDTH))
+        elif by_ctc is not None and mean < UNSURE:
+            sure = next((i for i, score in enumerate(scores[: len(ids)]) if score < SURE), len(ids))
+            texts += self.search(memory, draft, WIDTH, (ids[:sure], scores[:sure]))
         found = self._hypotheses(texts, by_ctc, log_probs)
         before = None
         while self.hotwords and found and found[0] is not before:  # one hot word more each time
@@ -153,15 +158,19 @@ class JointDecoder:
         ]
         return ids, scores
 
-    def search(self, memory: np.ndarray, draft: str, width: int) -> list[Scored]:
+    def search(self, memory: np.ndarray, draft: str, width: int, start: Scored = ([], [])) -> list[Scored]:
         """Up to `width` texts of a beam search.
 
         A text may end when it has SAID of the letters of the draft.
+
+        Args:
+          draft: what is said, in the letters of CTC; "" if unknown.
+          start: with which all texts begin.
         """
-        past, given = _empty_past(memory), [self.vocabulary.prompt]
-        beams: list[Scored] = [([], [])]
+        past, given = _empty_past(memory), [[*self.vocabulary.prompt, *start[0]]]
+        beams = [start]
         ended: list[Scored] = []
-        for _ in range(_max_tokens(draft)):
+        for _ in range(len(start[0]), _max_tokens(draft)):
             logits, present = self._step(given, past, memory)
             longer = []
             for place, (row, (ids, scores)) in enumerate(zip(logits[:, -1], beams, strict=True)):

@@ -19,6 +19,7 @@ VERBS = [
     ["models"],
     ["train"],
     ["finetune"],
+    ["label"],
     ["export"],
     ["calibrate"],
     ["tune-decoder"],
@@ -105,6 +106,7 @@ def test_help_answers_in_half_a_second():
     [
         ("train", "train"),
         ("finetune", "finetune"),
+        ("label", "label"),
         ("evaluate", "evaluate"),
         ("export", "export"),
         ("calibrate", "calibrate"),
@@ -155,6 +157,7 @@ def test_a_missing_file_is_named_in_one_line(capsys, tmp_path):
         ["train", missing],
         ["export", missing],
         ["finetune", missing, "--output", str(tmp_path / "out")],
+        ["label", missing, "--teacher", "english", "--output", str(tmp_path / "out")],
         ["average", missing, missing, "--output", str(tmp_path / "out")],
         ["evaluate", missing, "--model", "english"],
         ["calibrate", missing, "--model", "english"],
