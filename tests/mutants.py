@@ -854,7 +854,7 @@ MUTANTS = [
         "training/test_manifest.py",
     ),
     Mutant(
-        "suspicious: texts longer than what is heard are not found",
+        "suspicious: texts longer than what is recognised are not found",
         "training/suspicious.py",
         "max(len(units), len(own.units), 1)",
         "max(len(units) ** 2, len(own.units), 1)",

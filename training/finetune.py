@@ -128,7 +128,7 @@ def check(entries: Sequence[Entry], start: Bundle, output: Path) -> dict[str, An
     findings = suspicious(speech, engine, tokenizer, checking)
     for finding in findings:
         if finding.unusable:
-            leave_out(f"{finding.entry.id}: left out, no voice is heard")
+            leave_out(f"{finding.entry.id}: left out, there is no voice")
     unusable = {id(finding.entry) for finding in findings if finding.unusable}
     findings = [finding for finding in findings if not finding.unusable]
     used = [i for i, entry in enumerate(speech.entries) if id(entry) not in unusable]
@@ -140,12 +140,10 @@ def check(entries: Sequence[Entry], start: Bundle, output: Path) -> dict[str, An
     training, dev, unit = divide(usable, recipe_for(hours).held_out)
     write_manifest(output / "train.jsonl", training)
     write_manifest(output / "dev.jsonl", dev)
-    marked = [
-        replace(
-            one.entry, fields={**one.entry.fields, "suspicion": "; ".join(one.reasons), "heard": one.heard}
-        )
-        for one in findings
-    ]
+    marked = []
+    for one in findings:
+        fields = {"suspicion": "; ".join(one.reasons), "recognised": one.recognised}
+        marked.append(replace(one.entry, fields={**one.entry.fields, **fields}))
     write_manifest(output / "suspicious.jsonl", marked)
     done = {
         "key": key,
@@ -172,7 +170,7 @@ def row(finding: Finding) -> dict[str, Any]:
         "id": entry.id,
         "why": "; ".join(finding.reasons),
         "text": entry.text,
-        "heard": finding.heard,
+        "recognised": finding.recognised,
         "audio": str(entry.audio),
         "start_seconds": entry.offset_seconds,
         "end_seconds": entry.offset_seconds + entry.duration_seconds,
@@ -218,8 +216,8 @@ def as_written(speech: Speech, used: Sequence[int], start: Bundle, engine: Engin
         entry = speech.entries[i]
         if entry.written is None:
             encoding = engine.encode(speech[i])
-            [heard] = joint.decode(encoding.log_probs, encoding.memory)
-            written = spelt(speech.texts[i], heard, start.tokenizer)
+            [recognised] = joint.decode(encoding.log_probs, encoding.memory)
+            written = spelt(speech.texts[i], recognised, start.tokenizer)
             entry = replace(
                 entry, fields={**entry.fields, "text_cased": written, "text_cased_from": start.name}
             )
@@ -227,15 +225,15 @@ def as_written(speech: Speech, used: Sequence[int], start: Bundle, engine: Engin
     return entries
 
 
-def spelt(text: str, heard: Hypothesis, tokenizer: Tokenizer) -> str:
+def spelt(text: str, recognised: Hypothesis, tokenizer: Tokenizer) -> str:
     """A text of letters with the capitals and marks of a decoder's text, where that has the same words."""
     words = with_capitals(text.split(), at_start=True).split()
-    theirs = [word.text for word in heard.written]
+    theirs = [word.text for word in recognised.written]
     matcher = SequenceMatcher(None, text.split(), list(map(tokenizer.normalize, theirs)), autojunk=False)
     for first, other, count in matcher.get_matching_blocks():
         words[first : first + count] = theirs[other : other + count]
-    if heard.text.endswith(SENTENCE_ENDS) and not words[-1].endswith(SENTENCE_ENDS):
-        words[-1] += heard.text[-1]
+    if recognised.text.endswith(SENTENCE_ENDS) and not words[-1].endswith(SENTENCE_ENDS):
+        words[-1] += recognised.text[-1]
     return WORD_BOUNDARY.join(words)
 
 
@@ -257,10 +255,10 @@ def show(checked: dict[str, Any], output: Path) -> None:
     if count:
         print(f"{count} of {checked['utterances']} utterances are suspicious; they are used all the same:")
     rows = [
-        [one["id"], one["why"], shortened(one["text"]), shortened(one["heard"])]
+        [one["id"], one["why"], shortened(one["text"]), shortened(one["recognised"])]
         for one in checked["most_suspicious"]
     ]
-    print("\n".join(table(["utterance", "why", "text", "heard"], rows)))
+    print("\n".join(table(["utterance", "why", "text", "recognised"], rows)))
     if count > SHOWN:
         print(f"and {count - SHOWN} more, in {output / 'suspicious.jsonl'}")
     print(division(checked), flush=True)

@@ -41,7 +41,7 @@ FEWEST_WORDS = 2
 SLOWEST_SECONDS = 1.2  # a word; where it takes longer, most is not speech, or was not written
 
 
-class Heard(NamedTuple):
+class Texts(NamedTuple):
     """What two models write of a recording of so many seconds."""
 
     teacher: str
@@ -61,7 +61,7 @@ def main(options: argparse.Namespace) -> int:
         for engine, bundle in zip(engines, (model, teacher), strict=True)
     ]
 
-    def hear(path: Path) -> Heard | str:
+    def write(path: Path) -> Texts | str:
         try:
             samples = load_audio(path)
         except AudioError as error:
@@ -76,27 +76,27 @@ def main(options: argparse.Namespace) -> int:
             decoder.decode(encoding.log_probs, memory)[0].text
             for decoder, memory in zip(decoders, memories, strict=True)
         )
-        return Heard(theirs, ours, seconds)
+        return Texts(theirs, ours, seconds)
 
     paths = list(sounds(options.folder))
     if not paths:
         raise ValueError(f"{options.folder}: no recordings")
     entries, reasons, unread = [], Counter(), 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        futures = [pool.submit(hear, path) for path in paths]
+        futures = [pool.submit(write, path) for path in paths]
         for path, future in zip(paths, progress("writing")(futures), strict=True):
-            heard = future.result()
-            if isinstance(heard, str):
-                print(f"label: left out: {heard}", file=sys.stderr)
+            texts = future.result()
+            if isinstance(texts, str):
+                print(f"label: left out: {texts}", file=sys.stderr)
                 unread += 1
-            elif reason := doubt(heard, model.tokenizer):
+            elif reason := doubt(texts, model.tokenizer):
                 reasons[reason] += 1
             else:
-                text = model.tokenizer.normalize(heard.teacher)
+                text = model.tokenizer.normalize(texts.teacher)
                 speaker = path.parent.name if path.parent != options.folder else ""
-                fields = {"text_cased": heard.teacher, "text_cased_from": teacher.name}
+                fields = {"text_cased": texts.teacher, "text_cased_from": teacher.name}
                 entries.append(
-                    Entry("", path.absolute(), text, heard.seconds, speaker=speaker, fields=fields)
+                    Entry("", path.absolute(), text, texts.seconds, speaker=speaker, fields=fields)
                 )
     for reason, count in reasons.most_common():
         print(f"{count} of {len(paths)} left out: {reason}")
@@ -109,15 +109,15 @@ def main(options: argparse.Namespace) -> int:
     return int(unread > 0)
 
 
-def doubt(heard: Heard, tokenizer: Tokenizer) -> str | None:
+def doubt(texts: Texts, tokenizer: Tokenizer) -> str | None:
     """Why a text is not to be trained on, or None."""
-    theirs, ours = tokenizer.normalize(heard.teacher), tokenizer.normalize(heard.model)
+    theirs, ours = tokenizer.normalize(texts.teacher), tokenizer.normalize(texts.model)
     count = len(theirs.split())
-    if tokenizer.lost(heard.teacher):
+    if tokenizer.lost(texts.teacher):
         return "digits or signs, of which it is not known how they are spoken"
     if count < FEWEST_WORDS:
         return f"fewer than {FEWEST_WORDS} words"
-    if heard.seconds / count > SLOWEST_SECONDS:
+    if texts.seconds / count > SLOWEST_SECONDS:
         return f"more than {SLOWEST_SECONDS:g} s a word"
     if jiwer.wer(theirs, ours) > MOST_DIFFERENT:
         return "the models do not agree"

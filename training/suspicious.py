@@ -35,15 +35,15 @@ class Finding:
     Attributes:
       entry: of the manifest.
       reasons: in words, at least one.
-      nats: for each letter, by which the text is less probable than what is heard; infinite if impossible.
-      heard: text of the model's best path.
+      nats: for each letter, by which the text is less probable than the recognised; infinite if impossible.
+      recognised: text of the model's best path.
       unusable: whether neither voice nor words are found where there should be some.
     """
 
     entry: Entry
     reasons: tuple[str, ...]
     nats: float
-    heard: str
+    recognised: str
     unusable: bool = False
 
 
@@ -71,7 +71,7 @@ def examine(entry: Entry, samples: np.ndarray, log_probs: np.ndarray, tokenizer:
     reasons = []
     has_voice = any(True for _ in cut_utterances([samples]))
     if text and not has_voice:
-        reasons.append("no voice is heard")
+        reasons.append("there is no voice")
     level_db = 10 * np.log10(max(np.mean(np.square(samples, dtype="float64")), 1e-12))
     if has_voice and level_db < QUIET_DB:
         reasons.append(f"too quiet: {level_db:.0f} dB")

@@ -123,7 +123,7 @@ def test_a_whole_run_and_what_it_goes_on_with_after_a_stop(manifest, start, tmp_
             found = capsys.readouterr()
         left_out = [line for line in found.err.splitlines() if "left out" in line]
         assert len(left_out) == 3
-        for name, reason in (("20", "has digits"), ("broken.wav", ""), ("silence", "no voice is heard")):
+        for name, reason in (("20", "has digits"), ("broken.wav", ""), ("silence", "there is no voice")):
             assert any(name in line and reason in line for line in left_out)
         assert "other speakers than those trained on" in found.out
         table = found.out.partition("utterance ")[2].partition("\n\n")[0].splitlines()[1:3]
@@ -215,7 +215,7 @@ def test_silence_alone_is_no_speech(start, tmp_path, capsys):
     manifest = write(tmp_path / "mine.jsonl", [row | {"offset": 16 * i} for i in range(5)])
     assert call(manifest, start, tmp_path / "out") == 2
     *others, last = capsys.readouterr().err.splitlines()
-    assert len(others) == 5 and all("left out, no voice is heard" in line for line in others)
+    assert len(others) == 5 and all("left out, there is no voice" in line for line in others)
     assert "0 s of speech can be used" in last
 
 
@@ -284,7 +284,7 @@ def written(text: str) -> Hypothesis:
 
 
 @pytest.mark.parametrize(
-    ("text", "heard", "expected"),
+    ("text", "recognised", "expected"),
     [
         ("hold on i'm coming", "Hold on, I'm coming!", "Hold on, I'm coming!"),
         ("the americans follow the game", "The Americans, fellow a game.", "The Americans, follow the game."),
@@ -293,8 +293,8 @@ def written(text: str) -> Hypothesis:
         ("hold on", "", "Hold on"),
     ],
 )
-def test_a_text_takes_its_spelling_from_where_the_decoder_heard_the_same(text, heard, expected):
-    assert spelt(text, written(heard), TOKENIZER) == expected
+def test_a_text_takes_its_spelling_from_where_the_decoder_heard_the_same(text, recognised, expected):
+    assert spelt(text, written(recognised), TOKENIZER) == expected
 
 
 def test_the_verdict_says_what_may_be_chance():

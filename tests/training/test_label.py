@@ -7,7 +7,7 @@ import pytest
 
 from asr.bundle import Bundle
 from training.commands import main
-from training.label import MAX_SECONDS, Heard, doubt
+from training.label import MAX_SECONDS, Texts, doubt
 
 TOKENIZER = Bundle.load("english").tokenizer
 
@@ -33,7 +33,7 @@ TOKENIZER = Bundle.load("english").tokenizer
     ],
 )
 def test_a_text_is_kept_where_both_models_agree_and_it_fits_the_sound(teacher, model, seconds, reason):
-    assert doubt(Heard(teacher, model, seconds), TOKENIZER) == reason
+    assert doubt(Texts(teacher, model, seconds), TOKENIZER) == reason
 
 
 def test_a_folder_becomes_a_manifest_that_names_the_teacher(shared_data, tmp_path, capsys):

@@ -18,14 +18,14 @@ TEXT = "hold on"
 VOICE = speak(4 * TEXT, {letter: 4600 + 200 * i for i, letter in enumerate(sorted(set(TEXT)))})
 
 
-def heard(text: str) -> np.ndarray:
+def recognised(text: str) -> np.ndarray:
     """Log-probs of a model that hears a text: a step for each letter and one for the blank behind it."""
     ids = [step for id in TOKENIZER.encode(text) for step in (id, 0)] or [0]
     return np.log(np.eye(TOKENIZER.size)[ids] * 0.97 + 1e-3).astype("float32")
 
 
 def reasons(samples: np.ndarray, said: str = TEXT, text: str = TEXT) -> tuple[str, ...]:
-    return examine(Entry("a", Path("a.wav"), text, 1.0), samples, heard(said), TOKENIZER).reasons
+    return examine(Entry("a", Path("a.wav"), text, 1.0), samples, recognised(said), TOKENIZER).reasons
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def reasons(samples: np.ndarray, said: str = TEXT, text: str = TEXT) -> tuple[st
         (VOICE, ""),
         (0.04 * VOICE, "too quiet: -"),
         (np.clip(20 * VOICE, -1, 1), "clipped: "),
-        (0 * VOICE, "no voice is heard"),
+        (0 * VOICE, "there is no voice"),
     ],
 )
 def test_sound(samples, reason):
@@ -61,10 +61,10 @@ def test_text(said, text, fits):
 def test_only_what_neither_voice_detector_nor_model_hears_is_unusable():
     entry = Entry("a", Path("a.wav"), TEXT, 1.0)
     silence = np.zeros(16_000, "float32")
-    assert examine(entry, silence, heard(""), TOKENIZER).unusable
-    assert not examine(entry, silence, heard(TEXT), TOKENIZER).unusable
-    assert not examine(entry, VOICE, heard(""), TOKENIZER).unusable
-    assert not examine(replace(entry, text=""), silence, heard(""), TOKENIZER).reasons
+    assert examine(entry, silence, recognised(""), TOKENIZER).unusable
+    assert not examine(entry, silence, recognised(TEXT), TOKENIZER).unusable
+    assert not examine(entry, VOICE, recognised(""), TOKENIZER).unusable
+    assert not examine(replace(entry, text=""), silence, recognised(""), TOKENIZER).reasons
 
 
 def test_swapped_texts_of_real_speech_come_first(shared_data, tmp_path):
@@ -74,7 +74,7 @@ def test_swapped_texts_of_real_speech_come_first(shared_data, tmp_path):
     speech = read_speech(entries, bundle.tokenizer, tmp_path / "cache")
     found = suspicious(speech, Engine.load(bundle), bundle.tokenizer)
     assert {one.entry.id for one in found} == {entries[3].id, entries[8].id}
-    assert all(one.nats > 2 and one.heard for one in found)
+    assert all(one.nats > 2 and one.recognised for one in found)
 
 
 def test_a_long_text_is_shortened():

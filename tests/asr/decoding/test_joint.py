@@ -134,6 +134,16 @@ def test_a_beam_of_one_is_the_greedy_text(random_step, monkeypatch):
     np.testing.assert_allclose(scores[:count], expected_scores[:count], atol=1e-3)
 
 
+def test_a_search_goes_on_from_a_start(random_step, monkeypatch):
+    monkeypatch.setattr("asr.decoding.joint.MAX_TOKENS", 24)
+    memory = np.random.default_rng(9).normal(0, 1, (4, 1, 2, 6, 4)).astype("float32")
+    decoder = JointDecoder(random_step, VOCABULARY, TOKENIZER, None)
+    [(whole, whole_scores)] = decoder.search(memory, "the cat", 1)
+    [(ids, scores)] = decoder.search(memory, "the cat", 1, (whole[:5], whole_scores[:5]))
+    assert len(whole) > 5 and ids == whole
+    np.testing.assert_allclose(scores, whole_scores, atol=1e-3)
+
+
 def test_the_end_counts():
     decoder = joint(Writer("The cat sat.", "The cat"))
     for ids, scores in [decoder.write(MEMORY, "the cat sat"), *decoder.search(MEMORY, "the cat", 2)]:
