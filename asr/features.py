@@ -1,6 +1,7 @@
 """Log-mel features as a Keras layer: [batch, samples] → [batch, frames, mels]."""
 
 import functools
+from contextlib import nullcontext
 
 import keras
 import librosa
@@ -53,11 +54,13 @@ class LogMel(keras.layers.Layer):
         half = N_FFT // 2
         ended = ops.pad(samples, [[0, 0], [0, half]])  # first, so that a short batch can be reflected
         padded = ops.concatenate([ops.flip(ended[:, 1 : half + 1], axis=1), ended], axis=1)
-        spectrum = ops.conv(padded[:, :, None], dft_basis(), strides=HOP_SAMPLES, padding="valid")
+        with in_float32():
+            spectrum = ops.conv(padded[:, :, None], dft_basis(), strides=HOP_SAMPLES, padding="valid")
         spectrum = spectrum[:, : ops.shape(samples)[1] // HOP_SAMPLES]  # Whisper drops the last frame
         real, imaginary = ops.split(spectrum, 2, axis=-1)
         power = ops.square(real) + ops.square(imaginary)
-        mel = ops.maximum(ops.matmul(power, mel_basis(self.mels)), POWER_FLOOR)
+        with in_float32():
+            mel = ops.maximum(ops.matmul(power, mel_basis(self.mels)), POWER_FLOOR)
         if self.scale == "natural":
             return mask_padding(ops.log(mel), frame_lengths), frame_lengths
         log_mel = ops.log(mel) / np.float32(np.log(10))
@@ -70,6 +73,18 @@ class LogMel(keras.layers.Layer):
         if self.scale == "standardized":
             scaled = _standardized(scaled, frame_lengths)
         return scaled, frame_lengths
+
+
+def in_float32():
+    """A context in which JAX keeps all bits of float32 in products.
+
+    Else a GPU rounds the factors to 10 bits, and soft sounds drown in the noise of loud ones.
+    """
+    if keras.backend.backend() != "jax":
+        return nullcontext()
+    import jax
+
+    return jax.default_matmul_precision("highest")
 
 
 def _standardized(x, lengths):

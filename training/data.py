@@ -11,9 +11,11 @@ import numpy as np
 
 BUCKET_SECONDS = 1.0  # range of the lengths in a bucket
 # JAX compiles once for each shape: there, inputs are padded to the end of a bucket, targets to a larger
-# multiple, so that many batches have the same shape. It is that of the longest inputs and targets that the
-# utterances can have: each of several processes reads some of the rows only, and all need the same shape.
+# multiple, so that many batches have the same shape.
 PAD_TARGETS, PAD_TARGETS_COMPILED = 8, 32
+# A training step takes half a minute to compile on a GPU: where all batches of a bucket shall have one shape,
+# the buckets are wider.
+ONE_SHAPE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,25 @@ class Share:
     processes: int = 1
     devices: int = 1
 
-    def rows(self, utterances: int) -> np.ndarray:
-        """Row numbers in a batch of so many utterances, filled up to a multiple of the devices."""
-        each = -(-utterances // self.devices) * self.devices // self.processes
+    def rows(self, count: int) -> np.ndarray:
+        """Numbers of its rows in a batch of so many, filled up to a multiple of the devices."""
+        each = -(-count // self.devices) * self.devices // self.processes
         return np.arange(self.process * each, (self.process + 1) * each)
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Utterances of similar length.
+
+    Attributes:
+      utterances: their indices.
+      rows: of a batch, at most.
+      sizes: to which the inputs and targets of every batch are padded, by name, if all have one shape.
+    """
+
+    utterances: np.ndarray
+    rows: int
+    sizes: dict[str, int]
 
 
 class Batches(keras.utils.PyDataset):
@@ -51,8 +68,9 @@ class Batches(keras.utils.PyDataset):
       targets: (utterance, its inputs) → arrays [length, ...] by name. Their lengths depend on nothing of the
         inputs but the length, and are greatest where that is the utterance's own.
       longest: [utterances], of what `read` can return; the same as `lengths` if None.
-      share: of each batch. Several devices need the same number of rows each: the last utterance fills up the
-        batch, and the target "weights" [batch] is 1 for rows that count, 0 for those that fill up.
+      one_shape: on JAX, all batches of a bucket have one shape. A batch is filled up by its last utterance:
+        the target "weights" [batch] is 1 for rows that count, 0 for those that fill up.
+      share: of each batch; several devices need `one_shape`.
 
     Yields ({"inputs", "lengths"}, targets), where each target NAME comes with NAME_lengths. Targets named
     "tokens" are inputs, too: a decoder is given the right tokens before the one that it predicts.
@@ -68,30 +86,42 @@ class Batches(keras.utils.PyDataset):
         workers: int = 1,
         targets: Callable[[int, np.ndarray], dict[str, np.ndarray]] = lambda utterance, inputs: {},
         longest: np.ndarray | None = None,
+        one_shape: bool = False,
         share: Share = Share(),
     ):
         super().__init__(workers=workers, max_queue_size=8)
         self.read, self.targets, self.seed, self.share = read, targets, seed, share
         self.lengths, self.longest = lengths, lengths if longest is None else longest
         self.epoch = self.first_batch = 0
-        bucket_of = np.ceil(np.asarray(lengths) / rate / BUCKET_SECONDS).astype(int)
-        # Utterances and batch size of each bucket, from short to long.
-        self.buckets = [
-            (np.flatnonzero(bucket_of == b), max(1, int(batch_seconds // (max(b, 1) * BUCKET_SECONDS))))
-            for b in np.unique(bucket_of)
-        ]
-        self.compiled = keras.backend.backend() == "jax"
-        self.pad_inputs = max(1, round(rate * BUCKET_SECONDS)) if self.compiled else 2
-        self.pad_targets = PAD_TARGETS_COMPILED if self.compiled else PAD_TARGETS
+        self.one_shape = one_shape
+        compiled = keras.backend.backend() == "jax"
+        self.pad_inputs = max(1, round(rate * BUCKET_SECONDS)) if compiled else 2
+        self.pad_targets = PAD_TARGETS_COMPILED if compiled else PAD_TARGETS
+        bucket_seconds = ONE_SHAPE_SECONDS if one_shape else BUCKET_SECONDS
+        self.bucket_of = np.maximum(np.ceil(np.asarray(lengths) / rate / bucket_seconds), 1).astype(int)
+        self.buckets = {}  # by number, from short to long
+        for number in np.unique(self.bucket_of):
+            utterances = np.flatnonzero(self.bucket_of == number)
+            rows = max(1, int(batch_seconds // (number * bucket_seconds)))
+            rows = min(rows, len(utterances))
+            self.buckets[number] = Bucket(utterances, rows, self._sizes(utterances) if one_shape else {})
         self.plan = self._plan()
+
+    def _sizes(self, utterances: Sequence[int]) -> dict[str, int]:
+        """The greatest length that inputs and targets of these utterances can have."""
+        sizes = {"inputs": max(int(self.longest[i]) for i in utterances)}
+        for i in utterances:
+            for name, target in self.targets(i, np.empty((int(self.lengths[i]), 0), "float32")).items():
+                sizes[name] = max(sizes.get(name, 0), len(target))
+        return sizes
 
     def _plan(self) -> list[np.ndarray]:
         """The utterances of each batch of this epoch."""
         random = None if self.seed is None else np.random.default_rng([self.seed, self.epoch])
         batches = []
-        for bucket, size in self.buckets:
-            order = bucket if random is None else random.permutation(bucket)
-            batches += [order[i : i + size] for i in range(0, len(order), size)]
+        for bucket in self.buckets.values():
+            order = bucket.utterances if random is None else random.permutation(bucket.utterances)
+            batches += [order[i : i + bucket.rows] for i in range(0, len(order), bucket.rows)]
         if random is not None:
             batches = [batches[i] for i in random.permutation(len(batches))]
         return batches
@@ -102,7 +132,8 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, index: int):
         index += self.first_batch
         utterances = [int(i) for i in self.plan[index]]
-        rows = self.share.rows(len(utterances))
+        bucket = self.buckets[self.bucket_of[utterances[0]]]
+        rows = self.share.rows(bucket.rows if self.one_shape else len(utterances))
         read = [utterances[min(row, len(utterances) - 1)] for row in rows]
         # An utterance has the same randomness in whichever process it is read.
         inputs = [self.read(i, np.random.default_rng([self.seed or 0, self.epoch, i])) for i in read]
@@ -110,19 +141,10 @@ class Batches(keras.utils.PyDataset):
         # On TensorFlow, Keras takes each dimension in which the first two batches agree to be fixed: even and
         # odd batches never agree.
         odd = index % 2 == 1 and keras.backend.backend() == "tensorflow"
-        sizes = self._longest(utterances) if self.compiled else {}
-        given, padded = pad_batch(inputs, targets, odd, self.pad_inputs, self.pad_targets, sizes)
-        if self.share.devices > 1:
+        given, padded = pad_batch(inputs, targets, odd, self.pad_inputs, self.pad_targets, bucket.sizes)
+        if self.one_shape:
             padded["weights"] = (rows < len(utterances)).astype("float32")
         return given, padded
-
-    def _longest(self, utterances: Sequence[int]) -> dict[str, int]:
-        """The greatest length that inputs and targets of these utterances can have."""
-        sizes = {"inputs": max(int(self.longest[i]) for i in utterances)}
-        for i in utterances:
-            for name, target in self.targets(i, np.empty((int(self.lengths[i]), 0), "float32")).items():
-                sizes[name] = max(sizes.get(name, 0), len(target))
-        return sizes
 
     def start_at(self, epoch: int, batch: int) -> None:
         """Continues with this batch of this epoch, after a resume."""

@@ -9,6 +9,7 @@ if __name__ == "__main__":  # first, so that --help need not wait for the import
     run_as_module("train")
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -131,7 +132,11 @@ def train(
         network, objectives, config.model.spec_augment, config.model.dropout, config.frozen_encoders
     )
     seconds = config.data.batch_seconds
-    batches = Batches(lengths, read, rate, seconds, config.seed, 2, step.targets, longest, share)
+    on_jax = keras.backend.backend() == "jax"
+    workers = os.cpu_count() or 1
+    batches = Batches(
+        lengths, read, rate, seconds, config.seed, workers, step.targets, longest, on_jax, share
+    )
 
     # Optimizer
     steps = len(batches) * config.epochs
@@ -142,7 +147,7 @@ def train(
         global_clipnorm=config.optimizer.clip_norm,
         gradient_accumulation_steps=config.optimizer.accumulate if config.optimizer.accumulate > 1 else None,
     )
-    step.compile(optimizer=optimizer, jit_compile="auto" if keras.backend.backend() == "jax" else False)
+    step.compile(optimizer=optimizer, jit_compile="auto" if on_jax else False)
     optimizer.build(step.trainable_variables)
     if config.devices == "all":
         distribute(state_of(step))

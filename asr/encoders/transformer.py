@@ -60,7 +60,10 @@ class Attention(keras.layers.Layer):
         def split(y):  # [batch, steps, width] → [batch, steps, heads, width / heads]
             return ops.reshape(y, (ops.shape(x)[0], -1, self.heads, self.width // self.heads))
 
-        y = ops.dot_product_attention(split(self.query(x)), split(keys), split(values), mask=mask)
+        # cuDNN's flash attention takes no such mask: Keras would try it, and warn at length for every layer.
+        y = ops.dot_product_attention(
+            split(self.query(x)), split(keys), split(values), mask=mask, flash_attention=False
+        )
         return self.out(ops.reshape(y, ops.shape(x)))
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.cache import RaggedCache
-from training.data import PAD_TARGETS, PAD_TARGETS_COMPILED, Batches, pad_batch
+from training.data import ONE_SHAPE_SECONDS, PAD_TARGETS, PAD_TARGETS_COMPILED, Batches, pad_batch
 
 RATE = 10.0  # frames a second
 
@@ -145,6 +145,27 @@ def test_on_jax_the_inputs_of_a_bucket_have_one_length(monkeypatch):
     assert lengths == {int(RATE * np.ceil(length / RATE)) for length in LENGTHS}
     targets = {batches[i][1]["labels"].shape[1] for i in range(len(batches))}
     assert targets == {PAD_TARGETS_COMPILED}
+
+
+@settings(max_examples=30)
+@given(lengths=st.lists(st.integers(1, 200), min_size=1, max_size=40), batch_seconds=st.floats(0.5, 60))
+def test_all_batches_of_a_bucket_have_one_shape_where_asked(lengths, batch_seconds):
+    shapes, seen = {}, []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras.backend, "backend", lambda: "jax")
+        batches = make_batches(lengths, batch_seconds=batch_seconds, one_shape=True)
+        whole = [batches[i] for i in range(len(batches))]
+    for inputs, targets in whole:
+        counted = targets["weights"] > 0
+        bucket = int(np.ceil(max(inputs["lengths"]) / RATE / ONE_SHAPE_SECONDS))
+        shape = {name: array.shape for part in (inputs, targets) for name, array in part.items()}
+        assert shapes.setdefault(bucket, shape) == shape
+        # What fills up a batch is an utterance of it that is counted once.
+        rows = numbers((inputs, targets))
+        seen += [row for row, counts in zip(rows, counted, strict=True) if counts]
+        assert set(rows) == {row for row, counts in zip(rows, counted, strict=True) if counts}
+    assert sorted(seen) == list(range(len(lengths)))
+    assert len(shapes) == len({int(np.ceil(n / RATE / ONE_SHAPE_SECONDS)) for n in lengths})
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=8))
