@@ -28,7 +28,7 @@ REFUSAL = 2.5
 BABBLE, BABBLE_SHORTFALL = -1.0, 1.0
 # A text whose tokens have a lower mean log-probability is searched for again with a beam of this width, from
 # the first token on that is less probable than SURE.
-UNSURE, WIDTH, SURE = -0.16, 4, -0.2
+UNSURE, WIDTH, SURE = -0.22, 4, -0.2
 # The search takes no token that is so many nats less probable than the best in its place: sorting all of the
 # vocabulary would cost a tenth of its time.
 UNLIKELY = 10.0
