@@ -959,7 +959,7 @@ def failures(tests: Sequence[str], folder: Path, *options: str, compiled=False, 
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
     with tempfile.TemporaryDirectory() as fresh:
         environment["NUMBA_CACHE_DIR"] = fresh if compiled else f"{folder}.numba"
-        command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *options, *tests]
+        command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", *options, *tests]
         try:
             result = subprocess.run(
                 command, cwd=folder, env=environment, capture_output=True, text=True, timeout=seconds
