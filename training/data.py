@@ -102,8 +102,7 @@ class Batches(keras.utils.PyDataset):
         self.buckets = {}  # by number, from short to long
         for number in np.unique(self.bucket_of):
             utterances = np.flatnonzero(self.bucket_of == number)
-            rows = max(1, int(batch_seconds // (number * bucket_seconds)))
-            rows = min(rows, len(utterances))
+            rows = min(len(utterances), max(1, int(batch_seconds // (number * bucket_seconds))))
             self.buckets[number] = Bucket(utterances, rows, self._sizes(utterances) if one_shape else {})
         self.plan = self._plan()
 

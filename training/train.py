@@ -131,11 +131,18 @@ def train(
     step = TrainingStep(
         network, objectives, config.model.spec_augment, config.model.dropout, config.frozen_encoders
     )
-    seconds = config.data.batch_seconds
     on_jax = keras.backend.backend() == "jax"
-    workers = os.cpu_count() or 1
     batches = Batches(
-        lengths, read, rate, seconds, config.seed, workers, step.targets, longest, on_jax, share
+        lengths,
+        read,
+        rate,
+        config.data.batch_seconds,
+        config.seed,
+        workers=os.cpu_count() or 1,
+        targets=step.targets,
+        longest=longest,
+        one_shape=on_jax,
+        share=share,
     )
 
     # Optimizer
