@@ -27,7 +27,7 @@ def environment(command: Sequence[str]) -> dict[str, str]:
         "command": shlex.join(command),
         "commit": _commit(),
         "versions": ", ".join(versions),
-        "hardware": f"{_processor()}, {os.cpu_count()} cores, {gib:.0f} GiB; {platform.system()}",
+        "hardware": f"{_processor()}, {_cores()}, {gib:.0f} GiB; {platform.system()}",
     }
 
 
@@ -43,6 +43,13 @@ def _commit() -> str:
         return f"{commit} with changes" if git("status", "--porcelain", "--untracked-files=no") else commit
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def _cores() -> str:
+    """Those that this process may use; a measurement that is pinned to one must not claim all."""
+    cores = os.cpu_count()
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
+    return f"{cores} cores" if usable == cores else f"{usable} of {cores} cores"
 
 
 def _processor() -> str:
