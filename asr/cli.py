@@ -24,6 +24,7 @@ ALL_DONE, SOME_FAILED, WRONG_CALL = 0, 1, 2
 INTERRUPTED, READER_GONE = 130, 141  # what a shell reports: 128 + SIGINT, 128 + SIGPIPE
 
 STANDARD_INPUT = "-"
+COMPILING = "compiling the search, once on this machine"  # some 15 s, in which nothing else would move
 
 
 class Parser(argparse.ArgumentParser):
@@ -356,10 +357,17 @@ def _progress_bar(file: str) -> Iterator[Callable[[float, float | None], None]]:
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    with tqdm(desc=file, unit=" s", leave=False) as bar, logging_redirect_tqdm():
+    from asr.decoding.compilation import on_compilation
+
+    with (
+        tqdm(desc=Path(file).name, unit=" s", leave=False) as bar,
+        logging_redirect_tqdm(),
+        on_compilation(lambda: bar.set_postfix_str(COMPILING)),
+    ):
 
         def show(done_seconds: float, total_seconds: float | None) -> None:
-            bar.total = total_seconds
-            bar.update(done_seconds - bar.n)
+            bar.set_postfix_str("", refresh=False)
+            bar.total = total_seconds and round(total_seconds)
+            bar.update(round(done_seconds) - bar.n)
 
         yield show

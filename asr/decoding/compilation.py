@@ -1,8 +1,10 @@
 """Compilation of the inner loops of decoding."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numba
+from numba.core.event import Event, Listener, install_listener
 
 
 def compiled(function: Callable) -> Callable:
@@ -15,3 +17,18 @@ def compiled(function: Callable) -> Callable:
         return numba.njit(cache=True)(function)
     except RuntimeError:
         return numba.njit(function)
+
+
+@contextmanager
+def on_compilation(tell: Callable[[], None]) -> Iterator[None]:
+    """Within the block, `tell` is called before a function is compiled; not for one from the cache."""
+
+    class Start(Listener):
+        def on_start(self, event: Event) -> None:
+            tell()
+
+        def on_end(self, event: Event) -> None:
+            pass
+
+    with install_listener("numba:compile", Start()):
+        yield
