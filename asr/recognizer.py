@@ -220,7 +220,9 @@ class Recognizer:
             return lambda encoding, n_best: beam.decode(encoding.log_probs, n_best)
         from asr.decoding.joint import JointDecoder
 
-        joint = JointDecoder(self.engine.step, self.bundle.vocabulary, self.tokenizer, beam, hotwords)
+        joint = JointDecoder(
+            self.engine.step, self.bundle.vocabulary, self.tokenizer, beam, self.bundle.step_seconds, hotwords
+        )
         return lambda encoding, n_best: joint.decode(encoding.log_probs, encoding.memory, n_best)
 
     def _recognised(

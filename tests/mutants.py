@@ -467,8 +467,22 @@ MUTANTS = [
     Mutant(
         "joint: babble is written down",
         "asr/decoding/joint.py",
-        "if by_ctc and mean < BABBLE and not",
-        "if by_ctc and mean < -9 and not",
+        "if by_ctc is not None and self._is_babble(",
+        "if by_ctc is None and self._is_babble(",
+        "asr/decoding/test_joint.py",
+    ),
+    Mutant(
+        "joint: an unsure word in a murmur is written down",
+        "asr/decoding/joint.py",
+        "elif is_sparse and",
+        "elif False and",
+        "asr/decoding/test_joint.py",
+    ),
+    Mutant(
+        "joint: a sure word in silence is babble",
+        "asr/decoding/joint.py",
+        "SPARSE_SHORTFALL = 2.5, -0.4, 0.8",
+        "SPARSE_SHORTFALL = 2.5, 0.4, 0.8",
         "asr/decoding/test_joint.py",
     ),
     Mutant(

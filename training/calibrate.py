@@ -111,7 +111,7 @@ def calibrate(bundle: Bundle, entries: Sequence[Entry]) -> int:
     if bundle.has_language_model:
         decoders["beam"] = lambda encoding: beam.decode(encoding.log_probs)[0]
     if bundle.vocabulary is not None:
-        joint = JointDecoder(engine.step, bundle.vocabulary, bundle.tokenizer, beam)
+        joint = JointDecoder(engine.step, bundle.vocabulary, bundle.tokenizer, beam, bundle.step_seconds)
         decoders["joint"] = lambda encoding: joint.decode(encoding.log_probs, encoding.memory)[0]
     judged, left_out = judged_words(engine, bundle.tokenizer, entries, decoders)
     for name, (_, is_right) in judged.items():

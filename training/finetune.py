@@ -210,7 +210,7 @@ def as_written(speech: Speech, used: Sequence[int], start: Bundle, engine: Engin
     if start.vocabulary is None:
         return [speech.entries[i] for i in used]
     beam = BeamDecoder.from_bundle(start)
-    joint = JointDecoder(engine.step, start.vocabulary, start.tokenizer, beam)
+    joint = JointDecoder(engine.step, start.vocabulary, start.tokenizer, beam, start.step_seconds)
     entries = []
     for i in progress("writing")(used):
         entry = speech.entries[i]

@@ -57,7 +57,7 @@ def main(options: argparse.Namespace) -> int:
     beam = BeamDecoder.from_bundle(model)
     engines = [Engine.load(bundle, threads=1) for bundle in (model, teacher)]
     decoders = [
-        JointDecoder(engine.step, bundle.vocabulary, model.tokenizer, beam)
+        JointDecoder(engine.step, bundle.vocabulary, model.tokenizer, beam, model.step_seconds)
         for engine, bundle in zip(engines, (model, teacher), strict=True)
     ]
 

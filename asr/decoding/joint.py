@@ -26,6 +26,9 @@ REFUSAL = 2.5
 # Nothing is said where the tokens of the decoder's own text have a mean log-probability below the one, as in
 # Whisper, and CTC refuses it at the other: several people at once, or speech backwards.
 BABBLE, BABBLE_SHORTFALL = -1.0, 1.0
+# Nor where CTC has so few letters a second, at a lower mean log-probability, and refuses the decoder's text:
+# a word that is heard in a murmur of many voices. People say 5 to 17 letters a second, learners 3.
+SPARSE_LETTERS, SPARSE_LOG_PROB, SPARSE_SHORTFALL = 2.5, -0.4, 0.8
 # A text whose tokens have a lower mean log-probability is searched for again with a beam of this width, from
 # the first token on that is less probable than SURE.
 UNSURE, WIDTH, SURE = -0.22, 4, -0.2
@@ -64,6 +67,7 @@ class JointDecoder:
       tokenizer: of the CTC head.
       ctc: the search over the CTC head alone, with its language model and the hot words; None for a model
         without a CTC head.
+      step_seconds: of the CTC head.
       hotwords: names and phrases to expect, as they are written.
     """
 
@@ -73,9 +77,11 @@ class JointDecoder:
         vocabulary: Vocabulary,
         tokenizer: Tokenizer,
         ctc: BeamDecoder | None,
+        step_seconds: float,
         hotwords: Sequence[str] = (),
     ):
         self.step, self.vocabulary, self.tokenizer, self.ctc = step, vocabulary, tokenizer, ctc
+        self.step_seconds = step_seconds
         phrases = [hotwords] if isinstance(hotwords, str) else hotwords
         # What is spoken, and how it may be written: small letters may become a capital where one is due.
         self.hotwords = {
@@ -104,7 +110,7 @@ class JointDecoder:
         texts = [self.write(memory, draft)]
         ids, scores = texts[0]
         mean = np.mean(scores or [-np.inf])
-        if by_ctc and mean < BABBLE and not self._hypotheses(texts, by_ctc, log_probs, BABBLE_SHORTFALL):
+        if by_ctc is not None and self._is_babble(texts[0], by_ctc, log_probs):
             return [Hypothesis((), (), 0.0, "")]
         if n_best > 1:
             texts += self.search(memory, draft, max(n_best, WIDTH))
@@ -192,6 +198,22 @@ class JointDecoder:
             beams = [(ids, scores) for _, ids, scores in going]
             past, given = present[:, [place for place, _, _ in going]], [ids[-1:] for ids, _ in beams]
         return ended[:width] or beams
+
+    def _is_babble(self, text: Scored, by_ctc: Hypothesis, log_probs: np.ndarray) -> bool:
+        """Whether there are voices, but nothing that they say."""
+        _, scores = text
+        of_letters = [
+            log_probs[first : last + 1, unit].max()
+            for unit, (first, last) in zip(by_ctc.units, by_ctc.steps, strict=True)
+        ]
+        is_sparse = len(of_letters) < SPARSE_LETTERS * len(log_probs) * self.step_seconds
+        if np.mean(scores or [-np.inf]) < BABBLE:
+            limit = BABBLE_SHORTFALL
+        elif is_sparse and np.mean(of_letters) < SPARSE_LOG_PROB:
+            limit = SPARSE_SHORTFALL
+        else:
+            return False
+        return not self._hypotheses([text], by_ctc, log_probs, limit)
 
     def _step(self, tokens: list[list[int]], past: np.ndarray, memory: np.ndarray):
         logits, present = self.step(np.array(tokens, "int32"), past, memory)

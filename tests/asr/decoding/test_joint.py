@@ -86,11 +86,14 @@ class Writer:
         return logits, present
 
 
+STEP_SECONDS = 0.04
 MEMORY = np.zeros((2, 1, 1, 4, 1), "float32")
 
 
 def joint(step, hotwords=()) -> JointDecoder:
-    return JointDecoder(step, VOCABULARY, TOKENIZER, BeamDecoder(TOKENIZER, hotwords=hotwords), hotwords)
+    return JointDecoder(
+        step, VOCABULARY, TOKENIZER, BeamDecoder(TOKENIZER, hotwords=hotwords), STEP_SECONDS, hotwords
+    )
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +118,7 @@ def random_step():
 def test_a_draft_changes_nothing(random_step, seed, draft, monkeypatch):
     monkeypatch.setattr("asr.decoding.joint.MAX_TOKENS", 24)
     memory = np.random.default_rng(seed).normal(0, 1, (4, 1, 2, 6, 4)).astype("float32")
-    decoder = JointDecoder(random_step, VOCABULARY, TOKENIZER, None)
+    decoder = JointDecoder(random_step, VOCABULARY, TOKENIZER, None, STEP_SECONDS)
     ids, scores = decoder.write(memory, draft)
     expected, expected_scores = decoder.write(memory)
     assert ids == expected[: len(ids)]
@@ -126,7 +129,7 @@ def test_a_draft_changes_nothing(random_step, seed, draft, monkeypatch):
 def test_a_beam_of_one_is_the_greedy_text(random_step, monkeypatch):
     monkeypatch.setattr("asr.decoding.joint.MAX_TOKENS", 24)
     memory = np.random.default_rng(9).normal(0, 1, (4, 1, 2, 6, 4)).astype("float32")
-    decoder = JointDecoder(random_step, VOCABULARY, TOKENIZER, None)
+    decoder = JointDecoder(random_step, VOCABULARY, TOKENIZER, None, STEP_SECONDS)
     [(ids, scores)] = decoder.search(memory, "the cat", 1)
     expected, expected_scores = decoder.write(memory, "the cat")
     count = min(len(ids), len(expected))
@@ -137,7 +140,7 @@ def test_a_beam_of_one_is_the_greedy_text(random_step, monkeypatch):
 def test_a_search_goes_on_from_a_start(random_step, monkeypatch):
     monkeypatch.setattr("asr.decoding.joint.MAX_TOKENS", 24)
     memory = np.random.default_rng(9).normal(0, 1, (4, 1, 2, 6, 4)).astype("float32")
-    decoder = JointDecoder(random_step, VOCABULARY, TOKENIZER, None)
+    decoder = JointDecoder(random_step, VOCABULARY, TOKENIZER, None, STEP_SECONDS)
     [(whole, whole_scores)] = decoder.search(memory, "the cat", 1)
     [(ids, scores)] = decoder.search(memory, "the cat", 1, (whole[:5], whole_scores[:5]))
     assert len(whole) > 5 and ids == whole
@@ -192,6 +195,17 @@ def test_babble_writes_nothing():
     assert best.text == ""
     [best] = decoder.decode(log_probs_of("the cat sat", 0.6), MEMORY)
     assert best.text
+
+
+@pytest.mark.parametrize(
+    ("probability", "silence_seconds", "text"), [(0.55, 10, ""), (0.55, 1, "The cat"), (0.99, 10, "The cat")]
+)
+def test_an_unsure_word_in_much_sound_without_letters_is_babble(probability, silence_seconds, text):
+    by_ctc = log_probs_of("the cat", probability)
+    silence = np.repeat(log_probs_of("the cat")[:1], round(silence_seconds / STEP_SECONDS), axis=0)
+    decoder = joint(Writer("On the mat on the mat."))  # which CTC refuses
+    [best] = decoder.decode(np.concatenate([by_ctc, silence]), MEMORY)
+    assert best.text == text
 
 
 def test_a_number_has_the_time_of_what_is_spoken():
