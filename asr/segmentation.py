@@ -51,6 +51,11 @@ class Utterance:
         """In seconds."""
         return self.start + len(self.samples) / SAMPLE_RATE
 
+    @property
+    def span(self) -> tuple[float, float]:
+        """Start and end."""
+        return self.start, self.end
+
 
 def cut_utterances(blocks: Iterable[np.ndarray], max_seconds: float = 24.0) -> Iterator[Utterance]:
     """Yields the utterances of a recording in order, each as soon as its end is known.
@@ -112,7 +117,7 @@ class Cutter:
         possible = np.flatnonzero(self._probabilities > POSSIBLE_SPEECH)
         if not len(possible):
             return None
-        begin, end = max(0, possible[0] - MARGIN_FRAMES), possible[-1] + 1 + MARGIN_FRAMES
+        begin, end = max(0, int(possible[0]) - MARGIN_FRAMES), int(possible[-1]) + 1 + MARGIN_FRAMES
         if not self._is_speech(begin, end):
             return None
         return self._utterance(begin, end), end <= len(self._probabilities)
