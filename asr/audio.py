@@ -35,6 +35,11 @@ ARRAY_CHUNK = 2**18  # samples of an array taken at a time
 
 COLUMNS = {"left": [0], "right": [1], "each": [0, 1]}  # of several channels
 
+# Consecutive 32-bit floats that tell what 16-bit samples cannot look like, and the sizes of a sound's.
+FLOATS = 256
+SMALLEST_FLOAT, LARGEST_FLOAT = 1e-9, 2.0
+
+LiveBlock = bytes | bytearray | memoryview | np.ndarray
 Source = str | Path | bytes | BinaryIO | np.ndarray | tuple[np.ndarray, float]
 
 log = logging.getLogger(__name__)
@@ -139,6 +144,67 @@ def is_pipe(source: Source) -> bool:
     return hasattr(source, "seekable") and not getattr(source, "closed", False) and not source.seekable()
 
 
+class LiveSamples:
+    """Blocks of sound as they come, from a microphone or a socket, to mono samples at 16 kHz, without delay.
+
+    Several channels become their mean, whatever is in them, and a constant offset stays: both would have to
+    be listened to first.
+
+    Args:
+      rate: of the blocks, in Hz.
+
+    Raises AudioError if the rate is none of sound.
+    """
+
+    def __init__(self, rate: float = SAMPLE_RATE):
+        _, self.rate = _checked_array((np.empty(0, np.float32), rate))
+        same = self.rate == SAMPLE_RATE
+        self._resampler = None if same else soxr.ResampleStream(self.rate, SAMPLE_RATE, 1)
+        self._odd = b""  # the first byte of a sample
+        self._bytes = 0  # so far
+
+    def push(self, block: LiveBlock) -> Iterator[np.ndarray]:
+        """The block in parts float32 [samples].
+
+        Args:
+          block: of any length: mono 16-bit little-endian PCM as bytes, cut anywhere; or an array [samples] or
+            [samples, channels] of floats in [-1, 1] or integers.
+
+        Raises AudioError for what cannot be sound.
+        """
+        if isinstance(block, np.ndarray):
+            samples, _ = _checked_array((block, self.rate))
+            for start in range(0, len(samples), ARRAY_CHUNK):
+                yield self._at_16_khz(scaled(samples[start : start + ARRAY_CHUNK]).mean(axis=1))
+            return
+        view = memoryview(block).cast("B")
+        for start in range(0, len(view), ARRAY_CHUNK):
+            data = self._odd + view[start : start + ARRAY_CHUNK]
+            self._refuse_floats(data)
+            even = len(data) - len(data) % 2
+            self._bytes, self._odd = self._bytes + even, data[even:]
+            yield self._at_16_khz(scaled(np.frombuffer(data, "<i2", even // 2)))
+
+    def finish(self) -> np.ndarray:
+        """What was held back, at the end. Half a sample is dropped."""
+        return self._at_16_khz(np.empty(0, np.float32), last=True)
+
+    def _at_16_khz(self, samples: np.ndarray, last: bool = False) -> np.ndarray:
+        if len(samples):
+            _check_samples(samples)
+        return samples if self._resampler is None else self._resampler.resample_chunk(samples, last=last)
+
+    def _refuse_floats(self, data: bytes) -> None:
+        """As 16-bit samples, 32-bit floats are loud noise; as floats, speech in 16 bits is NaN and huge."""
+        start = -self._bytes % 4
+        floats = np.abs(np.frombuffer(data, "<f4", max(0, len(data) - start) // 4, start))
+        floats = floats[floats != 0]
+        if len(floats) >= FLOATS and ((floats > SMALLEST_FLOAT) & (floats < LARGEST_FLOAT)).all():
+            raise AudioError(
+                "holds 32-bit floats, not 16-bit samples; send 16-bit little-endian PCM (ffmpeg -f s16le)"
+            )
+
+
 def _samples(
     source: Source, offset_seconds: float, channel: str | None, track: int | None, warn: Warn
 ) -> Iterator[np.ndarray]:
@@ -188,17 +254,20 @@ def _checked(chunks: Chunks) -> Chunks:
         if not MIN_RATE <= rate <= MAX_RATE:
             rates = f"{MIN_RATE} to {MAX_RATE}"
             raise AudioError(f"claims a rate of {rate:g} Hz, not {rates}; export it again as WAV")
-        if not len(samples):
-            continue
-        peak = max(samples.max(), -samples.min())  # NaN if any sample is
-        if not np.isfinite(peak):
-            raise AudioError("holds samples that are NaN or infinite; export it again, best as 16-bit WAV")
-        if peak > MAX_AMPLITUDE:
-            raise AudioError(
-                f"holds samples of {peak:.3g} where full scale is 1; "
-                "scale them to [-1, 1] (16-bit values: divide by 32768)"
-            )
-        yield rate, samples
+        if len(samples):
+            _check_samples(samples)
+            yield rate, samples
+
+
+def _check_samples(samples: np.ndarray) -> None:
+    peak = max(samples.max(), -samples.min())  # NaN if any sample is
+    if not np.isfinite(peak):
+        raise AudioError("holds samples that are NaN or infinite; export it again, best as 16-bit WAV")
+    if peak > MAX_AMPLITUDE:
+        raise AudioError(
+            f"holds samples of {peak:.3g} where full scale is 1; "
+            "scale them to [-1, 1] (16-bit values: divide by 32768)"
+        )
 
 
 def _without_constant(chunks: Chunks, head_seconds: float) -> Chunks:

@@ -1,4 +1,4 @@
-"""The command line: python -m asr transcribe | align | models; `hark` adds the verbs of training to them.
+"""The command line: python -m asr transcribe | stream | align | models; `hark` adds the verbs of training.
 
 Results go to standard output, everything else to standard error. Exit codes: 0 all done; 1 some inputs
 failed, each named with its reason, the others done; 2 the call itself was wrong.
@@ -180,33 +180,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def add_commands(commands) -> None:
-    """Adds transcribe, align and models to the commands of a parser."""
+    """Adds transcribe, stream, align and models to the commands of a parser."""
     transcribe = add_command(commands, "transcribe", "write down what is said", _transcribe, more="files")
     add = transcribe.add_argument
     add("files", nargs="+", metavar="FILE", help="a recording; - is standard input")
-    _add_recognition_options(add, "txt")
-    decoders = "joint writes sentences; greedy, and beam with a language model, words (the model's best)"
-    add("--decoder", choices=DECODERS, help=decoders)
-    hotword = "a name or term to expect; repeatable"
-    add("--hotword", dest="hotwords", action="append", default=[], metavar="W", help=hotword)
+    _add_recognition_options(add)
+    _add_results_options(add, "txt")
+    _add_decoder_options(add)
     n_best = "texts of each segment, with --format json (1)"
     add("--n-best", type=positive, default=1, metavar="N", help=n_best)
     add("--channel", choices=CHANNELS, help="one of several, or each with its name (all, mixed)")
     add("--track", type=positive, metavar="N", help="sound track, counted from 1 (the default one)")
 
+    details = (
+        "arecord -f S16_LE -r 16000 | hark stream\n"
+        "ffmpeg -i URL -f s16le -ac 1 -ar 16000 - | hark stream --json\n"
+        "Standard input is 16-bit little-endian PCM, mono, or WAV, FLAC or Ogg. On a terminal what is being\n"
+        "said is shown, too, dim where it may still change. Ctrl-C ends it."
+    )
+    add = add_command(commands, "stream", "write down what is being said", _stream, details).add_argument
+    add("--microphone", action="store_true", help="listen to it instead of standard input")
+    add("--rate", type=positive, default=16_000, metavar="HZ", help="of samples without a header (16000)")
+    add("--json", action="store_true", help="print partial and final texts as JSON, one a line")
+    _add_recognition_options(add)
+    _add_decoder_options(add)
+
     add = add_command(commands, "align", "find when each word of a text is said", _align).add_argument
     add("audio", metavar="AUDIO", help="a recording; - is standard input")
     add("text", metavar="TEXTFILE", help="what is said in it, as UTF-8; - is standard input")
-    _add_recognition_options(add, "json")
+    _add_recognition_options(add)
+    _add_results_options(add, "json")
 
     add_command(commands, "models", "list what is installed", _models)
 
 
-def _add_recognition_options(add: Callable, format: str) -> None:
+def _add_recognition_options(add: Callable) -> None:
     add("--model", default="english", metavar="NAME|DIR", help="a shipped model or its folder (english)")
+    add("--threads", type=positive, metavar="N", help="cores to use (all)")
+
+
+def _add_decoder_options(add: Callable) -> None:
+    decoders = "joint writes sentences; greedy, and beam with a language model, words (the model's best)"
+    add("--decoder", choices=DECODERS, help=decoders)
+    hotword = "a name or term to expect; repeatable"
+    add("--hotword", dest="hotwords", action="append", default=[], metavar="W", help=hotword)
+
+
+def _add_results_options(add: Callable, format: str) -> None:
     add("--format", choices=FORMATS, default=format, help=f"of the result ({format})")
     add("--output", type=Path, metavar="DIR", help="write DIR/<stem>.<format>, never over another file")
-    add("--threads", type=positive, metavar="N", help="cores to use (all)")
 
 
 def positive(text: str) -> int:
@@ -264,6 +286,19 @@ def _print_live(segments: Iterator[Segment], file: str, debug: bool) -> int:
         return SOME_FAILED
     if not found:
         _warn(f"no speech was found in {file!r}")
+    return ALL_DONE
+
+
+def _stream(options: argparse.Namespace) -> int:
+    from asr import listen
+    from asr.audio import AudioError
+
+    try:
+        if not listen.main(options):
+            _warn("no speech was found")
+    except AudioError as error:
+        tell(error, options.debug)
+        return SOME_FAILED
     return ALL_DONE
 
 

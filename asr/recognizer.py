@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from asr.bundle import Bundle
     from asr.engine import Encoding, Engine
     from asr.segmentation import Utterance
+    from asr.streaming import Stream
 
 BLOCK_SECONDS = 1.0  # read at a time, so that words of a pipe come soon
 STOP_SECONDS = 1.0  # that a reader gets to stop in
@@ -140,6 +141,29 @@ class Recognizer:
         """
         return _segments(self._recognised([source], progress, **options), warn)
 
+    def stream(
+        self, rate: float = 16_000, *, decoder: str | None = None, hotwords: Sequence[str] = ()
+    ) -> Stream:
+        """Live transcription of sound that is pushed block by block, see `asr.streaming.Stream`.
+
+        Args:
+          rate: of the samples, in Hz.
+          decoder, hotwords: as in `transcribe`, of the final text. While one speaks, the beam decoder reads
+            if the model has a language model or there are hot words, else the greedy one.
+
+        Raises:
+          AudioError: the rate is none of sound.
+          ValueError: as `transcribe`; or the model has no CTC head.
+        """
+        from asr.streaming import Stream
+
+        if not self.bundle.has_ctc:
+            raise ValueError(f"{self.bundle.name} has no CTC head, which writes while one speaks")
+        decode = self._segments_with(decoder, hotwords)
+        read = self.decoder("beam" if hotwords or self.bundle.has_language_model else "greedy", hotwords)
+        read(self.engine.encode(np.zeros(0, np.float32)))  # or the first word would wait for what it loads
+        return Stream(self.engine.encode, read, decode, rate)
+
     def align(self, source: Source, text: str, *, progress: Progress | None = None) -> Transcript:
         """When each word of a known text is spoken.
 
@@ -229,11 +253,18 @@ class Recognizer:
         self, sources, progress, decoder=None, hotwords=(), n_best=1, channel=None, track=None
     ) -> Recognised:
         """What `use` of `_computed` gives; the options are checked before any work."""
-        recognize = self._recognize_with(decoder, hotwords, n_best)
+        segments = self._segments_with(decoder, hotwords, n_best)
         if channel not in (None, *CHANNELS):
             raise ValueError(f"no channel {channel!r}: choose one of {', '.join(CHANNELS)}")
         if track is not None and track < 1:
             raise ValueError(f"tracks count from 1; there is no track {track}")
+        return self._computed(segments, _utterances(sources, channel, track), progress)
+
+    def _segments_with(
+        self, decoder: str | None, hotwords: Sequence[str], n_best: int = 1
+    ) -> Callable[[Utterance, Encoding], list[Segment]]:
+        """The function from an utterance, and what the engine says of it, to its segments."""
+        recognize = self._recognize_with(decoder, hotwords, n_best)
 
         def segments(utterance: Utterance, encoding: Encoding) -> list[Segment]:
             words, alternatives = recognize(encoding)
@@ -243,7 +274,7 @@ class Recognizer:
             parts = [moved] if alternatives else sentences(moved)
             return [_segment(part, alternatives, utterance.channel) for part in parts if part]
 
-        return self._computed(segments, _utterances(sources, channel, track), progress)
+        return segments
 
     def _transcripts(self, recognised: Recognised) -> Iterator[Transcript | AudioError]:
         segments: list[Segment] = []

@@ -19,7 +19,7 @@ from asr.audio import SAMPLE_RATE
 FRAME_SAMPLES = 512  # 32 ms; each frame gets one probability
 CONTEXT_SAMPLES = 64  # before each frame, also input of the network
 STATE_SHAPE = (1, 1, 128)  # of its LSTM
-BATCH_FRAMES = 64  # frames (2 s) per call
+BATCH_FRAMES = 64  # frames (2 s) per call at most; the probabilities are the same in any batches
 WARMUP_FRAMES = 8  # of silence before the recording, or words at its very start are missed
 
 POSSIBLE_SPEECH = 0.3  # frames above this probability are kept
@@ -51,6 +51,11 @@ class Utterance:
         """In seconds."""
         return self.start + len(self.samples) / SAMPLE_RATE
 
+    @property
+    def span(self) -> tuple[float, float]:
+        """Start and end."""
+        return self.start, self.end
+
 
 def cut_utterances(blocks: Iterable[np.ndarray], max_seconds: float = 24.0) -> Iterator[Utterance]:
     """Yields the utterances of a recording in order, each as soon as its end is known.
@@ -60,7 +65,8 @@ def cut_utterances(blocks: Iterable[np.ndarray], max_seconds: float = 24.0) -> I
     Args:
       blocks: consecutive float32 [samples] at 16 kHz, of any lengths (asr.audio.read_blocks); the result does
         not depend on the block boundaries.
-      max_seconds: longest utterance, at least 2 s. At most 2 s more than this are kept in memory.
+      max_seconds: longest utterance, at least 2 s. A block, and LONG_PAUSE_SECONDS more than this, are kept
+        in memory.
 
     Raises ValueError if `max_seconds` is less than 2.
     """
@@ -71,7 +77,7 @@ def cut_utterances(blocks: Iterable[np.ndarray], max_seconds: float = 24.0) -> I
 
 
 class Cutter:
-    """`cut_utterances` for blocks that are pushed one by one."""
+    """`cut_utterances` for blocks that are pushed one by one. What is cut does not depend on the blocks."""
 
     def __init__(self, max_seconds: float = 24.0, channel: str | None = None):
         if max_seconds < 2:
@@ -93,8 +99,8 @@ class Cutter:
     def push(self, block: np.ndarray) -> Iterator[Utterance]:
         """The utterances that are complete with this block [samples]."""
         self._unscored = np.concatenate([self._unscored, block])
-        size = BATCH_FRAMES * FRAME_SAMPLES
-        while len(self._unscored) >= size:
+        while frames := min(len(self._unscored) // FRAME_SAMPLES, BATCH_FRAMES):
+            size = frames * FRAME_SAMPLES
             batch, self._unscored = self._unscored[:size], self._unscored[size:]
             yield from self._cut(batch, self._detector(batch), last=False)
 
@@ -103,21 +109,41 @@ class Cutter:
         rest = self._unscored
         yield from self._cut(rest, self._detector(np.pad(rest, (0, -len(rest) % FRAME_SAMPLES))), last=True)
 
+    def unfinished(self) -> tuple[Utterance, bool] | None:
+        """The utterance that is being spoken, as it would be if no more speech came; None if there is none.
+
+        And whether a pause has begun, so that silence will not change these samples.
+        """
+        possible = np.flatnonzero(self._probabilities > POSSIBLE_SPEECH)
+        if not len(possible):
+            return None
+        begin, end = max(0, int(possible[0]) - MARGIN_FRAMES), int(possible[-1]) + 1 + MARGIN_FRAMES
+        if not self._is_speech(begin, end):
+            return None
+        return self._utterance(begin, end), end <= len(self._probabilities)
+
     def _cut(self, samples: np.ndarray, probabilities: np.ndarray, last: bool) -> Iterator[Utterance]:
         self._samples = np.concatenate([self._samples, samples])
         self._probabilities = np.concatenate([self._probabilities, probabilities])
         while cut := _next_cut(self._probabilities, self._longest, last):
             begin, end, in_speech = cut
-            speech = np.count_nonzero(self._probabilities[begin:end] > CERTAIN_SPEECH)
-            found = speech >= MIN_SPEECH_FRAMES or (self._continues and speech)
-            start = (self._first + begin) * FRAME_SAMPLES / SAMPLE_RATE
-            samples = self._samples[begin * FRAME_SAMPLES : end * FRAME_SAMPLES].copy()
+            found = self._utterance(begin, end) if self._is_speech(begin, end) else None
             self._continues = in_speech
             self._samples = self._samples[end * FRAME_SAMPLES :]
             self._probabilities = self._probabilities[end:]
             self._first += end
             if found:
-                yield Utterance(start, samples, self.channel)
+                yield found
+
+    def _is_speech(self, begin: int, end: int) -> bool:
+        speech = np.count_nonzero(self._probabilities[begin:end] > CERTAIN_SPEECH)
+        return speech >= MIN_SPEECH_FRAMES or (self._continues and begin == 0 and speech > 0)
+
+    def _utterance(self, begin: int, end: int) -> Utterance:
+        start = (self._first + begin) * FRAME_SAMPLES / SAMPLE_RATE
+        return Utterance(
+            start, self._samples[begin * FRAME_SAMPLES : end * FRAME_SAMPLES].copy(), self.channel
+        )
 
 
 def _next_cut(probabilities: np.ndarray, longest: int, last: bool) -> tuple[int, int, bool] | None:
@@ -138,7 +164,7 @@ def _next_cut(probabilities: np.ndarray, longest: int, last: bool) -> tuple[int,
         end = min(possible[ends[0] if len(ends) else -1] + 1 + MARGIN_FRAMES, len(probabilities))
         if end - begin <= longest:
             return int(begin), int(end), False
-    elif len(probabilities) - begin <= longest:
+    elif len(probabilities) - begin < longest + LONG_PAUSE_FRAMES:  # a pause at the end may become a long one
         return None
 
     earliest, latest = begin + longest // 2, begin + longest

@@ -45,6 +45,15 @@ class Word:
     end: float
     confidence: float
 
+    def to_dict(self) -> dict[str, Any]:
+        """The fields of a word in OpenAI's `verbose_json`, and `confidence`."""
+        return {
+            "word": self.text,
+            "start": round(self.start, 3),
+            "end": round(self.end, 3),
+            "confidence": round(self.confidence, 4),
+        }
+
 
 def sentences(words: Sequence[Word]) -> list[Sequence[Word]]:
     """Words cut after ".", "?" and "!" where a capital follows, though not after "Mr." and initials."""
@@ -174,15 +183,7 @@ class Transcript:
                 }
                 for id, segment in enumerate(self.segments)
             ],
-            "words": [
-                {
-                    "word": word.text,
-                    "start": round(word.start, 3),
-                    "end": round(word.end, 3),
-                    "confidence": round(word.confidence, 4),
-                }
-                for word in self.words
-            ],
+            "words": [word.to_dict() for word in self.words],
             **({"warnings": list(self.warnings)} if self.warnings else {}),
         }
 

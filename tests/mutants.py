@@ -107,6 +107,42 @@ MUTANTS = [
         "begin = possible[0]",
         "asr/test_segmentation.py",
     ),
+    Mutant(
+        "segmentation: long speech cut before its last pause is known",
+        "asr/segmentation.py",
+        "< longest + LONG_PAUSE_FRAMES",
+        "< longest",
+        "asr/test_segmentation.py",
+    ),
+    # Live text
+    Mutant(
+        "streaming: a word is stable at its first reading",
+        "asr/streaming.py",
+        "zip(new, before, strict=False)",
+        "zip(new, new, strict=False)",
+        "asr/test_streaming.py",
+    ),
+    Mutant(
+        "streaming: what is stable is read again",
+        "asr/streaming.py",
+        "if (word.start + word.end) / 2 > end]",
+        "if word]",
+        "asr/test_streaming.py",
+    ),
+    Mutant(
+        "streaming: a final that was written ahead stays when speech goes on",
+        "asr/streaming.py",
+        "if self._segments is None or self._segments[0] != utterance.span:",
+        "if self._segments is None:",
+        "asr/test_streaming.py",
+    ),
+    Mutant(
+        "streaming: a sample that was cut in two is lost",
+        "asr/audio.py",
+        "data = self._odd + view",
+        "data = b'' + view",
+        "asr/test_streaming.py",
+    ),
     # Features
     Mutant(
         "features: maximum taken over padding",

@@ -240,7 +240,7 @@ def add_measuring(commands) -> None:
 
 def add_benchmarks(commands) -> None:
     """Adds `benchmark` with its verbs."""
-    summary = "measure Hark beside its peers: hotwords, peers, sequence-models, training"
+    summary = "measure Hark beside its peers: hotwords, peers, sequence-models, streaming, training"
     verbs = _add_group(commands, "benchmark", summary, "BENCHMARK")
 
     summary = "how many hot words are found, and what they cost elsewhere"
@@ -265,6 +265,16 @@ def add_benchmarks(commands) -> None:
     _add_scoring_options(add)
     add("--limit", type=positive, metavar="N", help="only the first N utterances")
     add("--output", type=Path, metavar="DIR", help="writes the report of `hark evaluate` too")
+
+    summary = "how soon live text comes, how often it changes, and what it costs"
+    run = working("benchmarks.streaming")
+    add = add_command(verbs, "streaming", summary, run, more="manifests").add_argument
+    _add_manifests(add, "speech with transcripts")
+    add("--model", default="english", help=f"{BUNDLE} (english)")
+    add("--decoder", choices=DECODERS, help="of the finals (the model's own choice)")
+    add("--limit", type=positive, metavar="N", help="only the first N recordings")
+    add("--streams", type=positive, metavar="N", help="play N streams at once, too, in real time")
+    add("--seconds", type=positive, default=60, help="how long (60)")
 
     summary = "how fast this machine trains, and what takes the time"
     add = add_command(verbs, "training", summary, working("benchmarks.training")).add_argument

@@ -16,6 +16,7 @@ from asr.segmentation import (
     CERTAIN_SPEECH,
     FRAME_SAMPLES,
     MIN_SPEECH_FRAMES,
+    Cutter,
     SpeechDetector,
     Utterance,
     cut_utterances,
@@ -175,6 +176,36 @@ def test_any_recording(pieces, max_seconds, cuts):
     lost = evident & outside[::FRAME_SAMPLES]
     if len(lost) >= MIN_SPEECH_FRAMES:  # that much certain speech in a row is never dropped
         assert np.convolve(lost, np.ones(MIN_SPEECH_FRAMES), "valid").max() < MIN_SPEECH_FRAMES
+
+
+def test_live_blocks_cut_where_a_whole_recording_is_cut():
+    """In long speech, too, where a pause near the limit may still become a long one."""
+    pieces = [voice(5), hush(0.3), voice(4.5), hush(1.6), voice(11), hush(0.2), voice(9), hush(0.1)]
+    recording = np.concatenate(pieces)
+    live = list(cut_utterances(np.array_split(recording, 400), max_seconds=10))
+    assert len(live) >= 4
+    assert spans(live) == spans(utterances_of(recording, max_seconds=10))
+
+
+def test_the_unfinished_utterance_is_the_one_that_comes():
+    cutter = Cutter()
+    recording = np.concatenate([hush(2), voice(3), hush(4)])
+    seen = []
+    for block in np.split(recording, 90):
+        found = list(cutter.push(block))
+        if found:
+            break
+        seen.append(cutter.unfinished())
+    assert seen[18] is None
+    growing = [(utterance, pausing) for utterance, pausing in filter(None, seen)]
+    lengths = [len(utterance.samples) for utterance, _ in growing]
+    assert lengths == sorted(lengths)
+    assert not growing[0][1]
+    last, pausing = growing[-1]
+    assert pausing
+    assert (last.start, last.end) == (found[0].start, found[0].end)
+    np.testing.assert_array_equal(last.samples, found[0].samples)
+    assert cutter.unfinished() is None
 
 
 def test_an_hour_takes_little_memory_and_linear_time():

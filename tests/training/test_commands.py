@@ -15,6 +15,7 @@ from training.commands import main, without_startup_log
 ROOT = Path(__file__).parents[2]
 VERBS = [
     ["transcribe"],
+    ["stream"],
     ["align"],
     ["models"],
     ["train"],
@@ -36,6 +37,7 @@ VERBS = [
     ["benchmark", "hotwords"],
     ["benchmark", "peers"],
     ["benchmark", "sequence-models"],
+    ["benchmark", "streaming"],
 ]
 HEAVY = {"tensorflow", "keras", "jax", "gradio", "librosa", "numba", "scipy", "onnxruntime", "rich", "numpy"}
 HARK = "import sys; from training.commands import main; sys.exit(main())"
