@@ -131,14 +131,17 @@ class Recognizer:
         *,
         progress: Progress | None = None,
         warn: Callable[[str], None] | None = None,
+        reading: Callable[[float], None] | None = None,
         **options: Unpack[Options],
     ) -> Iterator[Segment]:
         """Each segment as soon as it is recognised, in memory that does not grow with the recording.
 
         Of a pipe, segments come while it is still written to. Stopping the iteration cancels the work.
-        Errors are those of `transcribe`; `warn` is called with each warning when all is read.
+        Errors are those of `transcribe`; `warn` is called with each warning when all is read. `reading` is
+        called by another thread with the seconds read so far; what it raises ends the work, in the midst of
+        silence, too, and is raised here.
         """
-        return _segments(self._recognised([source], progress, **options), warn)
+        return _segments(self._recognised([source], progress, reading, **options), warn)
 
     def align(self, source: Source, text: str, *, progress: Progress | None = None) -> Transcript:
         """When each word of a known text is spoken.
@@ -224,7 +227,7 @@ class Recognizer:
         return lambda encoding, n_best: joint.decode(encoding.log_probs, encoding.memory, n_best)
 
     def _recognised(
-        self, sources, progress, decoder=None, hotwords=(), n_best=1, channel=None, track=None
+        self, sources, progress, reading=None, decoder=None, hotwords=(), n_best=1, channel=None, track=None
     ) -> Recognised:
         """What `use` of `_computed` gives; the options are checked before any work."""
         recognize = self._recognize_with(decoder, hotwords, n_best)
@@ -241,7 +244,7 @@ class Recognizer:
             parts = [moved] if alternatives else sentences(moved)
             return [_segment(part, alternatives, utterance.channel) for part in parts if part]
 
-        return self._computed(segments, _utterances(sources, channel, track), progress)
+        return self._computed(segments, _utterances(sources, channel, track, reading), progress)
 
     def _transcripts(self, recognised: Recognised) -> Iterator[Transcript | AudioError]:
         segments: list[Segment] = []
@@ -329,7 +332,10 @@ def _segments(recognised: Recognised, warn: Callable[[str], None] | None) -> Ite
 
 
 def _utterances(
-    sources: Iterable[Source], channel: str | None = None, track: int | None = None
+    sources: Iterable[Source],
+    channel: str | None = None,
+    track: int | None = None,
+    reading: Callable[[float], None] | None = None,
 ) -> Utterances:
     """The utterances of all sources, and None at the end of each."""
     from asr.audio import SAMPLE_RATE, AudioError, duration_seconds, read_blocks
@@ -339,6 +345,8 @@ def _utterances(
         options = {"channel": channel or "mid and side", "track": track, "warn": recording.warnings.append}
         for block in read_blocks(source, BLOCK_SECONDS, **options):
             recording.seconds += len(block) / SAMPLE_RATE
+            if reading is not None:
+                reading(recording.seconds)
             yield block
 
     for source in sources:

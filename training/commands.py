@@ -17,6 +17,7 @@ from pathlib import Path
 from asr import DECODERS
 from asr.cli import add_command, build_parser, execute, positive
 from asr.cli import add_commands as add_recognition
+from asr.serve.command import add_serving
 from training.corpora import CORPORA
 from training.scoring.normalizers import DEFAULT, DESCRIPTIONS
 
@@ -29,7 +30,12 @@ TEXT = "a sentence a line; .xz, .gz or plain, - for standard input"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; `arguments` are those after `hark`."""
-    groups = {"Recognise": add_recognition, "Train": add_training, "Measure": add_measuring}
+    groups = {
+        "Recognise": add_recognition,
+        "Serve": add_serving,
+        "Train": add_training,
+        "Measure": add_measuring,
+    }
     return execute(build_parser(groups), arguments)
 
 
