@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -66,7 +67,7 @@ def build_api(recognizers: Mapping[str, Recognizer], settings: Settings, metrics
 
     @api.get("/metrics", summary="Counters for Prometheus")
     async def counters() -> Response:
-        return Response(metrics.text(), media_type="text/plain; version=0.0.4")
+        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     return api
 
@@ -77,9 +78,8 @@ def build_mounted_page(recognizers: Mapping[str, Recognizer]) -> FastAPI:
 
     from asr.web.page import build_page, serving_options
 
-    return gradio.mount_gradio_app(
-        FastAPI(openapi_url=None), build_page(recognizers), "/", **serving_options()
-    )
+    page = build_page(recognizers)
+    return gradio.mount_gradio_app(FastAPI(openapi_url=None), page, "/", **serving_options())
 
 
 class Observed:

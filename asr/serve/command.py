@@ -1,5 +1,7 @@
 """The command `hark serve`, and its other name `python app.py`: starts and ends the server."""
 
+from __future__ import annotations
+
 import argparse
 import logging
 import os
@@ -10,14 +12,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from asr.audio import SAMPLE_RATE
-from asr.bundle import available_bundles
 from asr.cli import add_command
-from asr.recognizer import Recognizer
 from asr.serve.settings import Settings
+
+if TYPE_CHECKING:
+    from asr.recognizer import Recognizer
 
 LARGEST_PORT = 65535
 POLL_SECONDS = 0.2  # between two looks for a signal
@@ -30,9 +31,8 @@ HARK_API_KEY and further environment variables limit the API: docs/serving.md.""
 
 def add_serving(commands) -> None:
     """Adds `serve` to the commands of a parser."""
-    add = add_command(
-        commands, "serve", "the page and the API, for a browser and programs", _serve, DETAILS
-    ).add_argument
+    summary = "the page and the API, for a browser and for programs"
+    add = add_command(commands, "serve", summary, _serve, DETAILS).add_argument
     model = "also offer the model in this folder, and select it by default; repeatable"
     add("--model", action="append", default=[], metavar="DIR", help=model)
     add("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
@@ -52,9 +52,9 @@ def _serve(options: argparse.Namespace) -> None:
 
             app = build_app(recognizers, settings, not options.no_page)
         except ModuleNotFoundError as error:
-            extra = "serve" if options.no_page else "page"
-            message = f"the server needs {error.name}, which is not installed: pip install '.[{extra}]' in Hark's folder"
-            raise ValueError(message if options.no_page else f"{message}, or add --no-page") from None
+            extra, or_else = ("serve", "") if options.no_page else ("page", ", or --no-page for the API only")
+            missing = f"the server needs {error.name}, which is not installed"
+            raise ValueError(f"{missing}: pip install '.[{extra}]' in Hark's folder{or_else}") from None
         _run(app, listener, f"http://{options.host}:{options.port}", recognizers)
     # A normal exit would abort if a daemon thread is still inside ONNX Runtime
     # (https://github.com/pybind/pybind11/issues/2215).
@@ -83,6 +83,9 @@ def _listener(host: str, port: int) -> socket.socket:
 
 def _load(folders: Sequence[str]) -> Mapping[str, Recognizer]:
     """Recognisers by model name, or by folder if the name is taken."""
+    from asr.bundle import available_bundles
+    from asr.recognizer import Recognizer
+
     recognizers: dict[str, Recognizer] = {}
     for folder in [*folders, *(str(bundle.directory) for bundle in available_bundles())]:
         recognizer = Recognizer.load(folder)
@@ -135,6 +138,10 @@ def _log_requests() -> None:
 
 def _warm_up(recognizers: Mapping[str, Recognizer]) -> None:
     """Decodes once with each model, since the first beam search on a machine has to be compiled."""
+    import numpy as np
+
+    from asr.audio import SAMPLE_RATE
+
     second = np.zeros(SAMPLE_RATE, np.float32)
     for recognizer in recognizers.values():
         decode = recognizer.decoder()

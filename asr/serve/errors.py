@@ -8,7 +8,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 TYPES = {401: "authentication_error", 429: "rate_limit_error", 500: "server_error"}
-CODES = {404: "not_found", 405: "method_not_allowed"}
+ROUTING = {
+    404: ("not_found", "There is nothing at this address; /openapi.json lists what there is."),
+    405: ("method_not_allowed", "This address has other methods; see the header Allow."),
+}
 HEADERS = {
     "X-Content-Type-Options": "nosniff",  # a browser shall take no answer for a page
     "Connection": "close",  # the rest of a body that was refused is not waited for
@@ -43,20 +46,21 @@ class ApiError(Exception):
         return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
 
 
-BUG = ApiError(500, "internal_error", "Something went wrong; whoever runs this server finds more in its log.")
-GONE = ApiError(499, "client_gone", "The client has gone.")  # which nobody reads
+def gone() -> ApiError:
+    """For a client that has gone, which reads no answer; the number is nginx's."""
+    return ApiError(499, "client_gone", "The client has gone.")
 
 
 def as_api_error(error: Exception) -> ApiError:
-    """The answer to whatever was raised; to what nobody raised on purpose it is BUG."""
+    """The answer to whatever was raised; to what nobody raised on purpose one of status 500."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, HTTPException):
-        code = CODES.get(error.status_code, "invalid_request")
-        return ApiError(error.status_code, code, f"{error.detail}.".replace("..", "."), headers=error.headers)
+        code, message = ROUTING.get(error.status_code, ("broken_form", error.detail))
+        return ApiError(error.status_code, code, message, headers=error.headers)
     if isinstance(error, RequestValidationError):
         return ApiError(400, "invalid_value", "The request has a value that is not possible.")
-    return BUG
+    return ApiError(500, "internal_error", "Something went wrong; the log of this server says where.")
 
 
 async def answer(request: Request, error: Exception) -> JSONResponse:

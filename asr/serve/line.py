@@ -13,7 +13,7 @@ from anyio import CancelScope, to_thread
 
 from asr.audio import AudioError
 from asr.recognizer import Recognizer
-from asr.serve.errors import GONE, ApiError
+from asr.serve.errors import ApiError, gone
 from asr.serve.metrics import Metrics
 from asr.transcript import Segment, Transcript
 
@@ -58,7 +58,7 @@ class Job:
 
     def _check(self, seconds: float) -> None:
         if self.given_up:
-            raise GONE
+            raise gone()
         if seconds > self.max_seconds:
             message = f"The recording is longer than {self.max_seconds} s; cut it into parts."
             raise ApiError(400, "audio_too_long", message, "file")
@@ -91,10 +91,8 @@ class Line:
         self.max_wait_seconds, self.metrics = max_wait_seconds, metrics
         self.max_inside = at_once + MAX_WAITING
         self.inside = 0  # those whose uploads are read, too
-        self._places, self._turns = (
-            asyncio.Semaphore(at_once),
-            asyncio.Semaphore(cores),
-        )  # first come, first served
+        # Of asyncio, which are given first come, first served.
+        self._places, self._turns = asyncio.Semaphore(at_once), asyncio.Semaphore(cores)
 
     @asynccontextmanager
     async def entered(self) -> AsyncIterator[None]:

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from asr.recognizer import Recognizer
-from asr.serve.errors import GONE, HEADERS, ApiError, as_api_error
+from asr.serve.errors import HEADERS, ApiError, as_api_error, gone
 from asr.serve.line import Job, Line
 from asr.serve.metrics import Metrics
 from asr.serve.settings import Settings
@@ -42,13 +42,9 @@ NOSNIFF = {"X-Content-Type-Options": HEADERS["X-Content-Type-Options"]}
 class TranscriptionForm(BaseModel):
     """The fields beside `file`. Others are ignored, and so are empty ones."""
 
-    model: str | None = Field(
-        None, description="name of a model of /v1/models, or one of OpenAI's (the first)"
-    )
+    model: str | None = Field(None, description="one of /v1/models; a name of OpenAI's means the first")
     language: str | None = Field(None, description="the model's; any other is refused")
-    languages: list[str] = Field(
-        [], alias="languages[]", description="likewise: the model's must be among them"
-    )
+    languages: list[str] = Field([], alias="languages[]", description="the model's must be among them")
     prompt: str = Field("", description="names and terms to expect, as a list or in prose")
     keywords: list[str] = Field([], alias="keywords[]", description="names and terms to expect")
     response_format: Literal["json", "text", "srt", "verbose_json", "vtt"] = "json"
@@ -59,9 +55,7 @@ class TranscriptionForm(BaseModel):
     include: list[Literal["logprobs"]] = Field(
         [], alias="include[]", description="logarithms of the confidence of each word, with json"
     )
-    stream: bool = Field(
-        False, description="server-sent events: the text of each segment as it is recognised"
-    )
+    stream: bool = Field(False, description="the text of each segment, in server-sent events")
 
 
 LISTS = {field.alias for field in TranscriptionForm.model_fields.values() if field.alias}
@@ -92,9 +86,8 @@ def openai_routes(
             return model
         if model is None or model in ALIASES:
             return next(iter(recognizers))
-        raise ApiError(
-            404, "model_not_found", f"There is no such model; choose {_either(recognizers)}.", "model"
-        )
+        names = " or ".join(recognizers)
+        raise ApiError(404, "model_not_found", f"There is no such model; choose {names}.", "model")
 
     def described(name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": started, "owned_by": "hark"}
@@ -121,7 +114,7 @@ def openai_routes(
             await stack.enter_async_context(given_up_without_client(request, job))
             await stack.enter_async_context(line.place())
             if job.given_up:
-                raise GONE
+                raise gone()
             request.state.job = job
             stack.enter_context(metrics.measured(job))
             segments = line.segments(job)
@@ -147,9 +140,7 @@ def read_fields(form: FormData) -> tuple[UploadFile, TranscriptionForm]:
             given[name] = value
     file = given.pop("file", None)
     if not isinstance(file, UploadFile):
-        raise ApiError(
-            400, "missing_file", "The form has no file: send the recording as a file named file.", "file"
-        )
+        raise ApiError(400, "missing_file", "The form has no file: send the recording as file.", "file")
     try:
         wanted = TranscriptionForm.model_validate(given)
     except ValidationError as error:
@@ -166,17 +157,15 @@ def read_fields(form: FormData) -> tuple[UploadFile, TranscriptionForm]:
 
 
 def hotwords(wanted: TranscriptionForm, recognizer: Recognizer) -> list[str]:
-    """The names and terms to expect. Raises ApiError for too many, and for a language the model does not know."""
+    """The names and terms to expect. Raises ApiError for too many, or another language than the model's."""
     language = recognizer.tokenizer.language
     asked = [*wanted.languages, *([wanted.language] if wanted.language else [])]
     if asked and language not in [code.lower().partition("-")[0] for code in asked]:
         name = "language" if wanted.language else "languages[]"
         _refuse(name, f"{recognizer.bundle.name} knows only the language {language}.")
     if len(wanted.keywords) > MAX_HOTWORDS or any(len(w) > MAX_HOTWORD_CHARACTERS for w in wanted.keywords):
-        _refuse(
-            "keywords[]",
-            f"At most {MAX_HOTWORDS} keywords of {MAX_HOTWORD_CHARACTERS} characters are possible.",
-        )
+        limit = f"{MAX_HOTWORDS} keywords of {MAX_HOTWORD_CHARACTERS} characters"
+        _refuse("keywords[]", f"At most {limit} are possible.")
     if wanted.keywords and not recognizer.bundle.has_ctc:
         _refuse("keywords[]", f"{recognizer.bundle.name} cannot look for keywords.")
     if not recognizer.bundle.has_ctc:  # a prompt is a hint that may be of no use
@@ -188,7 +177,7 @@ def hotwords(wanted: TranscriptionForm, recognizer: Recognizer) -> list[str]:
 def terms_of(prompt: str) -> list[str]:
     """The names and terms in a prompt.
 
-    A list (no part between commas, semicolons and line breaks has more than LIST_WORDS words) gives its parts.
+    A list gives its parts: none between commas, semicolons and line breaks has more than LIST_WORDS words.
     Prose gives its runs of words with capitals or digits ("Ann Quillan", "GPT-4"), but no single word at the
     start of a sentence, whose capital says nothing, and no single letter ("I").
 
@@ -197,8 +186,8 @@ def terms_of(prompt: str) -> list[str]:
     >>> terms_of("The talk is by Ann Quillan on etcd and Kubernetes. Questions come later.")
     ['Ann Quillan', 'Kubernetes']
     """
-    parts = [part.strip(" \t\"'“”‘’.!?:") for part in re.split(r"[,;\n\r]+", prompt)]
-    parts = [part for part in parts if part]
+    parts = [" ".join(part.split()).strip("\"'“”‘’.!?: ") for part in re.split(r"[,;\n\r]+", prompt)]
+    parts = [part for part in parts if any(map(str.isalnum, part))]
     if all(len(part.split()) <= LIST_WORDS for part in parts):
         return parts
     found = []
@@ -333,10 +322,6 @@ def log_probs(words: Sequence[Word], space: str = "") -> list[dict[str, Any]]:
 
 def _log_confidence(word: Word) -> float:
     return round(math.log(max(word.confidence, SMALLEST_CONFIDENCE)), 4)
-
-
-def _either(names: Mapping[str, Any]) -> str:
-    return " or ".join(names)
 
 
 def _refuse(param: str, message: str) -> None:

@@ -32,23 +32,21 @@ class Settings:
         """Raises ValueError for an empty key, and for a limit that is no whole number above 0."""
         api_key = environment.get("HARK_API_KEY")
         if api_key is not None and not api_key.strip():
-            raise ValueError(
-                "HARK_API_KEY is empty; give a key, or unset it to serve all who reach the server"
-            )
-        origins = environment.get("HARK_CORS_ORIGINS", "").replace(",", " ").split()
-        names = ("max_megabytes", "max_seconds", "at_once", "max_wait_seconds")
-        given = {
-            name: environment[f"HARK_{name.upper()}"]
-            for name in names
-            if f"HARK_{name.upper()}" in environment
-        }
-        for name, text in given.items():
+            raise ValueError("HARK_API_KEY is empty; give a key, or unset it to serve everybody")
+        limits = {}
+        for name in ("max_megabytes", "max_seconds", "at_once", "max_wait_seconds"):
+            variable = f"HARK_{name.upper()}"
+            text = environment.get(variable)
+            if text is None:
+                continue
             if not (text.isascii() and text.isdecimal() and int(text) > 0):
-                raise ValueError(f"HARK_{name.upper()} is {text!r}; give a whole number above 0, or unset it")
-        return cls(api_key, **{name: int(text) for name, text in given.items()}, cors_origins=tuple(origins))
+                raise ValueError(f"{variable} is {text!r}; give a whole number above 0, or unset it")
+            limits[name] = int(text)
+        origins = environment.get("HARK_CORS_ORIGINS", "").replace(",", " ").split()
+        return cls(api_key, **limits, cors_origins=tuple(origins))
 
     def admits(self, authorization: str) -> bool:
-        """Whether the header `Authorization` has the key, in a time that does not depend on where it differs."""
+        """Whether the header `Authorization` has the key, compared in constant time."""
         if self.api_key is None:
             return True
         given = authorization[len(BEARER) :] if authorization.lower().startswith(BEARER) else ""

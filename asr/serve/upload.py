@@ -8,7 +8,7 @@ from starlette.datastructures import FormData
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
-from asr.serve.errors import GONE, ApiError
+from asr.serve.errors import ApiError, gone
 
 # A body may take so long, and so much more for what has come of it. A mobile phone sends 10 times as fast.
 BODY_SECONDS, SLOWEST_BYTES_PER_SECOND = 30.0, 10_000
@@ -26,9 +26,7 @@ async def read_form(request: Request, max_megabytes: int) -> AsyncIterator[FormD
     max_bytes = max_megabytes * 1_000_000
     too_large = ApiError(413, "file_too_large", f"The upload has more than {max_megabytes} MB.", "file")
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise ApiError(
-            415, "not_a_form", "Send the recording in a form: multipart/form-data, as curl -F does."
-        )
+        raise ApiError(415, "not_a_form", "Send a form as multipart/form-data, as curl -F does.")
     stated = request.headers.get("content-length", "")
     if stated.isdecimal() and int(stated) > max_bytes:
         raise too_large
@@ -42,9 +40,7 @@ async def read_form(request: Request, max_megabytes: int) -> AsyncIterator[FormD
             async with asyncio.timeout_at(deadline):
                 message = await request.receive()
         except TimeoutError:
-            raise ApiError(
-                408, "slow_upload", "The upload is too slow or has stopped; send it again."
-            ) from None
+            raise ApiError(408, "slow_upload", "The upload is too slow; send it again.") from None
         received += len(message.get("body", b""))
         if received > max_bytes:
             raise too_large
@@ -55,7 +51,7 @@ async def read_form(request: Request, max_megabytes: int) -> AsyncIterator[FormD
             max_files=1, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES
         )
     except ClientDisconnect:
-        raise GONE from None
+        raise gone() from None
     except ValueError as error:  # a name in no known encoding, a number that is none
         raise ApiError(400, "broken_form", "The form cannot be read.") from error
     try:
