@@ -22,7 +22,15 @@ import soundfile
 from asr.bundle import available_bundles
 
 ROOT = Path(__file__).resolve().parents[1]
-SWITCHES = ("ORT_", "GRADIO_", "HF_", "TF_CPP", "XDG_")  # of this process: Hark has to set its own
+SWITCHES = (
+    "ORT_",
+    "GRADIO_",
+    "HF_",
+    "TF_CPP",
+    "XDG_",
+    "FASTAPI_",
+    "OTEL_",
+)  # of this process: Hark has to set its own
 LOCAL = re.compile(r"127\.|::1$|localhost$|0\.0\.0\.0$|::$")
 CALLS = re.compile(r"\b(connect|sendto|sendmsg|sendmmsg)\b")
 ADDRESSES = re.compile(r'inet_addr\("([^"]+)"\)|inet_pton\(AF_INET6, "([^"]+)"')

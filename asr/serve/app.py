@@ -51,6 +51,7 @@ def build_api(recognizers: Mapping[str, Recognizer], settings: Settings, metrics
         summary="Speech to text on this machine, as OpenAI's clients call it.",
         docs_url=None,  # FastAPI's pages load their scripts from other hosts
         redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     if settings.cors_origins:
         headers = {"allow_methods": ["GET", "POST"], "allow_headers": ["Authorization", "Content-Type"]}

@@ -134,6 +134,9 @@ def _log_requests() -> None:
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False
+    logging.getLogger("python_multipart").setLevel(
+        logging.ERROR
+    )  # the sender is told what is wrong with a form
 
 
 def _warm_up(recognizers: Mapping[str, Recognizer]) -> None:

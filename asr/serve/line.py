@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from anyio import CancelScope, to_thread
 
-from asr.audio import AudioError
+from asr.audio import AudioError, duration_seconds
 from asr.recognizer import Recognizer
 from asr.serve.errors import ApiError, gone
 from asr.serve.metrics import Metrics
@@ -39,6 +39,7 @@ class Job:
     def segments(self) -> Iterator[Segment]:
         """Recognises. Raises ApiError for a recording that cannot be read, or is too long."""
         try:
+            self._check(duration_seconds(self.file) or 0.0)
             found = self.recognizer.segments(
                 self.file,
                 hotwords=self.hotwords,
@@ -54,7 +55,6 @@ class Job:
 
     def _advance(self, done_seconds: float, stated_seconds: float | None) -> None:
         self.done_seconds = done_seconds
-        self._check(stated_seconds or 0.0)
 
     def _check(self, seconds: float) -> None:
         if self.given_up:

@@ -16,12 +16,14 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
+from asr.decoding.hotwords import HotwordError, spelled
 from asr.recognizer import Recognizer
 from asr.serve.errors import HEADERS, ApiError, as_api_error, gone
 from asr.serve.line import Job, Line
 from asr.serve.metrics import Metrics
 from asr.serve.settings import Settings
 from asr.serve.upload import read_form
+from asr.tokenizer import Tokenizer
 from asr.transcript import Segment, Transcript, Word
 
 # What clients have as their default, or as the only choice; all mean the server's first model.
@@ -170,16 +172,27 @@ def hotwords(wanted: TranscriptionForm, recognizer: Recognizer) -> list[str]:
         _refuse("keywords[]", f"{recognizer.bundle.name} cannot look for keywords.")
     if not recognizer.bundle.has_ctc:  # a prompt is a hint that may be of no use
         return []
-    terms = [term for term in terms_of(wanted.prompt) if len(term) <= MAX_HOTWORD_CHARACTERS]
+    try:
+        spelled(wanted.keywords, recognizer.tokenizer)
+    except HotwordError as error:
+        _refuse("keywords[]", f"{error}.")
+    terms = [term for term in terms_of(wanted.prompt) if _is_spelled(term, recognizer.tokenizer)]
     return list(dict.fromkeys([*wanted.keywords, *terms]))[:MAX_HOTWORDS]
+
+
+def _is_spelled(term: str, tokenizer: Tokenizer) -> bool:
+    try:
+        return len(term) <= MAX_HOTWORD_CHARACTERS and bool(spelled(term, tokenizer))
+    except HotwordError:
+        return False
 
 
 def terms_of(prompt: str) -> list[str]:
     """The names and terms in a prompt.
 
     A list gives its parts: none between commas, semicolons and line breaks has more than LIST_WORDS words.
-    Prose gives its runs of words with capitals or digits ("Ann Quillan", "GPT-4"), but no single word at the
-    start of a sentence, whose capital says nothing, and no single letter ("I").
+    Prose gives its runs of words with capitals ("Ann Quillan"), but no single word at a sentence's start,
+    whose capital says nothing, and no single letter ("I").
 
     >>> terms_of("Ann Quillan, Kubernetes, etcd")
     ['Ann Quillan', 'Kubernetes', 'etcd']
@@ -195,7 +208,7 @@ def terms_of(prompt: str) -> list[str]:
         run: list[str] = []
         for place, word in enumerate([*sentence.split(), ""]):
             bare = word.strip("\"'“”‘’.!?")
-            if bare != bare.lower() or any(map(str.isdigit, bare)):
+            if bare != bare.lower():
                 run.append(bare)
                 continue
             if len(run) > 1 or (run and place > 1 and len(run[0]) > 1):

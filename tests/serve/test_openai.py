@@ -1,11 +1,13 @@
 """The API as OpenAI's own client calls it, and without one."""
 
+import asyncio
 import io
 import json
 import logging
 import math
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import numpy as np
@@ -178,15 +180,15 @@ def test_logprobs_are_the_logarithms_of_the_confidence(transcribe):
 
 
 def test_the_asynchronous_client(url, recording):
-    import asyncio
-
     async def run() -> list[str]:
         async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client:
             create = client.audio.transcriptions.create
             answers = [create(file=("a.flac", recording), model="whisper-1") for _ in range(4)]
             return [answer.text for answer in await asyncio.gather(*answers)]
 
-    assert asyncio.run(run()) == ["hold on i am coming"] * 4
+    # In a thread of its own, since a browser of another test may have left a loop running in this one.
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(asyncio.run, run()).result() == ["hold on i am coming"] * 4
 
 
 def test_models(client):
@@ -217,6 +219,8 @@ def test_models(client):
         ({"include[]": ["logprobs"], "response_format": "text"}, "include[]", "json"),
         ({"include[]": ["everything"]}, "include[]", "logprobs"),
         ({"keywords[]": ["w"] * 101}, "keywords[]", "100"),
+        ({"keywords[]": ["well", "GPT-4"]}, "keywords[]", "'GPT-4' has 4"),
+        ({"keywords[]": ["???"]}, "keywords[]", "no letters"),
     ],
 )
 def test_a_field_that_cannot_be_honoured_is_refused_by_name(url, recording, fields, param, part):
@@ -497,7 +501,7 @@ def test_words_of_the_prompt_are_expected(url, recognizer, recording, monkeypatc
         "_recognize_with",
         lambda name, hotwords, n_best: asked.append(hotwords) or decoder(name, hotwords, n_best),
     )
-    post(url, recording, {"prompt": "Ann Quillan, etcd", "keywords[]": ["Hark"]})
+    post(url, recording, {"prompt": "Ann Quillan, GPT-4, ?, etcd", "keywords[]": ["Hark"]})
     post(url, recording)
     assert [list(words) for words in asked] == [["Hark", "Ann Quillan", "etcd"], []]
 
@@ -510,7 +514,7 @@ def test_words_of_the_prompt_are_expected(url, recognizer, recording, monkeypatc
             "The talk is by Ann Quillan, who wrote etcd for Kubernetes. Questions follow.",
             ["Ann Quillan", "Kubernetes"],
         ),
-        ("Ann Quillan speaks about a database called FoundationDB 7.", ["Ann Quillan", "FoundationDB 7"]),
+        ("Ann Quillan speaks about a database called FoundationDB 7.", ["Ann Quillan", "FoundationDB"]),
         ("Please write this down with capitals and with punctuation.", []),
         ("yesterday I said that I would come", []),
         ("", []),
