@@ -137,7 +137,7 @@ def test_training_exporting_and_evaluating(watched):
     run(watched(hark(["train", "tiny.yaml"], ["export", "run/bundle"], evaluate)))
 
 
-def test_the_page(watched):
+def test_page_and_api(watched):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -154,6 +154,8 @@ def test_the_page(watched):
             call = {"data": [sound, available_bundles()[0].name, "greedy", ""]}
             event = page.post("/gradio_api/call/transcribe", json=call).json()["event_id"]
             assert "event: complete" in page.get(f"/gradio_api/call/transcribe/{event}").text
+            files = {"file": Path("speech.wav").read_bytes()}
+            assert page.post("/v1/audio/transcriptions", files=files).json()["usage"]["seconds"] == 2.0
     finally:
         app.terminate()
         app.communicate(timeout=60)
