@@ -73,11 +73,8 @@ def _listener(host: str, port: int) -> socket.socket:
         listener.bind(address)
         listener.listen()
     except OSError as error:
-        reason = error.strerror.lower()
-        other = port + 1 if port < LARGEST_PORT else port - 1
-        raise ValueError(
-            f"cannot listen on {host} port {port}: {reason}; try another --port, for example {other}"
-        ) from None
+        refused = f"cannot listen on {host} port {port}: {error.strerror.lower()}"
+        raise ValueError(f"{refused}; try another --port, for example {port + 1}") from None
     return listener
 
 
@@ -134,9 +131,8 @@ def _log_requests() -> None:
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False
-    logging.getLogger("python_multipart").setLevel(
-        logging.ERROR
-    )  # the sender is told what is wrong with a form
+    # It warns of broken forms, of which their senders are told.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
 def _warm_up(recognizers: Mapping[str, Recognizer]) -> None:

@@ -6,7 +6,6 @@ So a short recording is done before an hour's, whichever came first.
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import BinaryIO
 
 from anyio import CancelScope, to_thread
@@ -19,6 +18,7 @@ from asr.transcript import Segment, Transcript
 
 MAX_WAITING = 32  # recordings; more would mean minutes of waiting, and fill the disk
 RETRY_SECONDS = 10
+TURN_SECONDS = 1.0  # an utterance takes less; the next one of a silent recording may be hours away
 
 
 class Job:
@@ -123,17 +123,22 @@ class Line:
     async def segments(self, job: Job) -> AsyncIterator[Segment]:
         """The segments of a job, as soon as each is recognised."""
         segments = job.segments()
+        step = None
         try:
             while True:
                 async with self._turns:
-                    # Not cancelled: a thread cannot be. It ends soon when the job is given up.
-                    segment = await to_thread.run_sync(partial(next, segments, None))
+                    step = asyncio.create_task(to_thread.run_sync(next, segments, None))
+                    await asyncio.wait([step], timeout=TURN_SECONDS)
+                await asyncio.wait([step])  # without cancelling it, which a thread cannot be
+                segment = step.result()
                 if segment is None:
                     return
                 yield segment
         finally:
             job.given_up = True
             with CancelScope(shield=True):
+                if step is not None:
+                    await asyncio.wait([step])
                 await to_thread.run_sync(segments.close)
 
 

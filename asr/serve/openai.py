@@ -47,7 +47,7 @@ class TranscriptionForm(BaseModel):
     model: str | None = Field(None, description="one of /v1/models; a name of OpenAI's means the first")
     language: str | None = Field(None, description="the model's; any other is refused")
     languages: list[str] = Field([], alias="languages[]", description="the model's must be among them")
-    prompt: str = Field("", description="names and terms to expect, as a list or in prose")
+    prompt: str = Field("", max_length=10_000, description="names and terms to expect; a list or prose")
     keywords: list[str] = Field([], alias="keywords[]", description="names and terms to expect")
     response_format: Literal["json", "text", "srt", "verbose_json", "vtt"] = "json"
     temperature: float = Field(0.0, ge=0, le=1, description="ignored: there is no chance in it")
