@@ -246,7 +246,7 @@ def add_measuring(commands) -> None:
 
 def add_benchmarks(commands) -> None:
     """Adds `benchmark` with its verbs."""
-    summary = "measure Hark beside its peers: hotwords, peers, sequence-models, training"
+    summary = "measure Hark: hotwords, peers, sequence-models, server, training"
     verbs = _add_group(commands, "benchmark", summary, "BENCHMARK")
 
     summary = "how many hot words are found, and what they cost elsewhere"
@@ -271,6 +271,13 @@ def add_benchmarks(commands) -> None:
     _add_scoring_options(add)
     add("--limit", type=positive, metavar="N", help="only the first N utterances")
     add("--output", type=Path, metavar="DIR", help="writes the report of `hark evaluate` too")
+
+    summary = "errors, waiting times and memory of `hark serve` under many clients"
+    add = add_command(verbs, "server", summary, working("benchmarks.server"), more="manifests").add_argument
+    _add_manifests(add, "speech to send")
+    add("--model", metavar="DIR", help="of the server (as hark serve)")
+    add("--clients", type=positive, default=20, metavar="N", help="at once (20)")
+    add("--minutes", type=positive, default=10, metavar="M", help="(10)")
 
     summary = "how fast this machine trains, and what takes the time"
     add = add_command(verbs, "training", summary, working("benchmarks.training")).add_argument

@@ -17,6 +17,7 @@ VERBS = [
     ["transcribe"],
     ["align"],
     ["models"],
+    ["serve"],
     ["train"],
     ["finetune"],
     ["label"],
@@ -36,6 +37,7 @@ VERBS = [
     ["benchmark", "hotwords"],
     ["benchmark", "peers"],
     ["benchmark", "sequence-models"],
+    ["benchmark", "server"],
 ]
 HEAVY = {"tensorflow", "keras", "jax", "gradio", "librosa", "numba", "scipy", "onnxruntime", "rich", "numpy"}
 HARK = "import sys; from training.commands import main; sys.exit(main())"
