@@ -44,7 +44,7 @@ def _serve(options: argparse.Namespace) -> None:
     """Serves until Ctrl-C, and then ends the process. Raises ValueError for a bad option, port or model."""
     settings = Settings.from_environment(os.environ)
     listener = _listener(options.host, options.port)
-    recognizers = _load(options.model)
+    recognizers = load(options.model)
     with tempfile.TemporaryDirectory(prefix="hark-") as uploads:  # deleted at the end
         os.environ["GRADIO_TEMP_DIR"] = uploads  # read when Gradio is imported
         try:
@@ -78,7 +78,7 @@ def _listener(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _load(folders: Sequence[str]) -> Mapping[str, Recognizer]:
+def load(folders: Sequence[str]) -> Mapping[str, Recognizer]:
     """Recognisers by model name, or by folder if the name is taken."""
     from asr.bundle import available_bundles
     from asr.recognizer import Recognizer
@@ -116,7 +116,7 @@ def _run(app, listener: socket.socket, address: str, recognizers: Mapping[str, R
     while not (server.started or received) and serving.is_alive():
         time.sleep(POLL_SECONDS / 10)
     print(f"Hark is listening on {address}", flush=True)
-    threading.Thread(target=_warm_up, args=[recognizers], daemon=True).start()
+    threading.Thread(target=warm_up, args=[recognizers], daemon=True).start()
     # Not signal.pause(): it goes on sleeping where the kernel hands the signal to another thread.
     while not received and serving.is_alive():
         time.sleep(POLL_SECONDS)
@@ -135,13 +135,17 @@ def _log_requests() -> None:
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
-def _warm_up(recognizers: Mapping[str, Recognizer]) -> None:
-    """Decodes once with each model, since the first beam search on a machine has to be compiled."""
+def warm_up(recognizers: Mapping[str, Recognizer]) -> None:
+    """Decodes once with each model, since the first search and alignment on a machine have to be compiled."""
     import numpy as np
 
     from asr.audio import SAMPLE_RATE
+    from asr.decoding.alignment import forced_align
 
     second = np.zeros(SAMPLE_RATE, np.float32)
     for recognizer in recognizers.values():
         decode = recognizer.decoder()
-        decode(recognizer.engine.encode(second))
+        encoding = recognizer.engine.encode(second)
+        decode(encoding)
+        if encoding.log_probs is not None:
+            forced_align(encoding.log_probs, [1])
