@@ -24,7 +24,7 @@ import numpy as np
 from training.manifest import read_manifest
 
 ANSWER_SECONDS = 600
-SAMPLE_SECONDS = 1.0  # between two looks at the server's memory
+SAMPLE_SECONDS = 1.0  # between two looks at the memory of the server
 START = "from training.commands import main; main(['serve', '--no-page', '--port', '{}', *{}])"
 
 
