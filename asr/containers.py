@@ -166,7 +166,7 @@ def _links(file: BinaryIO) -> list[_Part]:
     find = {b"OggS": _ogg_starts, b"fLaC": _flac_starts, b"RIFF": _riff_starts}.get(magic)
     if magic not in SOUNDFILE_MAGIC:
         return [whole.copy()]
-    starts = find(whole, start) if find else {start: 1}
+    starts = (find(whole, start) if find else {}) or {start: 1}  # none in an Ogg of less than a page
     return [_Part(file, begin, end, starts[begin]) for begin, end in pairwise([*starts, size])]
 
 

@@ -132,14 +132,17 @@ class Recognizer:
         *,
         progress: Progress | None = None,
         warn: Callable[[str], None] | None = None,
+        reading: Callable[[float], None] | None = None,
         **options: Unpack[Options],
     ) -> Iterator[Segment]:
         """Each segment as soon as it is recognised, in memory that does not grow with the recording.
 
         Of a pipe, segments come while it is still written to. Stopping the iteration cancels the work.
-        Errors are those of `transcribe`; `warn` is called with each warning when all is read.
+        Errors are those of `transcribe`; `warn` is called with each warning when all is read. `reading` is
+        called by another thread with the seconds read so far; what it raises ends the work, in the midst of
+        silence, too, and is raised here.
         """
-        return _segments(self._recognised([source], progress, **options), warn)
+        return _segments(self._recognised([source], progress, reading, **options), warn)
 
     def stream(
         self, rate: float = 16_000, *, decoder: str | None = None, hotwords: Sequence[str] = ()
@@ -250,7 +253,7 @@ class Recognizer:
         return lambda encoding, n_best: joint.decode(encoding.log_probs, encoding.memory, n_best)
 
     def _recognised(
-        self, sources, progress, decoder=None, hotwords=(), n_best=1, channel=None, track=None
+        self, sources, progress, reading=None, decoder=None, hotwords=(), n_best=1, channel=None, track=None
     ) -> Recognised:
         """What `use` of `_computed` gives; the options are checked before any work."""
         segments = self._segments_with(decoder, hotwords, n_best)
@@ -258,7 +261,7 @@ class Recognizer:
             raise ValueError(f"no channel {channel!r}: choose one of {', '.join(CHANNELS)}")
         if track is not None and track < 1:
             raise ValueError(f"tracks count from 1; there is no track {track}")
-        return self._computed(segments, _utterances(sources, channel, track), progress)
+        return self._computed(segments, _utterances(sources, channel, track, reading), progress)
 
     def _segments_with(
         self, decoder: str | None, hotwords: Sequence[str], n_best: int = 1
@@ -362,7 +365,10 @@ def _segments(recognised: Recognised, warn: Callable[[str], None] | None) -> Ite
 
 
 def _utterances(
-    sources: Iterable[Source], channel: str | None = None, track: int | None = None
+    sources: Iterable[Source],
+    channel: str | None = None,
+    track: int | None = None,
+    reading: Callable[[float], None] | None = None,
 ) -> Utterances:
     """The utterances of all sources, and None at the end of each."""
     from asr.audio import SAMPLE_RATE, AudioError, duration_seconds, read_blocks
@@ -372,6 +378,8 @@ def _utterances(
         options = {"channel": channel or "mid and side", "track": track, "warn": recording.warnings.append}
         for block in read_blocks(source, BLOCK_SECONDS, **options):
             recording.seconds += len(block) / SAMPLE_RATE
+            if reading is not None:
+                reading(recording.seconds)
             yield block
 
     for source in sources:

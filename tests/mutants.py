@@ -974,6 +974,49 @@ MUTANTS = [
         "close = []",
         "asr/test_cli.py",
     ),
+    # The server
+    Mutant(
+        "serve: any key is right",
+        "asr/serve/settings.py",
+        "return hmac.compare_digest(",
+        "return True or hmac.compare_digest(",
+        "serve/test_openai.py",
+    ),
+    Mutant(
+        "serve: an upload without a length has no limit",
+        "asr/serve/upload.py",
+        "if received > max_bytes:",
+        "if received > 1e12:",
+        "serve/test_openai.py",
+    ),
+    Mutant(
+        "serve: work goes on when its client goes",
+        "asr/serve/openai.py",
+        "        job.given_up = True\n",
+        "        pass\n",
+        "serve/test_openai.py",
+    ),
+    Mutant(
+        "serve: silence keeps its turn",
+        "asr/serve/line.py",
+        "timeout=TURN_SECONDS",
+        "timeout=None",
+        "serve/test_openai.py",
+    ),
+    Mutant(
+        "serve: a place is not given back",
+        "asr/serve/line.py",
+        "            self._places.release()",
+        "            pass",
+        "serve/test_openai.py",
+    ),
+    Mutant(
+        "serve: names of files are logged",
+        "asr/serve/app.py",
+        'route = getattr(request.scope.get("route"), "path", None)',
+        'route = request.url.path + "?" + request.url.query',
+        "serve/test_openai.py",
+    ),
 ]
 
 

@@ -22,7 +22,15 @@ import soundfile
 from asr.bundle import available_bundles
 
 ROOT = Path(__file__).resolve().parents[1]
-SWITCHES = ("ORT_", "GRADIO_", "HF_", "TF_CPP", "XDG_")  # of this process: Hark has to set its own
+SWITCHES = (
+    "ORT_",
+    "GRADIO_",
+    "HF_",
+    "TF_CPP",
+    "XDG_",
+    "FASTAPI_",
+    "OTEL_",
+)  # of this process: Hark has to set its own
 LOCAL = re.compile(r"127\.|::1$|localhost$|0\.0\.0\.0$|::$")
 CALLS = re.compile(r"\b(connect|sendto|sendmsg|sendmmsg)\b")
 ADDRESSES = re.compile(r'inet_addr\("([^"]+)"\)|inet_pton\(AF_INET6, "([^"]+)"')
@@ -129,7 +137,7 @@ def test_training_exporting_and_evaluating(watched):
     run(watched(hark(["train", "tiny.yaml"], ["export", "run/bundle"], evaluate)))
 
 
-def test_the_page(watched):
+def test_page_and_api(watched):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -146,6 +154,8 @@ def test_the_page(watched):
             call = {"data": [sound, available_bundles()[0].name, "greedy", ""]}
             event = page.post("/gradio_api/call/transcribe", json=call).json()["event_id"]
             assert "event: complete" in page.get(f"/gradio_api/call/transcribe/{event}").text
+            files = {"file": Path("speech.wav").read_bytes()}
+            assert page.post("/v1/audio/transcriptions", files=files).json()["usage"]["seconds"] == 2.0
     finally:
         app.terminate()
         app.communicate(timeout=60)

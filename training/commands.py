@@ -17,6 +17,7 @@ from pathlib import Path
 from asr import DECODERS
 from asr.cli import add_command, build_parser, execute, positive
 from asr.cli import add_commands as add_recognition
+from asr.serve.command import add_serving
 from training.corpora import CORPORA
 from training.scoring.normalizers import DEFAULT, DESCRIPTIONS
 
@@ -29,7 +30,12 @@ TEXT = "a sentence a line; .xz, .gz or plain, - for standard input"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; `arguments` are those after `hark`."""
-    groups = {"Recognise": add_recognition, "Train": add_training, "Measure": add_measuring}
+    groups = {
+        "Recognise": add_recognition,
+        "Serve": add_serving,
+        "Train": add_training,
+        "Measure": add_measuring,
+    }
     return execute(build_parser(groups), arguments)
 
 
@@ -240,7 +246,7 @@ def add_measuring(commands) -> None:
 
 def add_benchmarks(commands) -> None:
     """Adds `benchmark` with its verbs."""
-    summary = "measure Hark beside its peers: hotwords, peers, sequence-models, streaming, training"
+    summary = "measure Hark: hotwords, peers, sequence-models, server, streaming, training"
     verbs = _add_group(commands, "benchmark", summary, "BENCHMARK")
 
     summary = "how many hot words are found, and what they cost elsewhere"
@@ -265,6 +271,13 @@ def add_benchmarks(commands) -> None:
     _add_scoring_options(add)
     add("--limit", type=positive, metavar="N", help="only the first N utterances")
     add("--output", type=Path, metavar="DIR", help="writes the report of `hark evaluate` too")
+
+    summary = "errors, waiting times and memory of `hark serve` under many clients"
+    add = add_command(verbs, "server", summary, working("benchmarks.server"), more="manifests").add_argument
+    _add_manifests(add, "speech to send")
+    add("--model", metavar="DIR", help="of the server (as hark serve)")
+    add("--clients", type=positive, default=20, metavar="N", help="at once (20)")
+    add("--minutes", type=positive, default=10, metavar="M", help="(10)")
 
     summary = "how soon live text comes, how often it changes, and what it costs"
     run = working("benchmarks.streaming")

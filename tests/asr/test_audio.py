@@ -216,6 +216,7 @@ REFUSED = {
     "junk": np.random.default_rng(0).bytes(50_000),
     "playlist": b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/hostname\n",
     "half a header": with_soundfile(tone(16_000), 16_000, "WAV")[:20],
+    "half a page of Ogg": b"OggS\0\2",
     "no samples": with_soundfile(tone(16_000)[:0], 16_000, "WAV"),
     "not a number": with_soundfile(np.array([0.1, np.nan, 0.1] * 100), 16_000, "WAV", "FLOAT"),
     "infinite": with_soundfile(np.array([0.1, np.inf, 0.1] * 100), 16_000, "WAV", "FLOAT"),

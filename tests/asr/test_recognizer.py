@@ -77,6 +77,19 @@ def test_segments_come_as_they_are_recognised(recognizer, speak, monkeypatch):
     assert len(calls) <= 6  # one may have been in the works
 
 
+def test_what_reading_raises_ends_the_work_in_silence_too(recognizer):
+    read = []
+
+    def reading(seconds):
+        read.append(seconds)
+        if seconds > 5:
+            raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        list(recognizer.segments((np.zeros(60 * RATE, np.float32), RATE), reading=reading))
+    assert read == [1, 2, 3, 4, 5, 6]
+
+
 def test_progress_ends_at_the_duration(recognizer, meeting):
     calls = []
     recognizer.transcribe(meeting, progress=lambda done, total: calls.append((done, total)))

@@ -18,6 +18,7 @@ VERBS = [
     ["stream"],
     ["align"],
     ["models"],
+    ["serve"],
     ["train"],
     ["finetune"],
     ["label"],
@@ -37,6 +38,7 @@ VERBS = [
     ["benchmark", "hotwords"],
     ["benchmark", "peers"],
     ["benchmark", "sequence-models"],
+    ["benchmark", "server"],
     ["benchmark", "streaming"],
 ]
 HEAVY = {"tensorflow", "keras", "jax", "gradio", "librosa", "numba", "scipy", "onnxruntime", "rich", "numpy"}

@@ -1,0 +1,127 @@
+"""The application: the API, and the page for all other addresses."""
+
+import logging
+import time
+from collections.abc import Mapping
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from asr import __version__
+from asr.recognizer import Recognizer
+from asr.serve.errors import ApiError, answer
+from asr.serve.line import Line
+from asr.serve.metrics import Metrics
+from asr.serve.openai import openai_routes
+from asr.serve.settings import Settings
+
+API_ROOT = "/v1/"
+API_PATHS = ("/v1", "/healthz", "/metrics", "/openapi.json")
+TRANSCRIPTIONS = "/v1/audio/transcriptions"
+
+log = logging.getLogger("hark")
+
+
+def build_app(recognizers: Mapping[str, Recognizer], settings: Settings, with_page: bool = True) -> ASGIApp:
+    """The server of `recognizers` (name → recogniser, at least one; the first is the default).
+
+    Raises ModuleNotFoundError where the page is wanted and Gradio is not installed.
+    """
+    metrics = Metrics()
+    api = build_api(recognizers, settings, metrics)
+    page = build_mounted_page(recognizers) if with_page else api
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")  # none at the start and the end of the server
+        is_api = path in API_PATHS or path.startswith(API_ROOT)
+        await (api if is_api else page)(scope, receive, send)
+
+    return Observed(app, metrics)
+
+
+def build_api(recognizers: Mapping[str, Recognizer], settings: Settings, metrics: Metrics) -> FastAPI:
+    """The API without the page."""
+    api = FastAPI(
+        title="Hark",
+        version=__version__,
+        summary="Speech to text on this machine, as OpenAI's clients call it.",
+        docs_url=None,  # FastAPI's pages load their scripts from other hosts
+        redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+    )
+    if settings.cors_origins:
+        headers = {"allow_methods": ["GET", "POST"], "allow_headers": ["Authorization", "Content-Type"]}
+        api.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **headers)
+    for kind in (ApiError, HTTPException, RequestValidationError, Exception):
+        api.add_exception_handler(kind, answer)
+    cores = max(recognizer.workers for recognizer in recognizers.values())
+    line = Line(settings.at_once, cores, settings.max_wait_seconds, metrics)
+    api.include_router(openai_routes(recognizers, settings, line, metrics))
+
+    @api.get("/healthz", summary="Whether the server answers")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok", "version": __version__}
+
+    @api.get("/metrics", summary="Counters for Prometheus")
+    async def counters() -> Response:
+        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    return api
+
+
+def build_mounted_page(recognizers: Mapping[str, Recognizer]) -> FastAPI:
+    """The page at the root of an application of its own."""
+    import gradio
+
+    from asr.web.page import build_page, serving_options
+
+    page = build_page(recognizers)
+    return gradio.mount_gradio_app(FastAPI(openapi_url=None), page, "/", **serving_options())
+
+
+class Observed:
+    """Counts and times requests, and logs those to the API, without any of their content."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics):
+        self.app, self.metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started, status = time.monotonic(), 499  # if none is sent: the client has gone
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except Exception:
+            log.exception("a bug in Hark:")  # it was answered with status 500
+        finally:
+            self._note(Request(scope), status, time.monotonic() - started)
+
+    def _note(self, request: Request, status: int, seconds: float) -> None:
+        # The route's pattern, since an address may hold anything.
+        route = getattr(request.scope.get("route"), "path", None)
+        is_api = route is not None and (route in API_PATHS or route.startswith(API_ROOT))
+        route = route if is_api else "other"
+        self.metrics.requests.labels(route, status).inc()
+        error = getattr(request.state, "error", None)
+        if error is not None:
+            self.metrics.errors.labels(error.code).inc()
+        if not route.startswith(API_ROOT):
+            return
+        if route == TRANSCRIPTIONS:
+            self.metrics.request_seconds.observe(seconds)
+        job = getattr(request.state, "job", None)
+        sound = f", {job.done_seconds:.1f} s of sound" if job else ""
+        failed = f" {error.code}" if error else ""
+        log.info("%s %s %d%s in %.2f s%s", request.method, route, status, failed, seconds, sound)
