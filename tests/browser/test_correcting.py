@@ -227,7 +227,9 @@ def test_targets_are_large_enough_and_nothing_is_cut(chromium, url, recording, w
     page.get_by_role("button", name="Replace", exact=True).click()
     page.get_by_role("button", name="Clear", exact=True).click()
     page.get_by_role("button", name="Bring back noise.wav").click()
-    for button in page.locator("#text button:visible, #text label:visible, #text input[type=range]").all():
+    expect(page.get_by_role("button", name=re.compile("^Forward by 0.3 s"))).to_be_visible()
+    controls = "#sound button:visible, #text button:visible, #text label:visible, #text input[type=range]"
+    for button in page.locator(controls).all():
         box = button.bounding_box()
         assert min(box["width"], box["height"]) >= 24, button.inner_text()
         assert box["x"] >= 0 and box["x"] + box["width"] <= width, button.inner_text()

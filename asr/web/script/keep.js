@@ -82,6 +82,7 @@ const kept = {
     try {
       const transaction = (await this.database()).transaction(name, mode);
       const asked = use(transaction.objectStore(name));
+      transaction.commit?.(); // at once, since the page may be closing
       await new Promise((resolve, reject) => {
         transaction.oncomplete = resolve;
         transaction.onabort = () => reject(transaction.error);

@@ -39,6 +39,23 @@ function playOrPause() {
   else pause();
 }
 
+// Names for Gradio's controls, for screen readers and tooltips: its own are missing, or like "by 0.5327 seconds".
+function nameControls() {
+  const seconds = Number(tab.querySelector('#sound .skip')?.ariaLabel.match(/[\d.]+/)?.[0]).toFixed(1);
+  const names = {
+    '.cc-button': 'CC: captions',
+    '.playback': `${tab.querySelector('#sound .playback')?.textContent} speed`,
+    '.rewind': `Back by ${seconds} s`,
+    '.skip': `Forward by ${seconds} s`,
+  };
+  for (const [control, name] of Object.entries(names)) {
+    const button = tab.querySelector(`#sound ${control}`);
+    if (button && button.ariaLabel !== name) button.ariaLabel = button.title = name;
+  }
+  tab.querySelector('#sound .upload-container')?.removeAttribute('aria-label'); // which is not what it shows
+}
+new MutationObserver(nameControls).observe(tab, { childList: true, subtree: true, attributeFilter: ['aria-label'] });
+
 // During playback the current word is highlighted and a line moves through the picture.
 let said;
 setInterval(() => {
