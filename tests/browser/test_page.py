@@ -80,6 +80,7 @@ def test_partial_text_appears_and_stop_keeps_it(page, recognizer, tmp_path):
     upload(page, long)
     expect(page.locator(".text .segment").nth(1)).to_be_visible()
     expect(page.locator("#status .progress")).to_contain_text("of 1:00 done")
+    expect(page.locator("#status .progress")).to_be_visible()
     page.get_by_role("button", name="Stop").click()
     expect(page.locator(".summary")).to_contain_text("Stopped after")
     expect(page.get_by_role("button", name="Save long.srt")).to_be_visible()
