@@ -1,38 +1,15 @@
-"""Transcript → HTML: words with times and confidence, legend, status lines.
+"""HTML that the server makes: pictures, alternatives, status lines.
 
-    html.segment(segment, 0)
+    html.progress(10.4, 62.0, 35)
 
 `html` has the macros of markup.html.j2; they escape what they are given and return strings of HTML.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
 
 import jinja2
-
-
-@dataclass(frozen=True)
-class Band:
-    """A range of confidence, from `minimum` up to the next band's, and how its words look."""
-
-    css_class: str
-    minimum: float
-    meaning: str
-
-
-# Each band has its own underline besides its colour, for readers who cannot tell the colours apart.
-BANDS = (
-    Band("sure", 0.9, "sure"),
-    Band("unsure", 0.6, "less sure"),
-    Band("guess", 0.0, "a guess"),
-)
-
-
-def band_of(confidence: float) -> Band:
-    """The band of a confidence in [0, 1]."""
-    return next(band for band in BANDS if confidence >= band.minimum)
 
 
 def clock(seconds: float) -> str:
@@ -61,6 +38,5 @@ _environment = jinja2.Environment(
     trim_blocks=True,
     undefined=jinja2.StrictUndefined,
 )
-_environment.globals["BANDS"] = BANDS
-_environment.filters.update(band=band_of, clock=clock, percent=percent, differences=_differences)
+_environment.filters.update(clock=clock, percent=percent, differences=_differences)
 html = _environment.get_template("markup.html.j2").module

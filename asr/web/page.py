@@ -20,8 +20,8 @@ HEAD = f"""
 <header class="hark">
   <h1>{ICON.read_text(encoding="utf-8")}Hark</h1>
   <p>Record speech or drop a file, and read the text.</p>
-  <p class="privacy">Works offline: recordings stay on the machine that serves this page
-  and are deleted when you close it.</p>
+  <p class="privacy">Works offline. The machine that serves this page deletes recordings when you close it;
+  this browser keeps the last ones with their texts, until you forget them.</p>
   <p class="notice insecure" role="alert" hidden>Browsers allow the microphone only over https or on
   localhost. Open this page that way, or upload a file.</p>
 </header>

@@ -20,8 +20,13 @@ WAVE_HEIGHT = 100  # SVG units, scaled by the page
 BAR_SAMPLES = SAMPLE_RATE // 80
 
 
-def picture_html(samples: np.ndarray, start_seconds: float, words: Sequence[Word]) -> str:
-    """Waveform and log-mel of `samples` (float32 [samples], 16 kHz), which begin at `start_seconds`."""
+def picture_html(
+    samples: np.ndarray, start_seconds: float, words: Sequence[Word], doubtful_below: float
+) -> str:
+    """Waveform and log-mel of `samples` (float32 [samples], 16 kHz), which begin at `start_seconds`.
+
+    Words with a confidence below `doubtful_below` are marked.
+    """
     duration = len(samples) / SAMPLE_RATE
     end_seconds = start_seconds + duration
     nexts = [*(word.start for word in words[1:]), end_seconds]  # a label ends where the next word starts
@@ -35,6 +40,7 @@ def picture_html(samples: np.ndarray, start_seconds: float, words: Sequence[Word
         wave=_wave_path(samples[: bars * BAR_SAMPLES]),
         mel=base64.b64encode(_mask_png(log_mel_db(samples))).decode(),
         marks=[(word, next - word.start) for word, next in zip(words, nexts, strict=False)],
+        doubtful_below=doubtful_below,
         ticks=range(math.ceil(start_seconds), int(end_seconds) + 1),
     )
 

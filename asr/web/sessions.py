@@ -1,12 +1,10 @@
-"""What the server keeps for each open page: the uploaded file and its transcript, until the page closes."""
+"""What the server keeps for each open page: the uploaded file, until the page closes."""
 
 import os
 import shutil
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-
-from asr.transcript import Transcript
 
 
 @dataclass
@@ -15,13 +13,11 @@ class Session:
 
     Attributes:
       path: the uploaded file.
-      transcript: None until transcription ends or is stopped.
       started: whether transcription has left the queue.
       cancelled: whether it was stopped, cleared, replaced or closed; transcription then ends early.
     """
 
     path: str
-    transcript: Transcript | None = None
     started: bool = False
     cancelled: bool = False
 

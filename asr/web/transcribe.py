@@ -1,22 +1,33 @@
-"""The tab "Transcribe": record or upload audio, read the text, play any word, save the transcript."""
+"""The tab "Transcribe": record or upload audio, read, correct and play the text, save the transcript.
 
+The transcript is the browser's, in script/: there it is edited, kept and brought back. The server recognises,
+finds the times of corrected words, draws pictures and writes files, from what the browser sends it.
+"""
+
+import itertools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import fastapi
 import gradio as gr
 
 from asr.audio import SAMPLE_RATE, load_audio
 from asr.bundle import Bundle
 from asr.recognizer import Recognizer
+from asr.transcript import Segment
+from asr.web.edited import from_page, segment_from_page, to_page, word_times
 from asr.web.markup import html
 from asr.web.picture import picture_html
 from asr.web.recognize import Recognition
 from asr.web.sessions import Session, Sessions
 
-SCRIPT = Path(__file__).with_name("transcribe.js")
-SAVED_FORMATS = ("txt", "srt", "vtt", "json")
+FOLDER = Path(__file__).parent
+SCRIPTS = ("keep", "words", "text", "correct", "sound", "transcribe")  # in one scope, in this order
+# Words less likely than this are marked, but of each text at most such a part. On the dev sets, the marked
+# words are 12 % of all, and 52 % of the wrong ones.
+DOUBTFUL_BELOW, MARKED_AT_MOST = 0.85, 0.15
 REFRESH_SECONDS = 0.4  # a long recording gives several utterances a second; the page need not show each
 PICTURE_SECONDS = 40.0  # the longest picture
 PICTURE_MARGIN_SECONDS = 0.2  # shown before and after a segment
@@ -34,6 +45,17 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
     best = _decoders([recognizers[names[0]].bundle])[0][1]
     searching = best != "greedy"
     choices = len(names) > 1 or searching
+
+    def find_word_times(data: dict[str, Any]) -> Sequence[tuple[float, float]] | None:
+        """Seconds of each word of a corrected segment; None if they cannot be found."""
+        session, segment = sessions.get(data["page"]), _sent(segment_from_page, data["segment"])
+        if session is None or data["model"] not in recognizers:
+            return None
+        return word_times(recognizers[data["model"]], session.path, segment)
+
+    def render(data: dict[str, Any]) -> str:
+        """The transcript as a file of a format."""
+        return _sent(lambda data: from_page(data["transcript"]).render(data["format"]), data)
 
     with gr.Column(elem_id="transcribe"):
         sound = gr.Audio(
@@ -63,30 +85,58 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
             )
         with gr.Row(elem_classes="actions"):
             status = gr.HTML(elem_id="status", apply_default_css=False)
+            gr.HTML(html_template='<p class="summary" role="status"></p>', apply_default_css=False)
             again = gr.Button("Transcribe again", visible=False, size="sm", min_width=150, scale=0)
             stop = gr.Button("Stop", visible=False, size="sm", min_width=90, scale=0)
         text = gr.HTML(
+            html_template=(FOLDER / "transcript.html").read_text(encoding="utf-8"),
             elem_id="text",
             apply_default_css=False,
-            js_on_load=SCRIPT.read_text(encoding="utf-8"),
-            files={},  # name → content of the files that can be saved, for the script
+            js_on_load="\n".join(
+                (FOLDER / "script" / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS
+            ),
+            server_functions=[find_word_times, render],
+            feed={},  # what the server has to say, for the script
+            doubtful_below=DOUBTFUL_BELOW,
+            marked_at_most=MARKED_AT_MOST,
         )
         picture = gr.HTML(elem_id="picture", apply_default_css=False)
 
     # gr.update, since creating a component here would add it to the page.
     busy = {again: gr.update(visible=False), stop: gr.update(visible=True)}
     idle = {again: gr.update(visible=True), stop: gr.update(visible=False)}
-    done = {**idle, again: gr.update(visible=choices)}  # without options the result would be the same
-    empty = {sound: gr.update(subtitles=None), status: "", text: "", picture: ""}
+    done = {
+        **idle,
+        again: gr.update(visible=choices),
+        status: "",
+    }  # without options the result would be the same
+    empty = {sound: gr.update(subtitles=None), status: "", picture: ""}
     initial = {**empty, again: gr.update(visible=False), stop: gr.update(visible=False)}
+    labels = {name: label for label, name in decoders} if len(decoders) > 1 else {}
+    numbers = itertools.count()  # so that the same news twice are news
+
+    def feed(request: gr.Request, **news: Any) -> Update:
+        return {text: gr.update(feed={"page": request.session_hash, "number": next(numbers), **news})}
 
     def begin(path: str, request: gr.Request) -> Update:
         """Updates the page at once; the recording may have to wait in the queue."""
+        previous = sessions.get(request.session_hash)
         sessions.begin(request.session_hash, path)
-        return {**empty, **busy, status: html.waiting()}
+        new = (
+            empty if previous is None or previous.path != path else {}
+        )  # the old text stays until there is another
+        return {**new, **busy, **feed(request), status: html.waiting()}
+
+    def attach(path: str | None, request: gr.Request) -> Update:
+        """The browser brings back a recording whose text it has; without sound it was too large to keep."""
+        if path is None:
+            sessions.end(request.session_hash)
+            return {**initial, **feed(request, state="attached")}
+        sessions.begin(request.session_hash, path)
+        return {**empty, **idle, **feed(request, state="attached")}
 
     def recognize(model: str, decoder: str, hotwords: str, request: gr.Request) -> Iterator[Update]:
-        """Shows the text utterance by utterance, until the session is cancelled.
+        """Feeds the text utterance by utterance, until the session is cancelled.
 
         Gradio's own cancelling is not used: a late update could then overwrite what Stop or Clear showed.
         """
@@ -94,35 +144,47 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
         if session is None or session.cancelled:  # while it was queued
             return
         session.started = True
-        yield {**empty, **busy, status: html.progress(0.0, None, 0)}
+        yield {**busy, status: html.progress(0.0, None, 0)}
         started = shown_at = time.monotonic()
-        paragraphs, words = html.text_start(), 0
+        made = {
+            "model": model,
+            "decoder": decoder,
+            "label": labels.get(decoder, ""),
+            "hotwords": hotwords.strip(),
+        }
+
+        def news(state: str) -> Update:
+            seconds = time.monotonic() - started
+            return feed(request, state=state, made=made, seconds=seconds, **to_page(recognition.transcript))
+
         try:
             recognition = Recognition(recognizers[model], session.path, decoder, hotwords)
-            for index, segment in enumerate(recognition):
+            for _ in recognition:
                 if session.cancelled:
                     break
-                paragraphs += html.segment(segment, index)
-                words += len(segment.words)
                 if time.monotonic() - shown_at >= REFRESH_SECONDS:
                     shown_at = time.monotonic()
-                    progress = html.progress(recognition.done_seconds, recognition.total_seconds, words)
-                    yield {status: progress, text: paragraphs}
+                    progress = html.progress(
+                        recognition.done_seconds, recognition.total_seconds, len(recognition.transcript.words)
+                    )
+                    yield {status: progress, **news("running")}
         except ValueError as error:  # a recording that cannot be read, a decoder that the model lacks
-            yield {**empty, **idle, status: html.error(_without_folder(error, session.path))}
+            message = html.error(_without_folder(error, session.path))
+            yield {**idle, **feed(request, state="unreadable"), status: message}
             return
         except Exception:  # a bug
-            yield {**empty, **idle, status: html.error(INTERNAL_ERROR)}
+            yield {**idle, status: html.error(INTERNAL_ERROR)}
             raise
-        session.transcript = recognition.transcript
         current = sessions.get(request.session_hash)
         if current is None:
             yield initial
+        elif current is session and not recognition.transcript.words:
+            silence = html.silence(recognition.transcript.duration)
+            yield {**done, **news("done"), status: silence + html.warnings(recognition.transcript.warnings)}
         elif current is session and session.cancelled:
-            yield {**idle, **result(session, html.stopped(session.transcript))}
+            yield {**idle, **news("stopped"), status: ""}
         elif current is session:
-            summary = html.summary(session.transcript, time.monotonic() - started)
-            yield {**done, **result(session, summary)}
+            yield {**done, **news("done")}
 
     def stopped(request: gr.Request) -> Update:
         """The text so far stays and can be saved."""
@@ -130,39 +192,27 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
         if session is None:
             return initial
         session.cancelled = True
-        return {stop: gr.update(visible=False)} if session.started else {**empty, **idle}
-
-    def result(session: Session, summary: str) -> Update:
-        transcript = session.transcript
-        warnings = html.warnings(transcript.warnings)
-        if not transcript.words:
-            return {status: html.silence(transcript.duration) + warnings, text: ""}
-        stem = Path(session.path).stem
-        files = {f"{stem}.{format}": transcript.render(format) for format in SAVED_FORMATS}
-        paragraphs = html.text_start()
-        for index, segment in enumerate(transcript.segments):
-            paragraphs += html.segment(segment, index)
-        return {
-            sound: gr.update(
-                subtitles=[
-                    {"text": caption, "timestamp": [start / 1000, end / 1000]}
-                    for start, end, caption in transcript.cues()
-                ]
-            ),
-            status: summary + warnings + html.legend(transcript.words),
-            text: gr.update(value=paragraphs + html.saving(files), files=files),
-        }
+        return {stop: gr.update(visible=False)} if session.started else {**idle, status: ""}
 
     def cleared(request: gr.Request) -> Update:
         sessions.end(request.session_hash)
         return initial
 
-    def draw_first(request: gr.Request) -> str:
-        return _picture_of(sessions.get(request.session_hash), 0)
+    def caption(event: gr.EventData) -> Update:
+        """The captions of the transcript as it is now."""
+        cues = from_page(event.transcript).cues()
+        return {
+            sound: gr.update(
+                subtitles=[
+                    {"text": caption, "timestamp": [start / 1000, end / 1000]} for start, end, caption in cues
+                ]
+            )
+        }
 
     def draw(event: gr.EventData, request: gr.Request) -> str:
         """Draws the segment of the clicked word."""
-        return _picture_of(sessions.get(request.session_hash), event.segment)
+        session = sessions.get(request.session_hash)
+        return _picture_of(session, segment_from_page(event.segment), float(event.below))
 
     def offer_options(model: str) -> Update:
         can_choose = recognizers[model].bundle.has_language_model
@@ -199,13 +249,22 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
     triggers = [sound.upload, sound.stop_recording, again.click]
     begun = gr.on(triggers, begin, sound, page, queue=False, **private)
     one_at_a_time = {"concurrency_id": RECOGNIZER, "concurrency_limit": 1}
-    running = begun.then(recognize, options, page, trigger_mode="multiple", **one_at_a_time, **private)
-    running.success(draw_first, None, picture, concurrency_id=PICTURE, **private)
-    text.click(draw, None, picture, concurrency_id=PICTURE, **private)
+    begun.then(recognize, options, page, trigger_mode="multiple", **one_at_a_time, **private)
+    text.click(draw, None, picture, concurrency_id=PICTURE, trigger_mode="multiple", **private)
+    text.captions(caption, None, page, queue=False, trigger_mode="multiple", **private)
+    restored = text.restore(None, None, sound, js="() => window.hark.restored()", **private)
+    restored.then(attach, sound, page, queue=False, **private)
     stop.click(stopped, None, page, queue=False, **private)
     sound.clear(cleared, None, page, queue=False, **private)
     model.change(offer_options, model, [decoder, hotwords], queue=False, **private)
     decoder.change(offer_hotwords, decoder, hotwords, queue=False, **private)
+
+    # What only the browser has to know.
+    arrived = [sound.upload, sound.stop_recording]
+    gr.on(arrived, None, sound, js="sound => { window.hark.opened(sound); }", **private)
+    sound.clear(None, js="() => { window.hark.closed(); }", **private)
+    sound.start_recording(None, js="() => { window.hark.recording(); }", **private)
+    gr.on(None, None, options, js="(...chosen) => { window.hark?.chose(...chosen); }", **private)
 
     # The API endpoint needs a trigger and an output; both are hidden.
     gr.Button(visible=False).click(
@@ -217,21 +276,28 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
     )
 
 
-def _picture_of(session: Session | None, index: int) -> str:
-    """The picture of a segment; "" before there is a transcript, or for one without segments."""
-    if session is None or session.transcript is None or not session.transcript.segments:
+def _picture_of(session: Session | None, segment: Segment, doubtful_below: float) -> str:
+    """The picture of a segment, and its alternatives; "" for a page without a recording."""
+    if session is None:
         return ""
-    segment = session.transcript.segments[index]
     start = max(0.0, segment.start - PICTURE_MARGIN_SECONDS)
     duration = min(segment.end + PICTURE_MARGIN_SECONDS - start, PICTURE_SECONDS)
     words = [word for word in segment.words if word.end <= start + duration]
     try:
         session.keep_file()
         samples = load_audio(session.path, start, duration, warn=lambda warning: None)  # shown before
-        picture = picture_html(samples, start, words)
+        picture = picture_html(samples, start, words, doubtful_below)
     except FileNotFoundError:
         picture = html.error("The recording was deleted after an hour. Upload it again to see this picture.")
     return picture + html.alternatives(segment)
+
+
+def _sent(read: Callable[[Any], Any], data: Any) -> Any:
+    """What was read from the browser's data; what is not of the page is its fault, not the server's."""
+    try:
+        return read(data)
+    except (KeyError, TypeError, ValueError) as error:
+        raise fastapi.HTTPException(422, f"cannot be read: {error!r}") from None
 
 
 def _without_folder(error: Exception, path: str) -> str:

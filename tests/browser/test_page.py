@@ -5,74 +5,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-import soundfile
 
 from asr.audio import SAMPLE_RATE
-from asr.web.page import build_page, serving_options
-from tests.loudness_recognizer import SPOKEN, LoudnessRecognizer
+from tests.browser.recordings import PLAYER, expect, noise, transcribe, upload, write
+from tests.loudness_recognizer import SPOKEN
 
-expect = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright").expect
 LINE = " ".join(SPOKEN)
-
-# Position of the player, and whether it is paused.
-PLAYER = """() => {
-  const audio = document.querySelector('#sound #waveform > div').shadowRoot.querySelector('audio');
-  return { seconds: audio.currentTime, paused: audio.paused };
-}"""
-
-
-@pytest.fixture(scope="module")
-def recognizer():
-    return LoudnessRecognizer()
-
-
-@pytest.fixture(scope="module")
-def uploads(tmp_path_factory):
-    return tmp_path_factory.mktemp("uploads")
-
-
-@pytest.fixture(scope="module")
-def url(recognizer, uploads):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(uploads))
-        patch.setenv("NO_PROXY", "127.0.0.1")
-        page = build_page({"tiny": recognizer})
-        _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **serving_options())
-        yield url
-        page.close(verbose=False)
-
-
-@pytest.fixture
-def page(chromium, url, recognizer):
-    recognizer.pause_seconds = 0.0
-    page = chromium.new_page()
-    page.goto(url)
-    yield page
-    page.close()
-
-
-@pytest.fixture
-def recording(tmp_path):
-    """6 s of noise: three utterances for the recogniser of these tests."""
-    return _write(tmp_path / "noise.wav", noise(6))
-
-
-def noise(seconds: int) -> np.ndarray:
-    return np.random.default_rng(1).uniform(-0.5, 0.5, seconds * SAMPLE_RATE)
-
-
-def _write(path: Path, samples: np.ndarray) -> Path:
-    soundfile.write(path, samples, SAMPLE_RATE)
-    return path
-
-
-def upload(page, path):
-    page.set_input_files("#sound input[type=file]", path)
-
-
-def transcribe(page, path):
-    upload(page, path)
-    expect(page.locator(".saving")).to_be_visible()
 
 
 def test_an_upload_shows_its_text_without_requests_to_other_hosts(chromium, url, recording):
@@ -90,15 +28,15 @@ def test_an_upload_shows_its_text_without_requests_to_other_hosts(chromium, url,
 
 def test_uncertain_words_are_marked_by_more_than_colour(page, recording):
     transcribe(page, recording)
-    guess, sure = page.locator(".text .guess").first, page.locator(".text .sure").first
-    assert "wavy" in guess.evaluate("word => getComputedStyle(word).textDecoration")
+    doubtful = page.locator(".text .doubtful")
+    sure = page.locator(".text .word:not(.doubtful)").first
+    assert "wavy" in doubtful.first.evaluate("word => getComputedStyle(word).textDecoration")
     assert "none" in sure.evaluate("word => getComputedStyle(word).textDecoration")
-    assert guess.get_attribute("title") == "1.60–1.92 s · a guess, 30 %"
-    expect(page.locator(".legend")).to_contain_text("a guess (below 60%): 3")
+    assert doubtful.first.get_attribute("title") == "1.60–1.92 s · 30 % likely"
 
 
 def test_a_clicked_word_is_played_and_its_segment_drawn(page, tmp_path):
-    transcribe(page, _write(tmp_path / "noise.wav", noise(30)))
+    transcribe(page, write(tmp_path / "noise.wav", noise(30)))
     expect(page.locator(".picture figcaption")).to_contain_text("0.0–2.1 s")
     page.locator(".text .word").nth(12).click()  # "brown" of the third utterance
     page.wait_for_function(f"() => ({PLAYER})().seconds > 4.8 && !({PLAYER})().paused")
@@ -138,10 +76,11 @@ def test_the_transcript_is_saved(page, recording, suffix, beginning):
 
 def test_partial_text_appears_and_stop_keeps_it(page, recognizer, tmp_path):
     recognizer.pause_seconds = 0.5
-    long = _write(tmp_path / "long.wav", noise(60))
+    long = write(tmp_path / "long.wav", noise(60))
     upload(page, long)
     expect(page.locator(".text .segment").nth(1)).to_be_visible()
     expect(page.locator("#status .progress")).to_contain_text("of 1:00 done")
+    expect(page.locator("#status .progress")).to_be_visible()
     page.get_by_role("button", name="Stop").click()
     expect(page.locator(".summary")).to_contain_text("Stopped after")
     expect(page.get_by_role("button", name="Save long.srt")).to_be_visible()
@@ -156,7 +95,7 @@ def test_closing_the_page_ends_transcription(chromium, url, recognizer, tmp_path
     recognizer.pause_seconds = 0.5
     page = chromium.new_page()
     page.goto(url)
-    upload(page, _write(tmp_path / "long.wav", noise(60)))
+    upload(page, write(tmp_path / "long.wav", noise(60)))
     expect(page.locator(".text .segment").first).to_be_visible()
     page.close()
     other = chromium.new_page()
@@ -169,7 +108,7 @@ def test_closing_the_page_ends_transcription(chromium, url, recognizer, tmp_path
 
 def test_a_second_page_waits_in_the_queue(chromium, url, page, recognizer, recording, tmp_path):
     recognizer.pause_seconds = 0.5
-    upload(page, _write(tmp_path / "long.wav", noise(20)))
+    upload(page, write(tmp_path / "long.wav", noise(20)))
     expect(page.locator("#status")).to_contain_text("done")
     other = chromium.new_page()
     other.goto(url)
@@ -200,8 +139,8 @@ def test_the_sound_of_a_dropped_video_is_transcribed(page, tmp_path):
 
 
 def test_silence_has_no_words(page, tmp_path):
-    upload(page, _write(tmp_path / "silence.wav", np.zeros(3 * SAMPLE_RATE)))
-    expect(page.locator(".notice[role=status]")).to_contain_text("No speech found in 3.0 s")
+    upload(page, write(tmp_path / "silence.wav", np.zeros(3 * SAMPLE_RATE)))
+    expect(page.locator("#status .notice")).to_contain_text("No speech found in 3.0 s")
 
 
 def test_a_bad_file_is_refused_by_name_and_the_next_one_works(page, tmp_path, recording):
@@ -230,13 +169,13 @@ def test_an_upload_is_deleted_when_it_is_cleared_and_when_the_page_closes(chromi
     samples = noise(2)
     page = chromium.new_page()
     page.goto(url)
-    transcribe(page, _write(tmp_path / "cleared.wav", samples))
+    transcribe(page, write(tmp_path / "cleared.wav", samples))
     assert "cleared.wav" in stored()
     page.get_by_role("button", name="Clear", exact=True).click()
-    expect(page.locator(".text")).to_have_count(0)
+    expect(page.locator(".text .word")).to_have_count(0)
     assert "cleared.wav" not in stored()
 
-    transcribe(page, _write(tmp_path / "closed.wav", samples / 2))
+    transcribe(page, write(tmp_path / "closed.wav", samples / 2))
     assert "closed.wav" in stored()
     page.close()
     other = chromium.new_page()
@@ -274,12 +213,12 @@ def test_marked_words_have_enough_contrast_in_light_and_dark(chromium, url, reco
     transcribe(page, recording)
     background = _luminance(page.locator(".text").evaluate("box => getComputedStyle(box).backgroundColor"))
     assert background > 0.8 if scheme == "light" else background < 0.05
-    for band in ("sure", "unsure", "guess"):
+    for words in (".doubtful", ".word:not(.doubtful)"):
         foreground = _luminance(
-            page.locator(f".text .{band}").first.evaluate("word => getComputedStyle(word).color")
+            page.locator(f".text {words}").first.evaluate("word => getComputedStyle(word).color")
         )
         contrast = (max(foreground, background) + 0.05) / (min(foreground, background) + 0.05)
-        assert contrast >= 4.5, band  # WCAG 2.2, level AA
+        assert contrast >= 4.5, words  # WCAG 2.2, level AA
     page.close()
 
 

@@ -1,4 +1,3 @@
-import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -6,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.transcript import Segment, Transcript, Word
-from asr.web.markup import band_of, clock, html, percent
+from asr.transcript import Segment, Word
+from asr.web.markup import clock, html, percent
 
 WORDS = (
     Word("don't", 1.0, 1.25, 0.97),
@@ -32,19 +31,6 @@ class _Text(HTMLParser):
         self.tags.append((tag, dict(attributes)))
 
 
-def test_each_word_has_its_times_and_a_title_with_its_confidence():
-    seen = [attributes for tag, attributes in _Text(html.segment(SEGMENT, 4)).tags if tag == "span"]
-    first = next(attributes for attributes in seen if attributes.get("data-start") == "1.00")
-    assert first["data-end"] == "1.25"
-    assert first["title"] == "1.00–1.25 s · sure, 97 %"
-
-
-def test_words_are_escaped():
-    page = _Text(html.segment(SEGMENT, 0))
-    assert "don't <b> go" in page.text
-    assert "b" not in [tag for tag, _ in page.tags]
-
-
 def test_alternatives_are_escaped_and_mark_differences():
     segment = replace(SEGMENT, alternatives=("don't <b> stop", "do <i> go"))
     found = html.alternatives(segment)
@@ -56,21 +42,6 @@ def test_alternatives_are_escaped_and_mark_differences():
 @given(st.text(min_size=1))
 def test_error_messages_are_escaped(text):
     assert [tag for tag, _ in _Text(html.error(text)).tags] == ["p"]
-
-
-@pytest.mark.parametrize(
-    ("confidence", "css_class"),
-    [(1.0, "sure"), (0.9, "sure"), (0.899, "unsure"), (0.6, "unsure"), (0.599, "guess"), (0.0, "guess")],
-)
-def test_bands_cover_all_confidences(confidence, css_class):
-    assert band_of(confidence).css_class == css_class
-
-
-def test_legend_counts_the_words_of_each_band():
-    legend = _Text(html.legend([*WORDS, WORDS[0]])).text
-    assert "sure (90% or more): 2" in legend
-    assert "less sure (below 90%): 1" in legend
-    assert "a guess (below 60%): 1" in legend
 
 
 @given(st.floats(0, 1))
@@ -88,14 +59,3 @@ def test_progress_stays_in_range_and_is_indeterminate_without_a_length():
     unknown = html.progress(10.4, None, 1)
     assert "value=" not in unknown
     assert "0:10 done · 1 word<" in unknown
-
-
-def test_files_can_be_saved_by_name():
-    found = html.saving(["a&b.srt"])
-    assert re.search(r'data-save="a&amp;b.srt"[^>]*>SRT<', found)
-
-
-def test_summary_and_stopped_lines():
-    transcript = Transcript((SEGMENT,), "english", 62.0, "tiny")
-    assert "62.0 s of audio, 3 words, transcribed by tiny in 1.50 s" in html.summary(transcript, 1.5)
-    assert "Stopped after 1:02; 3 words" in html.stopped(transcript)

@@ -30,8 +30,8 @@ def test_a_tone_is_loudest_in_its_band(hertz):
 
 def test_words_and_sound_are_drawn_at_their_times():
     samples = np.concatenate([np.zeros(SAMPLE_RATE, np.float32), _tone(1000)])  # silence, then tone
-    html = picture_html(samples, start_seconds=10.0, words=[Word("hum", 11.0, 12.0, 0.5)])
-    assert re.search(r'class="mark guess"[^>]*left:50.000%[^>]*>hum<', html)
+    html = picture_html(samples, start_seconds=10.0, words=[Word("hum", 11.0, 12.0, 0.5)], doubtful_below=0.6)
+    assert re.search(r'class="mark doubtful"[^>]*left:50.000%[^>]*>hum<', html)
     assert "10.0–12.0 s" in html
     png = re.search(r"base64,([^)]+)\)", html).group(1)
     opacity = np.asarray(Image.open(io.BytesIO(base64.b64decode(png))))[:, :, 1]
@@ -42,5 +42,5 @@ def test_words_and_sound_are_drawn_at_their_times():
 
 @pytest.mark.parametrize("samples", [np.zeros(SAMPLE_RATE, np.float32), _tone(440, seconds=0.001)])
 def test_silence_and_a_click_can_be_drawn(samples):
-    html = picture_html(samples, 0.0, [])
+    html = picture_html(samples, 0.0, [], 0.0)
     assert "nan" not in html and "<path" in html

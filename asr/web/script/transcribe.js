@@ -1,0 +1,248 @@
+// The document on the screen: how it comes, changes and goes; mouse and keys.
+//
+// Gradio runs the scripts of this folder once, in the order of transcribe.py and in one scope, and provides `element` (around
+// transcript.html), `trigger`, `props`, `server`, `upload` and `watch`.
+
+const SHOWN = 'hark.shown'; // in sessionStorage: the document that a refresh brings back
+
+let page = ''; // the server's name of this page
+let restored = null; // the sound that goes back into the player
+
+window.hark = {
+  // Gradio calls these, by listeners with `js`.
+  opened(sound) {
+    close();
+    recording = false;
+    shown = { id: Date.now(), name: sound.orig_name || 'recording.wav', transcript: null, undo: [], redo: [] };
+    sessionStorage.setItem(SHOWN, shown.id);
+    keepSound(shown, file?.name === sound.orig_name ? file : null, sound.url);
+    file = null;
+    show();
+  },
+  closed() {
+    if (shown) tell(`“${shown.name}” is closed, not lost: it can be brought back below.`);
+    close();
+    show();
+  },
+  recording() {
+    recording = true;
+  },
+  chose(model, decoder, hotwords) {
+    options = { model, decoder, hotwords: hotwords.trim() };
+    showSummary();
+  },
+  restored: () => restored,
+};
+
+async function keepSound(document, sound, url) {
+  kept.save(document);
+  if (!sound) {
+    const response = await fetch(url);
+    sound = response.ok && (await response.blob());
+  }
+  document.soundless = !sound || sound.size > KEPT_SOUND_MB * 1e6;
+  if (!document.soundless) await kept.saveSound(document.id, sound);
+  await kept.save(document);
+  showKept();
+  showSummary();
+}
+
+function close() {
+  finishCorrecting();
+  shown = null;
+  drawn = null;
+  wanted = null;
+  sessionStorage.removeItem(SHOWN);
+  box.replaceChildren();
+}
+
+// A document that was kept: its text at once, its sound as soon as the server has it again.
+async function reopen(document) {
+  close();
+  shown = document;
+  sessionStorage.setItem(SHOWN, document.id);
+  if (document.transcript?.state === 'running') document.transcript = { ...document.transcript, state: 'stopped' };
+  tell('');
+  show();
+  const sound = await kept.sound(document.id);
+  restored = null;
+  if (sound) {
+    const given = new File([sound], document.name, { type: sound.type });
+    const { path, url } = await upload(given);
+    restored = { path, url, orig_name: document.name, size: sound.size, meta: { _type: 'gradio.FileData' } };
+  }
+  if (shown !== document) return;
+  trigger('restore');
+}
+
+watch('feed', () => {
+  const { page: name, number, ...transcript } = JSON.parse(JSON.stringify(props.feed)); // plain, as the database wants it
+  page = name;
+  if (!shown || !transcript.state) return;
+  if (transcript.state === 'attached') return redraw();
+  if (transcript.state === 'unreadable') {
+    if (!shown.transcript) kept.remove(shown.id).then(showKept);
+    return;
+  }
+  const again = shown.transcript && shown.transcript.state !== 'running';
+  if (again && transcript.state !== 'done') return; // the text before stays until there is a new one
+  finishCorrecting();
+  if (again) change(transcript);
+  else replace(transcript);
+  if (transcript.state === 'running') return;
+  redraw();
+  if (!document.activeElement.matches('input, textarea')) box.focus({ preventScroll: true });
+});
+
+function replace(transcript) {
+  shown.transcript = transcript;
+  kept.save(shown);
+  show();
+}
+
+// Can be undone.
+function change(transcript) {
+  shown.undo.push(shown.transcript);
+  shown.redo = [];
+  replace(transcript);
+}
+
+function goBack(from, to) {
+  finishCorrecting();
+  if (!shown?.[from].length) return;
+  shown[to].push(shown.transcript);
+  replace(shown[from].pop());
+  redraw();
+}
+
+// ---- Mouse
+
+const actions = {
+  correct: () => correct(words[Math.max(selected(), 0)]),
+  undo: () => goBack('undo', 'redo'),
+  redo: () => goBack('redo', 'undo'),
+  doubtful: () => nextDoubtful(1),
+  keys: () => find('dialog').showModal(),
+  async copy(button) {
+    const line = ({ channel, words }) => `${channel ? `${channel}: ` : ''}${textOf(words)}\n`;
+    await navigator.clipboard.writeText(shown.transcript.segments.map(line).join(''));
+    button.textContent = 'Copied';
+    setTimeout(() => (button.textContent = 'Copy text'), 1500);
+  },
+  replace(button) {
+    const form = find('.replacing');
+    form.hidden = !form.hidden;
+    button.setAttribute('aria-expanded', !form.hidden);
+    if (!form.hidden) form.elements.find.focus();
+  },
+  async forget() {
+    tab.querySelector('#sound [aria-label="Clear"]')?.click();
+    close();
+    await kept.forget();
+    tell('');
+    show();
+  },
+};
+
+const settings = {
+  async keep(box) {
+    await kept.turn(box.checked);
+    showKept();
+  },
+  mark(box) {
+    marking = box.checked;
+    mark();
+  },
+  below(slider) {
+    chosenBelow = slider.value / 100;
+    mark();
+  },
+};
+
+tab.addEventListener('click', (event) => {
+  const timed = event.target.closest('[data-start]');
+  if (timed && !correcting?.contains(timed) && getSelection().isCollapsed) {
+    play(Number(timed.dataset.start));
+    draw(timed.closest('.segment') && timed);
+    if (timed.matches('.text .word')) select(words.indexOf(timed));
+  }
+  const button = event.target.closest('button');
+  if (button?.dataset.save) save(button.dataset.save);
+  if (button?.dataset.reopen) reopen(kept.documents.get(Number(button.dataset.reopen)));
+  actions[button?.dataset.do]?.(button);
+});
+element.addEventListener('dblclick', ({ target }) => correct(target.closest('.text .word')));
+element.addEventListener('input', ({ target }) => settings[target.dataset.do]?.(target));
+find('.replacing').addEventListener('submit', (event) => {
+  event.preventDefault();
+  const { find: sought, with: replacement } = event.target.elements;
+  const count = sought.value ? replaceAll(sought.value, replacement.value) : 0;
+  event.target.querySelector('output').textContent = `${count} replaced`;
+});
+
+async function save(format) {
+  finishCorrecting();
+  const [name, content] = [fileName(format), await server.render({ transcript: shown.transcript, format })];
+  const type = format === 'json' ? 'application/json' : 'text/plain';
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(new Blob([content], { type: `${type};charset=utf-8` }));
+  link.download = name;
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+// ---- Keys
+
+const keys = {
+  ' ': playOrPause,
+  Escape: pause,
+  Enter: () => words[selected()]?.click(),
+  ArrowRight: () => select(selected() + 1),
+  ArrowDown: () => select(selected() + 1),
+  ArrowLeft: () => select(selected() - 1),
+  ArrowUp: () => select(selected() - 1),
+  Home: () => select(0),
+  End: () => select(words.length - 1),
+  n: () => nextDoubtful(1),
+  N: () => nextDoubtful(-1),
+  e: actions.correct,
+  F2: actions.correct,
+  '?': actions.keys,
+};
+
+document.addEventListener(
+  'keydown',
+  (event) => {
+    const { target, key } = event;
+    const command = event.ctrlKey || event.metaKey;
+    let action;
+    if (correcting?.contains(target)) {
+      if (key === 'Enter' || key === 'Escape') action = () => (finishCorrecting(), select(selected()));
+      if (command && key === ' ') action = playOrPause;
+    } else if (!shown || find('dialog').open || target.closest('input, textarea, select, [contenteditable]')) {
+      return;
+    } else if (command && key.toLowerCase() === 'z') {
+      action = event.shiftKey ? actions.redo : actions.undo;
+    } else if (command && key === 'y') {
+      action = actions.redo;
+    } else if (!command && !event.altKey && (target === document.body || box.contains(target))) {
+      action = keys[key];
+    }
+    if (!action) return;
+    event.preventDefault();
+    event.stopPropagation(); // or Gradio's player would seek
+    action();
+  },
+  true,
+);
+
+addEventListener('beforeunload', (event) => {
+  finishCorrecting();
+  if (recording || kept.unsaved) event.preventDefault();
+});
+
+kept.load().then(() => {
+  const document = kept.documents.get(Number(sessionStorage.getItem(SHOWN)));
+  if (document && !shown) reopen(document);
+  else show();
+});
