@@ -28,7 +28,7 @@ from asr.vocabulary import Vocabulary
 from training.benchmarks.attention import DecoderErrorRate, Gaze, Writer, gaze
 from training.benchmarks.gradients import reach
 from training.benchmarks.sequence_report import ATTENTION, BASELINE, BIN, BOTH, DECODER, FREE, write_report
-from training.benchmarks.step_log import MeasuredAdamW, StepLog, read_log
+from training.benchmarks.step_log import MeasuredAdamW, StepLog, read_log, step_milliseconds
 from training.benchmarks.word_models import compare_word_models
 from training.callbacks import CHECKPOINT
 from training.config import RunConfig, load_config
@@ -147,7 +147,7 @@ def trained(config: RunConfig) -> dict[str, Any]:
     """Trains a model unless its folder has it already.
 
     Returns the WERs after each epoch in percent, the losses and the gradients' norms of the steps, and the
-    median time of a step. Raises ValueError where the folder holds a run of another configuration.
+    time of a step. Raises ValueError where the folder holds a run of another configuration.
     """
     folder = config.output
     known, content = folder / "config.yaml", json.loads(config.model_dump_json())
@@ -170,8 +170,7 @@ def trained(config: RunConfig) -> dict[str, Any]:
     return {
         "diverged": (folder / DIVERGED).exists(),
         "steps": len(steps),
-        "step_milliseconds": 1000 * float(np.median([row["seconds"] for row in steps])),
-        "minutes": sum(row["seconds"] for row in steps) / 60,
+        "step_milliseconds": step_milliseconds(steps),
         "epochs": [row[wer] for row in epochs],
         "losses": summarised([row["loss"] for row in steps]),
         "gradient_norms": summarised(norms),

@@ -110,7 +110,7 @@ def _models(results: dict[str, Any]) -> Iterator[str]:
         if name.endswith(FREE):
             continue
         size = f"{model['parameters'] / 1e6:.2f} M" if "parameters" in model else "–"
-        cells = [size, f"{model['step_milliseconds']:.0f}", f"{model['minutes']:.1f}"]
+        cells = [size, f"{model['step_milliseconds']:.0f}"]
         for system in [name, DECODER] if name == ATTENTION else [name]:
             if system in scores:
                 counts = scores[system]["counts"]
@@ -122,7 +122,6 @@ def _models(results: dict[str, Any]) -> Iterator[str]:
         "",
         "parameters",
         "ms a step",
-        "minutes",
         "WER %",
         "errors / words",
         f"points more than {BASELINE}",
@@ -176,14 +175,10 @@ def _words(words: dict[str, Any]) -> Iterator[str]:
     rows = []
     for model in words["models"]:
         size = f"{model['parameters'] / 1e6:.2f} M" if model["parameters"] else ""
-        time = (
-            [f"{model['step_milliseconds']:.0f}", f"{model['minutes']:.1f}"]
-            if "minutes" in model
-            else ["", ""]
-        )
+        time = f"{model['step_milliseconds']:.0f}" if "step_milliseconds" in model else ""
         low, high = model["interval"]
-        rows.append([model["name"], size, *time, f"{model['perplexity']:.0f} ({low:.0f}–{high:.0f})"])
-    yield from markdown(["", "parameters", "ms a step", "minutes", "perplexity"], rows)
+        rows.append([model["name"], size, time, f"{model['perplexity']:.0f} ({low:.0f}–{high:.0f})"])
+    yield from markdown(["", "parameters", "ms a step", "perplexity"], rows)
 
 
 def figures(results: dict[str, Any], looked: Gaze | None) -> dict[str, str]:

@@ -55,6 +55,11 @@ class StepLog(keras.callbacks.Callback):
             file.write(json.dumps(row) + "\n")
 
 
+def step_milliseconds(rows: list[dict]) -> float:
+    """The lower quartile of the steps' times: other work on the machine can only make a step slower."""
+    return 1000 * float(np.quantile([row["seconds"] for row in rows], 0.25))
+
+
 def read_log(path: Path, key: str) -> list[dict]:
     """The rows of a file of JSON lines by a number, such as "step"; of equal ones the last."""
     rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())

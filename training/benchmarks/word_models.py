@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from training import recurrent_training
-from training.benchmarks.step_log import StepLog, read_log
+from training.benchmarks.step_log import StepLog, read_log, step_milliseconds
 from training.language_model import measure, predictions, read_sentences
 from training.ngram_estimation import estimate
 from training.scoring.intervals import percentile_interval, resample
@@ -94,8 +94,7 @@ def compare_word_models(text: str, folder: Path) -> dict[str, Any]:
             {
                 "name": name,
                 "parameters": model.count_params(),
-                "step_milliseconds": 1000 * float(np.median([row["seconds"] for row in steps])),
-                "minutes": sum(row["seconds"] for row in steps) / 60,
+                "step_milliseconds": step_milliseconds(steps),
                 "epochs": [row["perplexity"] for row in read_log(output / "metrics.jsonl", "epoch")],
             }
         )
