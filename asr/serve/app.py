@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from asr import __version__
 from asr.recognizer import Recognizer
-from asr.serve import vosk
+from asr.serve import realtime, vosk
 from asr.serve.errors import ApiError, answer
 from asr.serve.line import Line
 from asr.serve.live import Live
@@ -70,6 +70,11 @@ def build_api(recognizers: Mapping[str, Recognizer], settings: Settings, metrics
     @api.websocket("/")
     async def vosk_server(websocket: WebSocket) -> None:
         await live.serve(websocket, lambda connection: vosk.talk(connection, recognizers))
+
+    @api.websocket("/v1/realtime")
+    async def realtime_transcription(websocket: WebSocket) -> None:
+        subprotocol = "realtime" if "realtime" in websocket.scope["subprotocols"] else None
+        await live.serve(websocket, lambda connection: realtime.talk(connection, recognizers), subprotocol)
 
     @api.get("/healthz", summary="Whether the server answers")
     async def healthz() -> dict[str, str]:

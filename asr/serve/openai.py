@@ -33,6 +33,8 @@ ALIASES = (
     "gpt-4o-transcribe",
     "gpt-4o-mini-transcribe",
     "gpt-4o-mini-transcribe-2025-12-15",
+    "gpt-live-transcribe",
+    "gpt-realtime-whisper",
 )
 MAX_HOTWORDS = 100  # each is tried in every utterance
 MAX_HOTWORD_CHARACTERS = 100
