@@ -111,7 +111,9 @@ def closing(url, *messages, **options) -> tuple[int, str]:
 def test_vosk_answers_each_block_and_finishes_at_eof(url, talk, recognizer):
     answers = vosk(url, blocks(pcm(talk)))
     assert len(answers) == len(blocks(pcm(talk))) + 1
-    assert {"partial": "hello"} in answers and {"partial": "it's"} in answers
+    partials = [answer["partial"] for answer in answers if "partial" in answer]
+    assert "hello" in partials and any(partial.startswith("it's") for partial in partials)
+    assert partials[0] == ""
     results = [answer for answer in answers if "partial" not in answer]
     assert [result["text"] for result in results] == TEXTS
     assert answers[-1] == results[-1]
@@ -228,7 +230,7 @@ def test_realtime_without_turn_detection_has_an_item_a_commit(url, at_24_khz):
     [completed] = of(TRANSCRIPTION + ".completed", events)
     assert completed["transcript"] == "hello it's me"
     deltas = "".join(event["delta"] for event in of(TRANSCRIPTION + ".delta", events))
-    assert deltas in ("hello it's me", "hello it's")
+    assert deltas and "hello it's me".startswith(deltas)
     assert not of("input_audio_buffer.speech_started", events)
 
 
@@ -450,7 +452,7 @@ def test_a_flood_is_read_no_faster_than_it_is_recognised(url, talk):
 
 
 def test_limits(recognizer, talk):
-    limits = {"max_streams": 2, "max_idle_seconds": 1, "max_seconds": 5, "max_message_kilobytes": 100}
+    limits = {"max_streams": 2, "max_idle_seconds": 1, "max_seconds": 3, "max_message_kilobytes": 100}
     with served({"tones": recognizer}, **limits) as url:
         url = url.replace("http", "ws")
         code, reason = closing(url)
@@ -458,7 +460,7 @@ def test_limits(recognizer, talk):
         assert closing(f"{url}/v1/realtime?intent=transcription")[0] == 1008
         long = blocks(bytes(200_000), 16_000)  # 12.5 s of silence at 8 kHz
         code, reason = closing(url, *long)
-        assert code == 1007 and "longer than 5 s" in reason
+        assert code == 1007 and "longer than 3 s" in reason
         assert closing(url, bytes(100_001))[0] == 1009
         with connect(url, proxy=None) as one, connect(url, proxy=None) as two:
             with pytest.raises(InvalidStatus) as refused:
@@ -475,13 +477,13 @@ def test_limits(recognizer, talk):
                 while True:
                     ask(client, b"\0\0")
                     time.sleep(0.2)
-        assert closed.value.rcvd.code == 1007 and 4 < time.monotonic() - started < 10
+        assert closed.value.rcvd.code == 1007 and 2 < time.monotonic() - started < 8
 
 
 def test_who_reads_no_answer_is_closed(recognizer):
     with served({"tones": recognizer}, max_idle_seconds=1) as url:
         with upgraded(url, b"/v1/realtime?intent=transcription", receive_bytes=2000) as client:
-            client.settimeout(2)
+            client.settimeout(1)
             with suppress(OSError):  # it reads no more, or has closed
                 for _ in range(1000):
                     client.sendall(b"\x81\x80\0\0\0\0" * 1000)  # of which each is answered by an error
