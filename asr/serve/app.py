@@ -69,7 +69,7 @@ def build_api(recognizers: Mapping[str, Recognizer], settings: Settings, metrics
 
     @api.websocket("/")
     async def vosk_server(websocket: WebSocket) -> None:
-        await live.serve(websocket, lambda connection: vosk.talk(connection, recognizers))
+        await live.serve(websocket, lambda connection: vosk.talk(connection, recognizers), None)
 
     @api.websocket("/v1/realtime")
     async def realtime_transcription(websocket: WebSocket) -> None:

@@ -9,11 +9,12 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
+from pydantic import BaseModel, ValidationError
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -34,6 +35,7 @@ CLOSE_CODES = {400: 1007, 500: 1011}  # others are 1008 (RFC 6455, 7.4.1)
 MOST_REASON_BYTES = 123  # RFC 6455, 5.5
 
 Result = TypeVar("Result")
+Message = TypeVar("Message", bound=BaseModel)
 log = logging.getLogger("hark")
 
 
@@ -148,6 +150,16 @@ class Connection:
                 await self._websocket.close(code, reason)
 
 
+def parsed(message: str | bytes, kind: type[Message]) -> Message:
+    """A message in JSON. Raises ApiError that names what is wrong in it."""
+    try:
+        return kind.model_validate_json(message)
+    except ValidationError as error:
+        [first, *_] = error.errors()
+        place = ".".join(map(str, first["loc"]))
+        raise ApiError(400, "invalid_value", f"{place or 'The message'}: {first['msg']}.", place) from None
+
+
 def _moved(event: Event, seconds: float) -> Event:
     def moved(part):
         return replace(part, start=part.start + seconds, end=part.end + seconds)
@@ -170,10 +182,7 @@ class Live:
         self._count = 0
 
     async def serve(
-        self,
-        websocket: WebSocket,
-        talk: Callable[[Connection], Awaitable[None]],
-        subprotocol: str | None = None,
+        self, websocket: WebSocket, talk: Callable[[Connection], Awaitable[None]], subprotocol: str | None
     ) -> None:
         """Talks until the client or `talk` ends it; what `talk` raises is told by the close code."""
         try:
@@ -184,34 +193,29 @@ class Live:
             await websocket.send_denial_response(answer)
             return
         started, code, reason = time.monotonic(), 1000, ""
-        async with self._counted():
-            connection = Connection(websocket, self._settings, self._turns, self._metrics)
-            try:
-                await websocket.accept(subprotocol)
-                async with asyncio.timeout(self._settings.max_seconds):
-                    await talk(connection)
-            except WebSocketDisconnect:
-                pass
-            except Exception as error:
-                found = connection.too_long() if isinstance(error, TimeoutError) else as_api_error(error)
-                self._metrics.errors.labels(found.code).inc()
-                code, reason = CLOSE_CODES.get(found.status, 1008), str(found)
-                if found.status == 500:
-                    log.exception("a bug in Hark:")
-            finally:
-                await connection.close(code, reason)
-        took, sound = time.monotonic() - started, connection.seconds
-        path = websocket.scope["route"].path
-        log.info("WebSocket %s %d in %.2f s, %.1f s of sound", path, code, took, sound)
-
-    @asynccontextmanager
-    async def _counted(self) -> AsyncIterator[None]:
-        self._count += 1
+        connection = Connection(websocket, self._settings, self._turns, self._metrics)
+        self._add(1)
         try:
-            with self._metrics.streams.track_inprogress():
-                yield
+            await websocket.accept(subprotocol)
+            async with asyncio.timeout(self._settings.max_seconds):
+                await talk(connection)
+        except WebSocketDisconnect:
+            pass
+        except Exception as error:
+            found = connection.too_long() if isinstance(error, TimeoutError) else as_api_error(error)
+            self._metrics.errors.labels(found.code).inc()
+            code, reason = CLOSE_CODES.get(found.status, 1008), str(found)
+            if found.status == 500:
+                log.exception("a bug in Hark:")
         finally:
-            self._count -= 1
+            self._add(-1)
+            await connection.close(code, reason)
+        path, took = websocket.scope["route"].path, time.monotonic() - started
+        log.info("WebSocket %s %d in %.2f s, %.1f s of sound", path, code, took, connection.seconds)
+
+    def _add(self, change: int) -> None:
+        self._count += change
+        self._metrics.streams.set(self._count)
 
     def _admit(self, websocket: WebSocket) -> None:
         """Raises ApiError for whom the server is not there."""

@@ -11,11 +11,11 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from asr.recognizer import Recognizer
 from asr.serve.errors import ApiError
-from asr.serve.live import Connection
+from asr.serve.live import Connection, parsed
 from asr.serve.openai import TranscriptionForm, hotwords, name_of
 from asr.streaming import Event, Final
 from asr.tokenizer import WORD_BOUNDARY
@@ -80,9 +80,6 @@ class Conversation:
         self._completed_seconds = self._committed_seconds = 0.0  # of the sound
         self._session_id = f"sess_{secrets.token_hex(8)}"
         self._begin_item()
-        if connection.query.get("intent") != "transcription":
-            raise ApiError(400, "invalid_value", "Only ?intent=transcription is served.", "intent")
-        self._configure(Input(transcription=Transcription(model=connection.query.get("model"))))
 
     def _begin_item(self) -> None:
         self._item = f"item_{secrets.token_hex(8)}"
@@ -100,27 +97,34 @@ class Conversation:
 
     async def talk(self) -> None:
         """Serves a client until it goes. Raises ApiError for what ends the connection."""
-        first = "realtime=v1" in self._connection.headers.get("openai-beta", "")
-        kind = "transcription_session" if first else "session"
+        query, headers = self._connection.query, self._connection.headers
+        if query.get("intent") != "transcription":
+            raise ApiError(400, "invalid_value", "Only ?intent=transcription is served.", "intent")
+        self._configure(Input(transcription=Transcription(model=query.get("model"))))
+        kind = "transcription_session" if "realtime=v1" in headers.get("openai-beta", "") else "session"
         await self._send(f"{kind}.created", session=self._session(kind))
         while messages := await self._connection.received():
             sound = b""
             for message in messages:
                 try:
-                    event = _read(message)
+                    event = parsed(message, ClientEvent)
                     if event.type == "input_audio_buffer.append":
                         sound += _decoded(event.audio)
                         continue
                 except ApiError as error:
-                    await send_error(self._connection, error)
+                    await self.fail(error)
                     continue
                 await self._append(sound)
                 sound = b""
                 try:
                     await self._obey(event)
                 except ApiError as error:
-                    await send_error(self._connection, error, event.event_id)
+                    await self.fail(error, event.event_id)
             await self._append(sound)
+
+    async def fail(self, error: ApiError, event_id: str | None = None) -> None:
+        """Tells the client of an error, in its event of that id if it has one."""
+        await self._send("error", error={**error.to_dict()["error"], "event_id": event_id})
 
     async def _obey(self, event: ClientEvent) -> None:
         match event.type:
@@ -165,7 +169,7 @@ class Conversation:
             if event.text:
                 await self._start(event.start)
                 self._end = event.end
-                await self._send_delta(event.text[: event.stable_length])
+            await self._send_delta(event.text[: event.stable_length])
         if detects and self._texts:
             await self._complete()
 
@@ -181,7 +185,8 @@ class Conversation:
             space = WORD_BOUNDARY if self._deltas and not self._stable else ""
             kind = "conversation.item.input_audio_transcription.delta"
             await self._send(kind, item_id=self._item, content_index=0, delta=space + new)
-            self._stable, self._deltas = stable, True
+            self._deltas = True
+        self._stable = stable
 
     async def _complete(self) -> None:
         item, text = self._item, WORD_BOUNDARY.join(self._texts)
@@ -201,7 +206,7 @@ class Conversation:
         self._begin_item()
 
     async def _send(self, kind: str, **fields: Any) -> None:
-        await send_event(self._connection, kind, **fields)
+        await self._connection.send({"type": kind, "event_id": f"event_{secrets.token_hex(8)}", **fields})
 
     def _session(self, kind: str) -> dict[str, Any]:
         """As "session.created" describes it, or "transcription_session.created"."""
@@ -215,30 +220,12 @@ class Conversation:
 
 async def talk(connection: Connection, recognizers: Mapping[str, Recognizer]) -> None:
     """Serves a client until it goes. Raises ApiError for what ends the connection, after telling it."""
+    conversation = Conversation(connection, recognizers)
     try:
-        await Conversation(connection, recognizers).talk()
+        await conversation.talk()
     except ApiError as error:
-        await send_error(connection, error)
+        await conversation.fail(error)
         raise
-
-
-async def send_event(connection: Connection, kind: str, **fields: Any) -> None:
-    """One of OpenAI's server events."""
-    await connection.send({"type": kind, "event_id": f"event_{secrets.token_hex(8)}", **fields})
-
-
-async def send_error(connection: Connection, error: ApiError, event_id: str | None = None) -> None:
-    """About the client's event of that id, if it has one."""
-    await send_event(connection, "error", error={**error.to_dict()["error"], "event_id": event_id})
-
-
-def _read(message: str | bytes) -> ClientEvent:
-    try:
-        return ClientEvent.model_validate_json(message)
-    except ValidationError as error:
-        [first, *_] = error.errors()
-        place = ".".join(map(str, first["loc"]))
-        raise ApiError(400, "invalid_value", f"{place or 'The event'}: {first['msg']}.", place) from None
 
 
 def _decoded(audio: str) -> bytes:

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from asr.recognizer import Recognizer
 from asr.serve.errors import ApiError
-from asr.serve.live import Connection
+from asr.serve.live import Connection, parsed
 from asr.serve.openai import MAX_HOTWORDS, is_spelled, name_of
 from asr.streaming import Event, Final
 from asr.tokenizer import WORD_BOUNDARY
@@ -53,7 +53,9 @@ async def talk(connection: Connection, recognizers: Mapping[str, Recognizer]) ->
                 await connection.send(_result(events, config) if over else {"partial": partial})
                 continue
             for text in group:
-                command = _read(text)
+                command = parsed(text, Command)
+                if not command.model_fields_set:
+                    raise ApiError(400, "invalid_value", "The message has neither config, eof nor reset.")
                 if command.config is not None:
                     config = config.model_copy(update=command.config.model_dump(exclude_unset=True))
                     _configure(connection, config, recognizers)
@@ -62,18 +64,6 @@ async def talk(connection: Connection, recognizers: Mapping[str, Recognizer]) ->
                 partial = ""
                 if command.eof is not None:
                     return
-
-
-def _read(text: str) -> Command:
-    try:
-        command = Command.model_validate_json(text)
-    except ValidationError as error:
-        [first, *_] = error.errors()
-        place = ".".join(map(str, first["loc"]))
-        raise ApiError(400, "invalid_message", f"{place or 'The message'}: {first['msg']}.") from None
-    if not command.model_fields_set:
-        raise ApiError(400, "invalid_message", "The message has neither config, eof nor reset.")
-    return command
 
 
 def _configure(connection: Connection, config: Config, recognizers: Mapping[str, Recognizer]) -> None:

@@ -26,6 +26,7 @@ from asr.transcript import Transcript
 from tests.asr.conftest import speak, tone_recognizer  # noqa: F401 (a fixture)
 from tests.serve.serving import served, wait_until
 
+ANSWER_SECONDS = 200  # the first beam search has to be compiled
 CUTS = st.lists(st.floats(0, 1), max_size=8)
 TEXTS = ["hello", "it's me"]  # of the talk
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
@@ -79,7 +80,7 @@ def blocks(sound: bytes, size: int = 6400) -> list[bytes]:
 
 def ask(client, message) -> dict:
     client.send(message if isinstance(message, bytes | str) else json.dumps(message))
-    return json.loads(client.recv(30))
+    return json.loads(client.recv(ANSWER_SECONDS))
 
 
 def vosk(url, sound_blocks, **config) -> list[dict]:
@@ -101,7 +102,7 @@ def closing(url, *messages, **options) -> tuple[int, str]:
             client.send(message)
         with pytest.raises(ConnectionClosed) as closed:
             while True:
-                client.recv(30)
+                client.recv(ANSWER_SECONDS)
     return closed.value.rcvd.code, closed.value.rcvd.reason
 
 
@@ -187,7 +188,7 @@ def events_of(url, parts, *, session=None, headers=None) -> list[dict]:
         client.send('{"type": "input_audio_buffer.commit"}')
         wait_for = [TRANSCRIPTION + ".completed"] * (1 if session and "null" in json.dumps(session) else 2)
         while wait_for:
-            found.append(json.loads(client.recv(30)))
+            found.append(json.loads(client.recv(ANSWER_SECONDS)))
             if found[-1]["type"] == wait_for[0]:
                 wait_for.pop()
     return found
