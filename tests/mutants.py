@@ -1017,6 +1017,41 @@ MUTANTS = [
         'route = request.url.path + "?" + request.url.query',
         "serve/test_openai.py",
     ),
+    Mutant(
+        "serve: a flood is read as fast as it comes",
+        "asr/serve/live.py",
+        "while size < MOST_WAITING_BYTES and len(found) < MOST_WAITING:",
+        "while size < 1e10:",
+        "serve/test_socket.py",
+    ),
+    Mutant(
+        "serve: a part of the sound is recognised twice",
+        "asr/serve/live.py",
+        "part = sound[start : start + turn_bytes]",
+        "part = sound[start : start + turn_bytes + 3200]",
+        "serve/test_socket.py",
+    ),
+    Mutant(
+        "serve: words that may still change are sent as deltas",
+        "asr/serve/realtime.py",
+        "event.text[: event.stable_length]",
+        "event.text",
+        "serve/test_socket.py",
+    ),
+    Mutant(
+        "serve: any page may open a WebSocket",
+        "asr/serve/live.py",
+        'if origin not in own and origin.partition("://")[2] != websocket.headers.get("host"):',
+        "if False:",
+        "serve/test_socket.py",
+    ),
+    Mutant(
+        "serve: after a reset the clock starts again",
+        "asr/serve/live.py",
+        "            self._stream_start = self.seconds\n",
+        "",
+        "serve/test_socket.py",
+    ),
 ]
 
 

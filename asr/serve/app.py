@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Mapping
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -13,8 +13,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from asr import __version__
 from asr.recognizer import Recognizer
+from asr.serve import realtime, vosk
 from asr.serve.errors import ApiError, answer
 from asr.serve.line import Line
+from asr.serve.live import Live
 from asr.serve.metrics import Metrics
 from asr.serve.openai import openai_routes
 from asr.serve.settings import Settings
@@ -37,7 +39,8 @@ def build_app(recognizers: Mapping[str, Recognizer], settings: Settings, with_pa
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")  # none at the start and the end of the server
-        is_api = path in API_PATHS or path.startswith(API_ROOT)
+        # The page, though at the root, too, has no WebSockets.
+        is_api = scope["type"] == "websocket" or path in API_PATHS or path.startswith(API_ROOT)
         await (api if is_api else page)(scope, receive, send)
 
     return Observed(app, metrics)
@@ -61,6 +64,17 @@ def build_api(recognizers: Mapping[str, Recognizer], settings: Settings, metrics
     cores = max(recognizer.workers for recognizer in recognizers.values())
     line = Line(settings.at_once, cores, settings.max_wait_seconds, metrics)
     api.include_router(openai_routes(recognizers, settings, line, metrics))
+
+    live = Live(settings, cores, metrics)
+
+    @api.websocket("/")
+    async def vosk_server(websocket: WebSocket) -> None:
+        await live.serve(websocket, lambda connection: vosk.talk(connection, recognizers), None)
+
+    @api.websocket("/v1/realtime")
+    async def realtime_transcription(websocket: WebSocket) -> None:
+        subprotocol = "realtime" if "realtime" in websocket.scope["subprotocols"] else None
+        await live.serve(websocket, lambda connection: realtime.talk(connection, recognizers), subprotocol)
 
     @api.get("/healthz", summary="Whether the server answers")
     async def healthz() -> dict[str, str]:

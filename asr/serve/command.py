@@ -55,7 +55,7 @@ def _serve(options: argparse.Namespace) -> None:
             extra, or_else = ("serve", "") if options.no_page else ("page", ", or --no-page for the API only")
             missing = f"the server needs {error.name}, which is not installed"
             raise ValueError(f"{missing}: pip install '.[{extra}]' in Hark's folder{or_else}") from None
-        _run(app, listener, f"http://{options.host}:{options.port}", recognizers)
+        _run(app, listener, f"http://{options.host}:{options.port}", recognizers, settings)
     # A normal exit would abort if a daemon thread is still inside ONNX Runtime
     # (https://github.com/pybind/pybind11/issues/2215).
     sys.stdout.flush()
@@ -93,8 +93,12 @@ def load(folders: Sequence[str]) -> Mapping[str, Recognizer]:
     return recognizers
 
 
-def _run(app, listener: socket.socket, address: str, recognizers: Mapping[str, Recognizer]) -> None:
+def _run(
+    app, listener: socket.socket, address: str, recognizers: Mapping[str, Recognizer], settings: Settings
+) -> None:
     import uvicorn
+
+    from asr.serve.live import websocket_options
 
     received: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -108,6 +112,7 @@ def _run(app, listener: socket.socket, address: str, recognizers: Mapping[str, R
         server_header=False,
         lifespan="on",
         timeout_graceful_shutdown=GRACE_SECONDS,
+        **websocket_options(settings),
     )
     server = uvicorn.Server(config)
     # Not in the main thread, where uvicorn would end the process by the signal.

@@ -29,6 +29,8 @@ class Metrics:
         self.sound_seconds = Counter("hark_sound_seconds", "Sound recognised", **own)
         self.waiting = Gauge("hark_waiting", "Recordings in the queue", **own)
         self.recognising = Gauge("hark_recognising", "Recordings being recognised", **own)
+        self.streams = Gauge("hark_streams", "Open WebSockets", **own)
+        self.streamed_seconds = Counter("hark_streamed_seconds", "Sound that came through WebSockets", **own)
         self.real_time_factor = Histogram(
             "hark_real_time_factor",
             "Time of a recognition over the length of its sound",

@@ -33,6 +33,8 @@ ALIASES = (
     "gpt-4o-transcribe",
     "gpt-4o-mini-transcribe",
     "gpt-4o-mini-transcribe-2025-12-15",
+    "gpt-live-transcribe",
+    "gpt-realtime-whisper",
 )
 MAX_HOTWORDS = 100  # each is tried in every utterance
 MAX_HOTWORD_CHARACTERS = 100
@@ -83,14 +85,6 @@ def openai_routes(
             message = "The API key is wrong or missing; send it as: Authorization: Bearer KEY."
             raise ApiError(401, "invalid_api_key", message, headers={"WWW-Authenticate": "Bearer"})
 
-    def name_of(model: str | None) -> str:
-        if model in recognizers:
-            return model
-        if model is None or model in ALIASES:
-            return next(iter(recognizers))
-        names = " or ".join(recognizers)
-        raise ApiError(404, "model_not_found", f"There is no such model; choose {names}.", "model")
-
     def described(name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": started, "owned_by": "hark"}
 
@@ -102,7 +96,7 @@ def openai_routes(
     @routes.get("/models/{model:path}", summary="One model")
     async def model(request: Request, model: str) -> dict[str, Any]:
         allow(request)
-        return described(name_of(model))
+        return described(name_of(model, recognizers))
 
     @routes.post("/audio/transcriptions", summary="The text of a recording", openapi_extra=form_schema())
     async def transcriptions(request: Request) -> Response:
@@ -111,7 +105,7 @@ def openai_routes(
             await stack.enter_async_context(line.entered())
             form = await stack.enter_async_context(read_form(request, settings.max_megabytes))
             file, wanted = read_fields(form)
-            recognizer = recognizers[name_of(wanted.model)]
+            recognizer = recognizers[name_of(wanted.model, recognizers)]
             job = Job(recognizer, file.file, hotwords(wanted, recognizer), settings.max_seconds)
             await stack.enter_async_context(given_up_without_client(request, job))
             await stack.enter_async_context(line.place())
@@ -129,6 +123,16 @@ def openai_routes(
         return rendered(job.transcript, wanted)
 
     return routes
+
+
+def name_of(model: str | None, recognizers: Mapping[str, Recognizer]) -> str:
+    """The model that a client means. Raises ApiError if there is none."""
+    if model in recognizers:
+        return model
+    if model is None or model in ALIASES:
+        return next(iter(recognizers))
+    names = " or ".join(recognizers)
+    raise ApiError(404, "model_not_found", f"There is no such model; choose {names}.", "model")
 
 
 def read_fields(form: FormData) -> tuple[UploadFile, TranscriptionForm]:
@@ -176,11 +180,12 @@ def hotwords(wanted: TranscriptionForm, recognizer: Recognizer) -> list[str]:
         spelled(wanted.keywords, recognizer.tokenizer)
     except HotwordError as error:
         _refuse("keywords[]", f"{error}.")
-    terms = [term for term in terms_of(wanted.prompt) if _is_spelled(term, recognizer.tokenizer)]
+    terms = [term for term in terms_of(wanted.prompt) if is_spelled(term, recognizer.tokenizer)]
     return list(dict.fromkeys([*wanted.keywords, *terms]))[:MAX_HOTWORDS]
 
 
-def _is_spelled(term: str, tokenizer: Tokenizer) -> bool:
+def is_spelled(term: str, tokenizer: Tokenizer) -> bool:
+    """Whether it can be a hot word of a model with this tokenizer."""
     try:
         return len(term) <= MAX_HOTWORD_CHARACTERS and bool(spelled(term, tokenizer))
     except HotwordError:

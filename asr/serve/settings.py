@@ -2,7 +2,7 @@
 
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 BEARER = "bearer "
 
@@ -14,9 +14,12 @@ class Settings:
     Attributes:
       api_key: that requests need, or None for all who reach the server.
       max_megabytes: of an upload.
-      max_seconds: of sound.
+      max_seconds: of sound; and that a WebSocket may be open.
       at_once: recordings that are recognised at the same time, taking turns.
       max_wait_seconds: until a recording's turn comes.
+      max_streams: open WebSockets.
+      max_idle_seconds: without a message on a WebSocket.
+      max_message_kilobytes: of a message on a WebSocket.
       cors_origins: of web pages whose scripts may call the API.
     """
 
@@ -25,6 +28,9 @@ class Settings:
     max_seconds: int = 4 * 3600
     at_once: int = 8
     max_wait_seconds: int = 60
+    max_streams: int = 10
+    max_idle_seconds: int = 60
+    max_message_kilobytes: int = 1000
     cors_origins: tuple[str, ...] = ()
 
     @classmethod
@@ -34,7 +40,7 @@ class Settings:
         if api_key is not None and not api_key.strip():
             raise ValueError("HARK_API_KEY is empty; give a key, or unset it to serve everybody")
         limits = {}
-        for name in ("max_megabytes", "max_seconds", "at_once", "max_wait_seconds"):
+        for name in (field.name for field in fields(cls) if field.type is int):
             variable = f"HARK_{name.upper()}"
             text = environment.get(variable)
             if text is None:

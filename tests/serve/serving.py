@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from asr.serve.app import build_app
+from asr.serve.live import websocket_options
 from asr.serve.settings import Settings
 
 
@@ -22,8 +23,10 @@ def free_port() -> int:
 def served(recognizers, **settings) -> Iterator[str]:
     """The address of a server without the page, until the block ends."""
     listener = socket.create_server(("127.0.0.1", 0))
-    app = build_app(recognizers, Settings(**settings), with_page=False)
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1))
+    limits = Settings(**settings)
+    app = build_app(recognizers, limits, with_page=False)
+    options = {"log_config": None, "timeout_graceful_shutdown": 1, **websocket_options(limits)}
+    server = uvicorn.Server(uvicorn.Config(app, **options))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:

@@ -13,10 +13,14 @@ from tests.asr.conftest import speak  # noqa: F401 (a fixture)
 from tests.serve.serving import served
 from tests.serve.test_openai import flac, recognizer  # noqa: F401 (a fixture)
 
-TEXT = Path(__file__).resolve().parents[2].joinpath("docs/serving.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+TEXT = (DOCS / "serving.md").read_text(encoding="utf-8")
 URL = "http://127.0.0.1:7860"
 [COMMANDS] = re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
 CLIENT = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)[0]
+LIVE_CLIENT = re.findall(
+    r"```python\n(.*?)```", (DOCS / "streaming.md").read_text(encoding="utf-8"), re.DOTALL
+)[1]
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +47,22 @@ def test_curl(url, line):
         assert "hold" in ended.stdout and "coming" in ended.stdout
 
 
+def run(client: str, url: str) -> str:
+    command = [sys.executable, "-c", client.replace(URL, url)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.stderr == ""
+    return ended.stdout
+
+
 def test_the_client(url):
-    ended = subprocess.run(
-        [sys.executable, "-c", CLIENT.replace(URL, url)], capture_output=True, text=True, timeout=60
-    )
-    assert (ended.stdout, ended.stderr) == ("hold on i am coming", "")
+    assert run(CLIENT, url) == "hold on i am coming"
+
+
+def test_the_live_client(url):
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("needs ffmpeg")
+    deltas, text = run(LIVE_CLIENT, url).splitlines()
+    assert deltas.startswith("hold on") and text == "= hold on i am coming"
 
 
 def test_every_setting_is_described():
