@@ -245,7 +245,10 @@ def _full_name(filesystem: fsspec.AbstractFileSystem, name: str) -> str:
 
 def _read_parquet(file: IO[bytes]) -> pa.Table:
     there = parquet.ParquetFile(file)
-    table = there.read([name for name in there.schema_arrow.names if name in COLUMN_TYPES])
+    columns = [column for column in there.schema_arrow if column.name in COLUMN_TYPES]
+    # Not a column "file" of numbers.
+    named = [c.name for c in columns if c.name not in PATH_COLUMNS or not pa.types.is_primitive(c.type)]
+    table = there.read(named)
     return table.cast(pa.schema([(name, COLUMN_TYPES[name]) for name in table.column_names]))
 
 
@@ -257,7 +260,9 @@ def _read_json_lines(file: IO[bytes]) -> pa.Table:
 
 def _read_csv(file: IO[bytes], delimiter: str = ",", quote: str | bool = '"') -> pa.Table:
     names = list(COLUMN_TYPES)
-    convert = csv.ConvertOptions(COLUMN_TYPES, include_columns=names, include_missing_columns=True)
+    convert = csv.ConvertOptions(
+        column_types=COLUMN_TYPES, include_columns=names, include_missing_columns=True
+    )
     parse = csv.ParseOptions(delimiter=delimiter, quote_char=quote)
     return csv.read_csv(file, parse_options=parse, convert_options=convert)
 
