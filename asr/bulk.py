@@ -61,6 +61,7 @@ TASKS_A_CORE = 2  # one that runs and one that waits
 MAX_DEATHS = 3  # of the processes that read a recording, until it is taken for the cause
 MAX_DEATHS_A_CORE = 10  # one after the other, without a result in between
 CONNECT_SECONDS = 5.0
+STARTS = 3  # of Ray, until it is given up
 LINE_SECONDS, SHOWN_SECONDS = 60.0, 1.0  # between two lines of progress: in a log, on a terminal
 
 INPUTS = pa.schema(
@@ -299,15 +300,20 @@ def _ray(address: str | None) -> Iterator[Any]:
     """Ray's module, connected. Raises ValueError where no cluster answers."""
     import ray
 
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    options = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
-        ray.init("local", include_dashboard=False, **quiet)
+        options["include_dashboard"] = False
     else:
         _check_address(address)
+    # Ray gives a busy machine 15 s to start it, and a cluster may fail to start what serves a client.
+    for attempt in range(1, STARTS + 1):
         try:
-            ray.init(address, **quiet)
-        except Exception as error:  # ConnectionError, or RuntimeError where versions differ
-            raise ValueError(f"{address}: {error}") from error
+            ray.init(address or "local", **options)
+            break
+        except Exception as error:  # they share no base class
+            ray.shutdown()
+            if attempt == STARTS:
+                raise ValueError(f"Ray does not start: {error}") from error
     try:
         yield ray
     finally:
