@@ -6,7 +6,7 @@ fsspec reads every place, so that s3:// and gs:// are the same as a folder (with
 import glob
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -36,6 +36,23 @@ MIN_LONG_BYTES = 2**20
 GUESSED_BYTES_PER_SECOND = 4000
 READERS = 16  # headers that are opened at the same time
 BLOCK_SECONDS = 30.0
+
+# A shard is a file, and what is lost when a process dies: an hour of sound at most, less of a small archive,
+# so that all cores end at about the same time.
+MAX_SHARD_SECONDS, MIN_SHARD_SECONDS = 3600.0, 60.0
+SHARDS = 200  # of a small archive
+MAX_SHARD_STRETCHES = 256
+
+INPUTS = pa.schema(
+    [
+        ("path", pa.string()),
+        ("start", pa.float64()),
+        ("end", pa.float64()),
+        ("seconds", pa.float64()),
+        ("whole_seconds", pa.float64()),
+        ("shard", pa.int32()),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -85,6 +102,21 @@ def find_stretches(source: str) -> list[Stretch]:
     with ThreadPoolExecutor(READERS) as pool:
         parts = {part: None for parts in pool.map(_in_parts, *zip(*found, strict=True)) for part in parts}
     return sorted(parts, key=lambda part: (part.path, part.start))
+
+
+def divided(stretches: Sequence[Stretch]) -> list[list[Stretch]]:
+    """Shards of about the same length, in order."""
+    total = sum(stretch.seconds for stretch in stretches)
+    size = min(MAX_SHARD_SECONDS, max(MIN_SHARD_SECONDS, total / SHARDS))
+    shards: list[list[Stretch]] = []
+    seconds = size
+    for stretch in stretches:
+        if seconds >= size or len(shards[-1]) == MAX_SHARD_STRETCHES:
+            shards.append([])
+            seconds = 0.0
+        shards[-1].append(stretch)
+        seconds += stretch.seconds
+    return shards
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 from pyarrow import parquet
 
-from asr.archive import Stretch, find_stretches, opened
+from asr.archive import INPUTS, Stretch, divided, find_stretches, opened
 from asr.audio import AudioError
 from asr.bundle import Bundle
 from asr.engine import ENGINE_GRAPH
@@ -52,28 +52,12 @@ from asr.shards import (
     write_transcripts,
 )
 
-# A shard is a file, and what is lost when a process dies: an hour of sound at most, less of a small archive,
-# so that all cores end at about the same time.
-MAX_SHARD_SECONDS, MIN_SHARD_SECONDS = 3600.0, 60.0
-SHARDS = 200  # of a small archive
-MAX_SHARD_STRETCHES = 256
 TASKS_A_CORE = 2  # one that runs and one that waits
 MAX_DEATHS = 3  # of the processes that read a recording, until it is taken for the cause
 MAX_DEATHS_A_CORE = 10  # one after the other, without a result in between
 CONNECT_SECONDS = 5.0
 STARTS = 3  # of Ray, until it is given up
 LINE_SECONDS, SHOWN_SECONDS = 60.0, 1.0  # between two lines of progress: in a log, on a terminal
-
-INPUTS = pa.schema(
-    [
-        ("path", pa.string()),
-        ("start", pa.float64()),
-        ("end", pa.float64()),
-        ("seconds", pa.float64()),
-        ("whole_seconds", pa.float64()),
-        ("shard", pa.int32()),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -159,7 +143,7 @@ def _shards(job: Job, folder: Path) -> list[list[Stretch]]:
     """The stretches of each shard: as the folder has them, or else of the source, and then kept there."""
     described = folder / "job.json"
     if not described.exists():
-        shards = _divided(find_stretches(job.source))
+        shards = divided(find_stretches(job.source))
         rows = [asdict(stretch) | {"shard": i} for i, shard in enumerate(shards) for stretch in shard]
         write_table(folder / "inputs.parquet", pa.Table.from_pylist(rows, INPUTS))
         (folder / "utterances").mkdir(exist_ok=True)
@@ -176,20 +160,6 @@ def _shards(job: Job, folder: Path) -> list[list[Stretch]]:
         [Stretch(*map(row.get, INPUTS.names[:-1])) for row in group]
         for _, group in groupby(rows, itemgetter("shard"))
     ]
-
-
-def _divided(stretches: Sequence[Stretch]) -> list[list[Stretch]]:
-    total = sum(stretch.seconds for stretch in stretches)
-    size = min(MAX_SHARD_SECONDS, max(MIN_SHARD_SECONDS, total / SHARDS))
-    shards: list[list[Stretch]] = []
-    seconds = size
-    for stretch in stretches:
-        if seconds >= size or len(shards[-1]) == MAX_SHARD_STRETCHES:
-            shards.append([])
-            seconds = 0.0
-        shards[-1].append(stretch)
-        seconds += stretch.seconds
-    return shards
 
 
 def _todo(folder: Path, shards: Sequence[Sequence[Stretch]], retry_failed: bool) -> Iterator[Piece]:
