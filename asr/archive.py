@@ -36,6 +36,7 @@ MIN_LONG_BYTES = 2**20
 GUESSED_BYTES_PER_SECOND = 4000
 READERS = 16  # headers that are opened at the same time
 BLOCK_SECONDS = 30.0
+FRAME_SECONDS = FRAME_SAMPLES / SAMPLE_RATE
 
 # A shard is a file, and what is lost when a process dies: an hour of sound at most, less of a small archive,
 # so that all cores end at about the same time.
@@ -169,7 +170,8 @@ def _pause_near(source: Source, seconds: float) -> float:
     middle = (speech[longest] + speech[longest + 1] + 1) / 2
     if pauses[longest] == 1:  # speech all the time
         middle = float(probabilities.argmin())
-    return first + float(middle) * FRAME_SAMPLES / SAMPLE_RATE
+    # On the frames of the whole file, so that utterances begin at the same samples as if it were not cut.
+    return round(first / FRAME_SECONDS + float(middle)) * FRAME_SECONDS
 
 
 @contextmanager
