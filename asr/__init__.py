@@ -13,6 +13,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # ONNX Runtime from 1.29 on: a device
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio: events, and a look for newer versions
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # huggingface_hub, which Gradio imports
 os.environ["FASTAPI_OTEL_AUTO_CONFIGURE"] = "false"  # FastAPI: traces, to where the environment says
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # Ray: versions, hardware, libraries, once an hour
 # TensorFlow, where it is loaded, describes the processor in its log; warnings and errors are still logged.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 

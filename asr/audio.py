@@ -94,11 +94,13 @@ def read_blocks(
     source: Source,
     block_seconds: float = 30.0,
     *,
+    offset_seconds: float = 0.0,
     channel: str | None = None,
     track: int | None = None,
     warn: Warn = log.warning,
 ) -> Iterator[np.ndarray]:
-    """The sound of load_audio(source) in blocks of block_seconds (the last one shorter), in bounded memory.
+    """The sound of load_audio(source, offset_seconds) in blocks of block_seconds (the last one shorter), in
+    bounded memory.
 
     Arguments are those of load_audio, and channel may be "each", which gives blocks [samples, 2] of a stereo
     recording, or "mid and side", which gives [samples, 2] of a stereo one (see asr.channels.mixed) and
@@ -111,7 +113,7 @@ def read_blocks(
             raise AudioError(
                 f"gives no blocks of {block_seconds} s, which are too short; ask for longer ones"
             )
-    for block in in_blocks(_samples(source, 0.0, channel, track, warn), size):
+    for block in in_blocks(_samples(source, offset_seconds, channel, track, warn), size):
         yield block[:, 0] if block.shape[1] == 1 else block
 
 

@@ -211,6 +211,17 @@ def add_commands(commands) -> None:
     _add_recognition_options(add)
     _add_results_options(add, "json")
 
+    details = "hark bulk calls --output texts\nIt goes on where it stopped. docs/bulk.md says more."
+    add = add_command(commands, "bulk", "write down an archive, on Ray", _bulk, details).add_argument
+    add("source", metavar="SOURCE", help="a folder, pattern, manifest or Parquet of paths; s3://, gs:// too")
+    add("--output", type=Path, required=True, metavar="DIR", help="of the results, in Parquet")
+    add("--model", default="english", metavar="NAME|DIR", help="a shipped model or its folder (english)")
+    add("--decoder", choices=DECODERS, help="(the model's best)")
+    add("--address", metavar="URL", help="ray://HOST:10001 of a cluster (this machine alone)")
+    formats = "writes a file for each recording, too"
+    add("--format", nargs="+", dest="formats", choices=FORMATS, default=[], metavar="F", help=formats)
+    add("--retry-failed", action="store_true", help="do again what failed before")
+
     add_command(commands, "models", "list what is installed", _models)
 
 
@@ -324,6 +335,24 @@ def _align(options: argparse.Namespace) -> int:
         tell(TextError(f"{options.text!r} does not fit {options.audio!r}: {error}"), options.debug)
         return SOME_FAILED
     return _deliver(transcript, options.audio, options)
+
+
+def _bulk(options: argparse.Namespace) -> int:
+    try:
+        import ray  # noqa: F401
+
+        from asr.bulk import run_bulk
+    except ModuleNotFoundError as error:
+        raise ValueError(f"bulk needs {error.name}: pip install '.[bulk]' in Hark's folder") from error
+
+    names = ("model", "decoder", "address", "formats", "retry_failed")
+    failed = run_bulk(options.source, options.output, **{name: getattr(options, name) for name in names})
+    if failed:
+        tell(
+            ValueError(f"{failed} inputs failed: {options.output / 'failures.jsonl'} names them"),
+            options.debug,
+        )
+    return SOME_FAILED if failed else ALL_DONE
 
 
 def _models(options: argparse.Namespace) -> int:

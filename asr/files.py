@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+# Suffixes of the files that are taken for recordings where a whole folder is given.
+SOUND = {".aac", ".flac", ".m4a", ".mkv", ".mp3", ".mp4", ".ogg", ".opus", ".sph", ".wav", ".webm", ".wma"}
+
 _OPENERS = {".gz": gzip.open, ".xz": lzma.open}
 # What reading a missing, unreadable or damaged file raises.
 READ_ERRORS = (OSError, EOFError, lzma.LZMAError, zlib.error)

@@ -17,6 +17,7 @@ VERBS = [
     ["transcribe"],
     ["stream"],
     ["align"],
+    ["bulk"],
     ["models"],
     ["serve"],
     ["train"],

@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from asr.files import READ_ERRORS, open_file, reason
+from asr.files import READ_ERRORS, SOUND, open_file, reason
 
 Report = Callable[[str], None]
-SOUND = {".aac", ".flac", ".m4a", ".mkv", ".mp3", ".mp4", ".ogg", ".opus", ".sph", ".wav", ".webm", ".wma"}
 
 
 @dataclass(frozen=True)
