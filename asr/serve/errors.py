@@ -1,6 +1,8 @@
 """Errors as OpenAI's clients expect them: {"error": {"message", "type", "param", "code"}}."""
 
+import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -12,9 +14,10 @@ ROUTING = {
     404: ("not_found", "There is nothing at this address; /openapi.json lists what there is."),
     405: ("method_not_allowed", "This address has other methods; see the header Allow."),
 }
+LINGER_SECONDS, LINGER_BYTES = 1.0, 20_000_000  # that the rest of a refused body is read
 HEADERS = {
     "X-Content-Type-Options": "nosniff",  # a browser shall take no answer for a page
-    "Connection": "close",  # the rest of a body that was refused is not waited for
+    "Connection": "close",  # the rest of a body that was refused is not waited for long
 }
 
 
@@ -67,4 +70,20 @@ async def answer(request: Request, error: Exception) -> JSONResponse:
     """For FastAPI: what a request gets that ended in an error."""
     found = as_api_error(error)
     request.state.error = found
+    if not getattr(request.state, "is_read", False):
+        await discard_body(request)
     return JSONResponse(found.to_dict(), found.status, found.headers)
+
+
+async def discard_body(request: Request) -> None:
+    """Reads what is still sent, within limits: where much is left unread, closing resets the connection, and
+    the client sees that in place of the answer.
+    """
+    discarded = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while discarded < LINGER_BYTES:
+                message = await request.receive()
+                discarded += len(message.get("body", b""))
+                if not message.get("more_body", False):  # the end, or the client has gone
+                    return

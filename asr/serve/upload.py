@@ -42,6 +42,7 @@ async def read_form(request: Request, max_megabytes: int) -> AsyncIterator[FormD
         except TimeoutError:
             raise ApiError(408, "slow_upload", "The upload is too slow; send it again.") from None
         received += len(message.get("body", b""))
+        request.state.is_read = not message.get("more_body", False)
         if received > max_bytes:
             raise too_large
         return message
