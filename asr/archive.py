@@ -198,7 +198,7 @@ def _in_parts(stretch: Stretch, size: int | None) -> list[Stretch]:
             if stated_seconds is not None and stated_seconds > LONG_SECONDS:
                 return _parts(stretch.path, stated_seconds)
             seconds = stated_seconds or seconds
-    except (AudioError, *READ_ERRORS):
+    except (AudioError, ImportError, ValueError, *READ_ERRORS):  # a protocol or a name that cannot be
         seconds = 0.0  # whoever recognises it says what is wrong
     return [replace(stretch, seconds=seconds)]
 

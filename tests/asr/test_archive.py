@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 fsspec = pytest.importorskip("fsspec", reason="needs fsspec: pip install '.[bulk]'")
@@ -131,12 +131,16 @@ def test_what_is_refused(folder):
 
 
 def test_a_file_that_is_not_there_is_left_to_who_reads_it(folder):
-    Path("list.csv").write_text("path\nmissing.wav\n")
-    [stretch] = find_stretches("list.csv")
+    Path("list.csv").write_text("path\nmissing.wav\nnowhere://a.wav\n")
+    stretch, other = find_stretches("list.csv")
+    with pytest.raises(ValueError, match="nowhere"), opened(other, pytest.fail):
+        pass
     with opened(stretch, pytest.fail) as (sound, _), pytest.raises(AudioError, match=r"missing\.wav"):
         load_audio(sound)
 
 
+@example([("\0", 0.0, 1.0)])
+@example([("nowhere://a", 0.0, 1.0)])
 @given(st.lists(st.tuples(st.text(min_size=1), st.floats(0, 1e5), st.floats(0.001, 1e5)), min_size=1))
 def test_any_name_and_time_in_a_list(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("list") / "list.jsonl"
