@@ -41,7 +41,7 @@ def main(options: Namespace) -> bool:
 
 
 class Source:
-    """Bytes until the first Ctrl-C, which interrupts the wait for more but no work on what was heard.
+    """Bytes until the first Ctrl-C, which interrupts the wait for more but no work on what was received.
 
     Args:
       read: at most so many bytes as soon as there are any; none at the end.
@@ -111,10 +111,10 @@ def microphone() -> Iterator[tuple[float, Iterator[LiveBlock]]]:
         ) from None
     except OSError:
         raise ValueError("a microphone needs PortAudio: apt-get install libportaudio2") from None
-    heard: SimpleQueue[bytes] = SimpleQueue()
+    received: SimpleQueue[bytes] = SimpleQueue()
 
     def read(size: int) -> bytes:
-        return b"".join([heard.get(), *(heard.get() for _ in range(heard.qsize()))])
+        return b"".join([received.get(), *(received.get() for _ in range(received.qsize()))])
 
     try:
         rate = sounddevice.query_devices(kind="input")["default_samplerate"]
@@ -123,7 +123,7 @@ def microphone() -> Iterator[tuple[float, Iterator[LiveBlock]]]:
             channels=1,
             dtype="int16",
             blocksize=round(BLOCK_SECONDS * rate),
-            callback=lambda data, *_: heard.put(bytes(data)),
+            callback=lambda data, *_: received.put(bytes(data)),
         )
     except sounddevice.PortAudioError as error:
         raise ValueError(f"no microphone can be used: {error}") from None

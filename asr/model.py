@@ -59,7 +59,7 @@ class SpeechModel(keras.Model):
         return FRAME_SECONDS * self.subsampling
 
     def build(self, input_shape=None):
-        pass  # as in `Composite`
+        """Does nothing, or Keras would trace the call; `build_for` creates the weights."""
 
     def build_for(self, width: int | None = None) -> "SpeechModel":
         """Creates the weights, for samples or for features of a `width`. Returns the model itself."""

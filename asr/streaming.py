@@ -1,7 +1,7 @@
 """Live transcription: samples in as they are spoken, text out while one speaks.
 
 The utterance that is being spoken is read again and again by the CTC head. A word is stable, and will not
-change any more, when two successive readings agree on it and on those before it ("local agreement", Liu et
+change any more, when two successive decodings agree on it and on those before it ("local agreement", Liu et
 al. 2020, "Low-latency sequence-to-sequence speech recognition and translation by partial hypothesis
 selection"). When the voice activity detection ends the utterance, the decoder writes the final text: the
 cuts, the decoder and so the text are those of a file.
@@ -21,8 +21,8 @@ from asr.segmentation import Cutter, Utterance
 from asr.tokenizer import WORD_BOUNDARY
 from asr.transcript import Segment, Word
 
-# A reading starts when so much more was heard, and when the last one took no more than this share of the time
-# since then: the readings of a long utterance, or on a busy machine, are further apart.
+# A decoding starts when so much more was received, and when the last one took no more than this share of the
+# time since then: those of a long utterance, or on a busy machine, are further apart.
 READ_SECONDS = 0.1
 READ_SHARE = 0.3
 # What ends so close to the end of the sound may be half a word, and a word of less confidence another one.
@@ -102,7 +102,7 @@ class Stream:
         self._encode, self._read, self._decode = encode, read, decode
         self._live = LiveSamples(rate)
         self._cutter = Cutter()
-        self._samples = 0  # heard so far
+        self._samples = 0  # received so far
         self._closed = False
         self._begin_utterance()
 
@@ -156,7 +156,7 @@ class Stream:
         self._text = LiveText()
         self._shown = "", 0  # text and stable length of the last partial
         self._encoding = self._segments = None  # of which sound, and what was found
-        self._read_at = 0  # samples of the stream, at which the next reading may start
+        self._read_at = 0  # samples of the stream, at which the next decoding may start
 
     def _heard(self, samples) -> Iterator[Event]:
         self._samples += len(samples)
@@ -171,7 +171,7 @@ class Stream:
             self._begin_utterance()
 
     def _partial(self, utterance: Utterance, pausing: bool) -> Iterator[Partial]:
-        """Reads the unfinished utterance, unless nothing was said since the last reading."""
+        """Reads the unfinished utterance, unless nothing was said since the last decoding."""
         if self._encoding is not None and self._encoding[0] == utterance.span:
             return
         began = time.perf_counter()
@@ -198,14 +198,14 @@ class Stream:
 
 
 class LiveText:
-    """The text of an utterance from readings that differ in their last words."""
+    """The text of an utterance from decodings that differ in their last words."""
 
     def __init__(self):
         self._stable: list[Word] = []
-        self._before: list[Word] = []  # the last reading
+        self._before: list[Word] = []  # the last decoding
 
     def read(self, words: list[Word], pausing: bool = False) -> tuple[str, int]:
-        """The text with another reading, and how many of its characters are stable.
+        """The text with another decoding, and how many of its characters are stable.
 
         Args:
           words: of all the utterance so far.
@@ -220,7 +220,7 @@ class LiveText:
         return WORD_BOUNDARY.join(texts), len(WORD_BOUNDARY.join(texts[: len(self._stable)]))
 
     def _new(self, words: list[Word]) -> list[Word]:
-        """Those behind the stable ones, by their middles: readings do not agree on when a word ends."""
+        """Those behind the stable ones, by their middles: decodings do not agree on when a word ends."""
         end = self._stable[-1].end if self._stable else 0.0
         return [word for word in words if (word.start + word.end) / 2 > end]
 

@@ -27,7 +27,7 @@ REFUSAL = 2.5
 # Whisper, and CTC refuses it at the other: several people at once, or speech backwards.
 BABBLE, BABBLE_SHORTFALL = -1.0, 1.0
 # Nor where CTC has so few letters a second, at a lower mean log-probability, and refuses the decoder's text:
-# a word that is heard in a murmur of many voices. People say 5 to 17 letters a second, learners 3.
+# a word recognised in a murmur of many voices. People say 5 to 17 letters a second, learners 3.
 SPARSE_LETTERS, SPARSE_LOG_PROB, SPARSE_SHORTFALL = 2.5, -0.4, 0.8
 # A text whose tokens have a lower mean log-probability is searched for again with a beam of this width, from
 # the first token on that is less probable than SURE.

@@ -89,18 +89,18 @@ def test_bytes_may_be_cut_within_a_sample(talk, cuts):
 
 
 def test_words_come_while_one_speaks(recognizer, talk):
-    heard = []
+    got = []
     stream = recognizer.stream()
     for block in in_tenths(talk):
-        heard += [(stream.seconds, event) for event in stream.write(block)]
-    check([event for _, event in heard])
-    first = next(seconds for seconds, event in heard if isinstance(event, Partial) and "hello" in event.text)
+        got += [(stream.seconds, event) for event in stream.write(block)]
+    check([event for _, event in got])
+    first = next(seconds for seconds, event in got if isinstance(event, Partial) and "hello" in event.text)
     assert 1.1 < first < 1.7  # it is said until 1.1 s
-    stable = next(seconds for seconds, event in heard if getattr(event, "stable_length", 0) == len("hello"))
+    stable = next(seconds for seconds, event in got if getattr(event, "stable_length", 0) == len("hello"))
     assert first <= stable < 1.9
-    final = next(seconds for seconds, event in heard if isinstance(event, Final))
+    final = next(seconds for seconds, event in got if isinstance(event, Final))
     assert 4.45 < final < 4.8  # 1.5 s after "world", which ends at 3.1 s
-    assert heard.index((final, next(e for s, e in heard if s == final))) > 0
+    assert got.index((final, next(e for s, e in got if s == final))) > 0
     assert [event.segment.text for event in stream.finish() if isinstance(event, Final)] == ["again"]
 
 
@@ -128,9 +128,9 @@ WORDS = st.lists(
 
 
 @given(st.lists(st.tuples(WORDS, st.booleans()), max_size=12))
-def test_what_is_stable_stays_whatever_is_read(readings):
+def test_what_is_stable_stays_whatever_is_read(decodings):
     text, stable = LiveText(), ""
-    for words, pausing in readings:
+    for words, pausing in decodings:
         shown, length = text.read(words, pausing)
         assert shown.startswith(stable) and length >= len(stable)
         assert not pausing or length == len(shown)

@@ -21,8 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from asr.serve.openai import MAX_HOTWORD_CHARACTERS, terms_of
 from asr.serve.settings import Settings
-from asr.tokenizer import Tokenizer
-from tests.asr.conftest import speak, tone_recognizer  # noqa: F401 (a fixture)
+from tests.asr.conftest import speak  # noqa: F401 (a fixture)
 from tests.serve.serving import served, wait_until
 
 RATE = 16_000
@@ -45,13 +44,6 @@ def recording(speak) -> bytes:  # noqa: F811
 @pytest.fixture(scope="module")
 def long(speak) -> bytes:  # noqa: F811
     return flac(speak(*["hold on", 2.0] * UTTERANCES))
-
-
-@pytest.fixture(scope="module")
-def recognizer():
-    recognizer = tone_recognizer()
-    recognizer.bundle.tokenizer = Tokenizer.characters("en")
-    return recognizer
 
 
 @pytest.fixture(scope="module")

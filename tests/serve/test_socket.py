@@ -24,9 +24,8 @@ from websockets.sync.client import connect
 from asr.serve import realtime
 from asr.serve import vosk as vosk_protocol
 from asr.streaming import Final, Partial
-from asr.tokenizer import Tokenizer
 from asr.transcript import Segment, Transcript
-from tests.asr.conftest import speak, tone_recognizer  # noqa: F401 (a fixture)
+from tests.asr.conftest import speak  # noqa: F401 (a fixture)
 from tests.serve.serving import served, wait_until
 
 ANSWER_SECONDS = 200  # the first beam search has to be compiled
@@ -43,13 +42,6 @@ def pcm(samples) -> bytes:
 @pytest.fixture(scope="module")
 def talk(speak) -> np.ndarray:  # noqa: F811
     return speak("hello", 2.0, "it's me", 1.0)
-
-
-@pytest.fixture(scope="module")
-def recognizer():
-    recognizer = tone_recognizer()
-    recognizer.bundle.tokenizer = Tokenizer.characters("en")
-    return recognizer
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ SILENCE_SECONDS = 2.5  # behind each recording: more than the pause that ends an
 
 @dataclass
 class Played:
-    """One recording, as a stream heard it. Times are in seconds from its start.
+    """One recording, as a stream received it. Times are in seconds from its start.
 
     Attributes:
       events: each with the time at which it was there, and the end of the block with which it came.
@@ -121,10 +121,10 @@ def play(stream: Stream, sound: np.ndarray) -> Played:
         began = time.process_time()
         events = stream.write(block)
         took = time.process_time() - began
-        heard = stream.seconds
-        now = max(now, heard) + took
+        received = stream.seconds
+        now = max(now, received) + took
         played.processor_seconds += took
-        played.events += [(now, heard, event) for event in events]
+        played.events += [(now, received, event) for event in events]
     played.events += [(now, stream.seconds, event) for event in stream.finish()]
     return played
 
@@ -149,7 +149,7 @@ def measure(
     stable: list[tuple[str, float]] = []  # words and the time when they became stable
     before: list[str] = []  # the words of the last partial
     known = 0  # stable words of the utterance
-    finals = [(now, heard, event) for now, heard, event in played.events if isinstance(event, Final)]
+    finals = [(now, received, event) for now, received, event in played.events if isinstance(event, Final)]
     for now, _, event in played.events:
         if isinstance(event, Final):
             before, known = [], 0
@@ -163,8 +163,8 @@ def measure(
         stable += [(word, now) for word in now_stable[known:]]
         before, known = words, len(now_stable)
     for now, together in itertools.groupby(finals, lambda final: final[0]):
-        *_, (_, heard, last) = together
-        measured.final.append(now - heard)
+        *_, (_, received, last) = together
+        measured.final.append(now - received)
         measured.final_after_word.append(now - last.segment.end)
 
     texts = " ".join(word for word, _ in stable)
@@ -230,7 +230,7 @@ def _crowd(recognizer: Recognizer, sounds: Sequence[np.ndarray], count: int, sec
     """Plays `count` streams at once in real time, each from another place on, to one worker a core.
 
     A worker takes the stream whose sound has waited longest, and all that is there of it: on a busy machine
-    blocks become longer, and readings fewer.
+    blocks become longer, and decodings fewer.
     """
     sound = np.concatenate(sounds)
     size = round(BLOCK_SECONDS * SAMPLE_RATE)
