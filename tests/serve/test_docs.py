@@ -11,7 +11,7 @@ import pytest
 
 from tests.asr.conftest import speak  # noqa: F401 (a fixture)
 from tests.serve.serving import served
-from tests.serve.test_openai import flac, recognizer  # noqa: F401 (a fixture)
+from tests.serve.test_openai import flac
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 TEXT = (DOCS / "serving.md").read_text(encoding="utf-8")
@@ -24,7 +24,7 @@ LIVE_CLIENT = re.findall(
 
 
 @pytest.fixture(scope="module")
-def url(recognizer):  # noqa: F811
+def url(recognizer):
     with served({"english": recognizer}) as url:
         yield url
 
