@@ -32,7 +32,6 @@ REFRESH_SECONDS = 0.4  # a long recording gives several utterances a second; the
 PICTURE_SECONDS = 40.0  # the longest picture
 PICTURE_MARGIN_SECONDS = 0.2  # shown before and after a segment
 RECOGNIZER = "recognizer"  # events with this id run one at a time: in parallel each would be slower
-PICTURE = "picture"  # drawn one at a time, so that the last click wins
 INTERNAL_ERROR = "Something went wrong. Try again, or ask whoever runs this page to look at its log."
 
 Update = dict[Any, Any]  # component → new value
@@ -52,6 +51,11 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
         if session is None or data["model"] not in recognizers:
             return None
         return word_times(recognizers[data["model"]], session.path, segment)
+
+    def draw(data: dict[str, Any]) -> str:
+        """The picture of a segment."""
+        segment, below = _sent(lambda data: (segment_from_page(data["segment"]), float(data["below"])), data)
+        return _picture_of(sessions.get(data["page"]), segment, below)
 
     def render(data: dict[str, Any]) -> str:
         """The transcript as a file of a format."""
@@ -95,12 +99,11 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
             js_on_load="\n".join(
                 (FOLDER / "script" / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS
             ),
-            server_functions=[find_word_times, render],
+            server_functions=[find_word_times, draw, render],
             feed={},  # what the server has to say, for the script
             doubtful_below=DOUBTFUL_BELOW,
             marked_at_most=MARKED_AT_MOST,
         )
-        picture = gr.HTML(elem_id="picture", apply_default_css=False)
 
     # gr.update, since creating a component here would add it to the page.
     busy = {again: gr.update(visible=False), stop: gr.update(visible=True)}
@@ -110,7 +113,7 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
         again: gr.update(visible=choices),
         status: "",
     }  # without options the result would be the same
-    empty = {sound: gr.update(subtitles=None), status: "", picture: ""}
+    empty = {sound: gr.update(subtitles=None), status: ""}
     initial = {**empty, again: gr.update(visible=False), stop: gr.update(visible=False)}
     labels = {name: label for label, name in decoders} if len(decoders) > 1 else {}
     numbers = itertools.count()  # so that the same news twice are news
@@ -209,11 +212,6 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
             )
         }
 
-    def draw(event: gr.EventData, request: gr.Request) -> str:
-        """Draws the segment of the clicked word."""
-        session = sessions.get(request.session_hash)
-        return _picture_of(session, segment_from_page(event.segment), float(event.below))
-
     def offer_options(model: str) -> Update:
         can_choose = recognizers[model].bundle.has_language_model
         return {
@@ -244,13 +242,12 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
 
     private = {"api_visibility": "private", "show_progress": "hidden"}
     options = [model, decoder, hotwords]
-    page = [sound, again, stop, status, text, picture]
+    page = [sound, again, stop, status, text]
 
     triggers = [sound.upload, sound.stop_recording, again.click]
     begun = gr.on(triggers, begin, sound, page, queue=False, **private)
     one_at_a_time = {"concurrency_id": RECOGNIZER, "concurrency_limit": 1}
     begun.then(recognize, options, page, trigger_mode="multiple", **one_at_a_time, **private)
-    text.click(draw, None, picture, concurrency_id=PICTURE, trigger_mode="multiple", **private)
     text.captions(caption, None, page, queue=False, trigger_mode="multiple", **private)
     restored = text.restore(None, None, sound, js="() => window.hark.restored()", **private)
     restored.then(attach, sound, page, queue=False, **private)

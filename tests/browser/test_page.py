@@ -44,6 +44,20 @@ def test_a_clicked_word_is_played_and_its_segment_drawn(page, tmp_path):
     expect(page.locator(".picture figcaption")).to_contain_text("3.8–6.1 s")
 
 
+def test_of_two_clicks_the_last_is_drawn_though_the_first_comes_back_later(page, recording):
+    transcribe(page, recording)
+    expect(page.locator(".picture figcaption")).to_contain_text("0.0–2.1 s")
+    held = []
+    page.route("**/component_server**", lambda route: held.append(route), times=1)
+    page.locator(".text .word").nth(7).click()
+    page.locator(".text .word").nth(12).click()
+    expect(page.locator(".picture figcaption")).to_contain_text("3.8–6.0 s")
+    with page.expect_response("**/component_server**"):
+        held[0].continue_()
+    page.wait_for_timeout(200)
+    expect(page.locator(".picture figcaption")).to_contain_text("3.8–6.0 s")
+
+
 def test_keyboard_moves_through_the_text_and_plays_it(page, recording):
     transcribe(page, recording)
     page.locator(".text").focus()

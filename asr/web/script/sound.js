@@ -89,13 +89,14 @@ function keepVisible(word) {
   if (inside.top < outside.top || inside.bottom > outside.bottom) box.scrollTop += inside.top - outside.top - 40;
 }
 
-// The server draws waveform and log-mel of a word's segment.
+// The server draws waveform and log-mel of a word's segment. Of several clicks the last wins, whatever comes back last.
 let drawn = null;
-function draw(word) {
+async function draw(word) {
   const segment = word?.closest('.segment').segment;
   if (!segment || segment === drawn) return;
   drawn = segment;
-  trigger('click', { segment, below: doubtfulBelow() });
+  const picture = await server.draw({ page, segment, below: doubtfulBelow() });
+  if (drawn === segment) find('.spoken').innerHTML = picture;
 }
 
 function redraw() {

@@ -54,6 +54,7 @@ function close() {
   wanted = null;
   sessionStorage.removeItem(SHOWN);
   box.replaceChildren();
+  find('.spoken').replaceChildren();
 }
 
 // A document that was kept: its text at once, its sound as soon as the server has it again.
