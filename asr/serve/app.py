@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from asr import __version__
 from asr.recognizer import Recognizer
-from asr.serve import realtime, vosk
+from asr.serve import page, realtime, vosk
 from asr.serve.errors import ApiError, answer
 from asr.serve.line import Line
 from asr.serve.live import Live
@@ -34,20 +34,22 @@ def build_app(recognizers: Mapping[str, Recognizer], settings: Settings, with_pa
     Raises ModuleNotFoundError where the page is wanted and Gradio is not installed.
     """
     metrics = Metrics()
-    api = build_api(recognizers, settings, metrics)
-    page = build_mounted_page(recognizers) if with_page else api
+    api = build_api(recognizers, settings, metrics, with_page)
+    mounted = build_mounted_page(recognizers) if with_page else api
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")  # none at the start and the end of the server
         # The page, though at the root, too, has no WebSockets.
         is_api = scope["type"] == "websocket" or path in API_PATHS or path.startswith(API_ROOT)
-        await (api if is_api else page)(scope, receive, send)
+        await (api if is_api else mounted)(scope, receive, send)
 
     return Observed(app, metrics)
 
 
-def build_api(recognizers: Mapping[str, Recognizer], settings: Settings, metrics: Metrics) -> FastAPI:
-    """The API without the page."""
+def build_api(
+    recognizers: Mapping[str, Recognizer], settings: Settings, metrics: Metrics, with_page: bool
+) -> FastAPI:
+    """The API, and of the page the live text."""
     api = FastAPI(
         title="Hark",
         version=__version__,
@@ -69,12 +71,18 @@ def build_api(recognizers: Mapping[str, Recognizer], settings: Settings, metrics
 
     @api.websocket("/")
     async def vosk_server(websocket: WebSocket) -> None:
-        await live.serve(websocket, lambda connection: vosk.talk(connection, recognizers), None)
+        await live.serve(websocket, lambda connection: vosk.talk(connection, recognizers))
 
     @api.websocket("/v1/realtime")
     async def realtime_transcription(websocket: WebSocket) -> None:
         subprotocol = "realtime" if "realtime" in websocket.scope["subprotocols"] else None
         await live.serve(websocket, lambda connection: realtime.talk(connection, recognizers), subprotocol)
+
+    if with_page:
+
+        @api.websocket("/live")
+        async def live_text_of_the_page(websocket: WebSocket) -> None:
+            await live.serve(websocket, lambda connection: page.talk(connection, recognizers), for_page=True)
 
     @api.get("/healthz", summary="Whether the server answers")
     async def healthz() -> dict[str, str]:
@@ -93,8 +101,8 @@ def build_mounted_page(recognizers: Mapping[str, Recognizer]) -> FastAPI:
 
     from asr.web.page import build_page, serving_options
 
-    page = build_page(recognizers)
-    return gradio.mount_gradio_app(FastAPI(openapi_url=None), page, "/", **serving_options())
+    blocks = build_page(recognizers)
+    return gradio.mount_gradio_app(FastAPI(openapi_url=None), blocks, "/", **serving_options())
 
 
 class Observed:

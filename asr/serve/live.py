@@ -65,14 +65,16 @@ class Connection:
         self._stream: Stream | None = None
         self._stream_start = 0.0  # in seconds of the sound
 
-    def configure(self, recognizer: Recognizer, rate: float, hotwords: list[str]) -> None:
+    def configure(
+        self, recognizer: Recognizer, rate: float, hotwords: list[str], decoder: str | None = None
+    ) -> None:
         """How the next stream is recognised: that of the first sound, or of the first after `finish`.
 
         Raises ApiError if the model cannot.
         """
         if not recognizer.bundle.has_ctc:
             raise ApiError(400, "no_live_text", f"{recognizer.bundle.name} has no live text.", "model")
-        self._configured = rate, lambda: recognizer.stream(rate, hotwords=hotwords)
+        self._configured = rate, lambda: recognizer.stream(rate, decoder=decoder, hotwords=hotwords)
 
     async def received(self) -> list[str | bytes]:
         """The next message and those that have come with it; none if the client has gone. Raises ApiError."""
@@ -107,7 +109,10 @@ class Connection:
         if self._stream is None:
             self._rate, opened = self._configured
             self._stream_start = self.seconds
-            self._stream = await self._in_turn(opened)
+            try:
+                self._stream = await self._in_turn(opened)
+            except ValueError as error:  # a decoder that the model lacks, or that knows no hot words
+                raise ApiError(400, "invalid_value", f"{error}.") from None
         turn_bytes = 2 * round(TURN_SECONDS * self._rate)
         for start in range(0, len(sound), turn_bytes):
             part = sound[start : start + turn_bytes]
@@ -182,11 +187,18 @@ class Live:
         self._count = 0
 
     async def serve(
-        self, websocket: WebSocket, talk: Callable[[Connection], Awaitable[None]], subprotocol: str | None
+        self,
+        websocket: WebSocket,
+        talk: Callable[[Connection], Awaitable[None]],
+        subprotocol: str | None = None,
+        for_page: bool = False,
     ) -> None:
-        """Talks until the client or `talk` ends it; what `talk` raises is told by the close code."""
+        """Talks until the client or `talk` ends it; what `talk` raises is told by the close code.
+
+        With `for_page` only the server's own page may connect, which has no key.
+        """
         try:
-            self._admit(websocket)
+            self._admit(websocket, for_page)
         except ApiError as error:
             self._metrics.errors.labels(error.code).inc()
             answer = JSONResponse(error.to_dict(), error.status, error.headers)
@@ -217,20 +229,21 @@ class Live:
         self._count += change
         self._metrics.streams.set(self._count)
 
-    def _admit(self, websocket: WebSocket) -> None:
+    def _admit(self, websocket: WebSocket, for_page: bool) -> None:
         """Raises ApiError for whom the server is not there."""
         offered = [name for name in websocket.scope["subprotocols"] if name.startswith(OPENAI_KEY)]
         keys = [name.removeprefix(OPENAI_KEY) for name in offered]
         keys += websocket.query_params.getlist("api_key")
         # As in a header, of which Starlette reads the bytes as Latin-1.
         given = [BEARER + key.encode().decode("latin-1") for key in keys]
-        if not any(map(self._settings.admits, [websocket.headers.get("authorization", ""), *given])):
+        given.append(websocket.headers.get("authorization", ""))
+        if not for_page and not any(map(self._settings.admits, given)):
             message = "The API key is wrong or missing; send Authorization: Bearer KEY, or ?api_key=KEY."
             raise ApiError(401, "invalid_api_key", message, headers={"WWW-Authenticate": "Bearer"})
         # Browsers let any page open a WebSocket anywhere, this machine included.
         origin = websocket.headers.get("origin")
-        own = (None, *self._settings.cors_origins)
-        if origin not in own and origin.partition("://")[2] != websocket.headers.get("host"):
+        known = () if for_page else (None, *self._settings.cors_origins)
+        if origin not in known and (origin or "").partition("://")[2] != websocket.headers.get("host"):
             raise ApiError(403, "foreign_origin", "Pages of this origin may not: see HARK_CORS_ORIGINS.")
         if self._count >= self._settings.max_streams:
             message = f"All {self._settings.max_streams} streams are in use; try again later."

@@ -19,23 +19,25 @@ def to_page(transcript: Transcript) -> dict[str, Any]:
         "duration": transcript.duration,
         "model": transcript.model,
         "warnings": list(transcript.warnings),
-        "segments": [
+        "segments": list(map(segment_to_page, transcript.segments)),
+    }
+
+
+def segment_to_page(segment: Segment) -> dict[str, Any]:
+    """Times in seconds, channel, alternatives, and the words."""
+    return {
+        "start": segment.start,
+        "end": segment.end,
+        "channel": segment.channel,
+        "alternatives": list(segment.alternatives),
+        "words": [
             {
-                "start": segment.start,
-                "end": segment.end,
-                "channel": segment.channel,
-                "alternatives": list(segment.alternatives),
-                "words": [
-                    {
-                        "text": word.text,
-                        "start": round(float(word.start), 3),
-                        "end": round(float(word.end), 3),
-                        "confidence": round(float(word.confidence), 4),
-                    }
-                    for word in segment.words
-                ],
+                "text": word.text,
+                "start": round(float(word.start), 3),
+                "end": round(float(word.end), 3),
+                "confidence": round(float(word.confidence), 4),
             }
-            for segment in transcript.segments
+            for word in segment.words
         ],
     }
 

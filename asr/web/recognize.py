@@ -9,6 +9,11 @@ from asr.transcript import Segment, Transcript
 N_BEST = 4  # hypotheses per segment: its text and three alternatives
 
 
+def separated(hotwords: str) -> tuple[str, ...]:
+    """Hot words that are separated by commas or line breaks."""
+    return tuple(term.strip() for term in hotwords.replace("\n", ",").split(",") if term.strip())
+
+
 class Recognition:
     """Iterate to get the segments of `sound` one by one; `transcript` holds those recognised so far.
 
@@ -23,7 +28,6 @@ class Recognition:
     """
 
     def __init__(self, recognizer: Recognizer, sound: str, decoder: str, hotwords: str = ""):
-        terms = tuple(term.strip() for term in hotwords.replace("\n", ",").split(",") if term.strip())
         self.done_seconds = 0.0
         self.total_seconds: float | None = None  # some files do not say
         self._bundle = recognizer.bundle
@@ -32,7 +36,7 @@ class Recognition:
         self._source = recognizer.segments(
             sound,
             decoder=decoder,
-            hotwords=terms,
+            hotwords=separated(hotwords),
             n_best=N_BEST if decoder == "beam" else 1,
             progress=self._advance,
             warn=lambda warning: self._warnings.append(warning.replace(sound, Path(sound).name)),

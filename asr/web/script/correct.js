@@ -17,7 +17,7 @@ function select(index, focus = true) {
 
 function correct(word) {
   const line = word?.closest('.line');
-  if (!line || line === correcting || shown.transcript.state === 'running') return;
+  if (!line || line === correcting || isGrowing(shown.transcript)) return;
   finishCorrecting();
   pause();
   select(words.indexOf(word), false);

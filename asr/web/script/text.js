@@ -1,8 +1,8 @@
 // The text on the screen: words with their times, marks of doubt, summary and notes.
 //
-// A document is `{id, name, transcript, undo, redo}`. A transcript is what edited.py makes of one, with `state` ("running",
-// "done", "stopped"), the `seconds` that it took, and what it was `made` with: {model, decoder, label, hotwords}. It is never
-// changed but replaced, so that undo is a list of earlier ones.
+// A document is `{id, name, transcript, undo, redo}`, and `live` while its sound is being recorded. A transcript is what
+// edited.py makes of one, with `state` ("live", "running", "done", "stopped"), the `seconds` that it took, and what it was
+// `made` with: {model, decoder, label, hotwords}. It is never changed but replaced, so that undo is a list of earlier ones.
 
 const tab = element.closest('#transcribe');
 const find = (selector) => element.querySelector(selector);
@@ -10,12 +10,15 @@ const box = find('.text');
 
 let shown = null; // the document on the screen
 let options = null; // as they are chosen: {model, decoder, hotwords}
+let spoken = null; // live text of the utterance that is being spoken: {partial, start, stable}, its first letters stay
 let words = []; // the elements of the words, in order; each has its `word`
 let chosenBelow = null; // words less likely than this are marked; null: as `doubtfulBelow` says
 let marking = true;
 
+const isGrowing = (transcript) => ['live', 'running'].includes(transcript.state);
+
 function show() {
-  const segments = shown?.transcript?.segments ?? [];
+  const segments = [...(shown?.transcript?.segments ?? []), ...(spoken ? [spoken] : [])];
   const at = selected();
   const hadFocus = box.contains(document.activeElement);
   // Only paragraphs of other segments than before are made anew.
@@ -30,7 +33,7 @@ function show() {
   if (at >= 0) select(at, hadFocus);
 
   const any = segments.length > 0 || shown?.undo.length > 0;
-  const finished = any && shown.transcript.state !== 'running';
+  const finished = any && !isGrowing(shown.transcript);
   find('.transcript').hidden = !any;
   tab.classList.toggle('has-text', segments.length > 0);
   for (const part of ['.saving', '.legend', '.hint']) find(part).hidden = !finished;
@@ -67,7 +70,11 @@ function paragraph(segment) {
   time.dataset.start = segment.start.toFixed(2);
   time.title = 'Play from here';
   const line = make('span', 'line');
-  segment.words.forEach((word, index) => {
+  if (segment.partial) {
+    line.append(segment.partial.slice(0, segment.stable), make('span', 'unstable', segment.partial.slice(segment.stable)));
+    made.classList.add('partial');
+  }
+  segment.words?.forEach((word, index) => {
     const span = make('span', 'word', word.text);
     span.word = word;
     span.tabIndex = -1;
@@ -117,6 +124,7 @@ function showSummary() {
   const edited = all.filter((word) => word.edited).length;
   const by = [model, label, hotwords && `expecting ${hotwords}`];
   const parts = {
+    live: [`${counted(all.length)} so far`, ...by],
     running: [`${counted(all.length)} so far`, ...by],
     stopped: [`Stopped after ${clock(transcript.duration)}; ${counted(all.length)} so far`, ...by],
     done: [`${transcript.duration.toFixed(1)} s of audio, ${counted(all.length)}`, ...by, `${transcript.seconds.toFixed(2)} s`],
@@ -124,7 +132,7 @@ function showSummary() {
   tab.querySelector('.summary').textContent = [...parts, edited && `${edited} corrected`].filter(Boolean).join(' · ');
   const notes = [...transcript.warnings];
   const made = [model, decoder, hotwords].join();
-  if (transcript.state !== 'running' && options && made !== [options.model, options.decoder, options.hotwords].join()) {
+  if (!isGrowing(transcript) && options && made !== [options.model, options.decoder, options.hotwords].join()) {
     notes.push('The options have changed, and this text was made with others. “Transcribe again” makes it anew.');
   }
   if (shown.soundless) notes.push(`The sound is larger than ${KEPT_SOUND_MB} MB: only its text is kept.`);

@@ -11,10 +11,13 @@ let restored = null; // the sound that goes back into the player
 window.hark = {
   // Gradio calls these, by listeners with `js`.
   opened(sound) {
-    close();
-    recording = false;
-    shown = { id: Date.now(), name: sound.orig_name || 'recording.wav', transcript: null, undo: [], redo: [] };
-    sessionStorage.setItem(SHOWN, shown.id);
+    if (!shown?.live) {
+      close();
+      shown = { id: Date.now(), transcript: null, undo: [], redo: [] };
+      sessionStorage.setItem(SHOWN, shown.id);
+    }
+    recording = shown.live = false; // the live text stays until there is a better one
+    shown.name = sound.orig_name || 'recording.wav';
     keepSound(shown, file?.name === sound.orig_name ? file : null, sound.url);
     file = null;
     show();
@@ -49,7 +52,7 @@ async function keepSound(document, sound, url) {
 
 function close() {
   finishCorrecting();
-  shown = null;
+  shown = spoken = null;
   drawn = null;
   wanted = null;
   sessionStorage.removeItem(SHOWN);
@@ -61,8 +64,9 @@ function close() {
 async function reopen(document) {
   close();
   shown = document;
+  shown.live = false;
   sessionStorage.setItem(SHOWN, document.id);
-  if (document.transcript?.state === 'running') document.transcript = { ...document.transcript, state: 'stopped' };
+  if (document.transcript && isGrowing(document.transcript)) document.transcript = { ...document.transcript, state: 'stopped' };
   tell('');
   show();
   const sound = await kept.sound(document.id);
