@@ -992,13 +992,13 @@ MUTANTS = [
     Mutant(
         "serve: work goes on when its client goes",
         "asr/serve/openai.py",
-        "        job.given_up = True\n",
+        "        job.give_up()\n",
         "        pass\n",
         "serve/test_openai.py",
     ),
     Mutant(
         "serve: silence keeps its turn",
-        "asr/serve/line.py",
+        "asr/turns.py",
         "timeout=TURN_SECONDS",
         "timeout=None",
         "serve/test_openai.py",

@@ -20,6 +20,7 @@ from asr.serve.live import Live
 from asr.serve.metrics import Metrics
 from asr.serve.openai import openai_routes
 from asr.serve.settings import Settings
+from asr.turns import Turns
 
 API_ROOT = "/v1/"
 API_PATHS = ("/v1", "/healthz", "/metrics", "/openapi.json")
@@ -34,8 +35,9 @@ def build_app(recognizers: Mapping[str, Recognizer], settings: Settings, with_pa
     Raises ModuleNotFoundError where the page is wanted and Gradio is not installed.
     """
     metrics = Metrics()
-    api = build_api(recognizers, settings, metrics, with_page)
-    mounted = build_mounted_page(recognizers) if with_page else api
+    turns = Turns(max(recognizer.workers for recognizer in recognizers.values()))  # of the page and the API
+    api = build_api(recognizers, settings, turns, metrics, with_page)
+    mounted = build_mounted_page(recognizers, turns) if with_page else api
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")  # none at the start and the end of the server
@@ -47,7 +49,7 @@ def build_app(recognizers: Mapping[str, Recognizer], settings: Settings, with_pa
 
 
 def build_api(
-    recognizers: Mapping[str, Recognizer], settings: Settings, metrics: Metrics, with_page: bool
+    recognizers: Mapping[str, Recognizer], settings: Settings, turns: Turns, metrics: Metrics, with_page: bool
 ) -> FastAPI:
     """The API, and of the page the live text."""
     api = FastAPI(
@@ -63,11 +65,10 @@ def build_api(
         api.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **headers)
     for kind in (ApiError, HTTPException, RequestValidationError, Exception):
         api.add_exception_handler(kind, answer)
-    cores = max(recognizer.workers for recognizer in recognizers.values())
-    line = Line(settings.at_once, cores, settings.max_wait_seconds, metrics)
+    line = Line(settings.at_once, turns, settings.max_wait_seconds, metrics)
     api.include_router(openai_routes(recognizers, settings, line, metrics))
 
-    live = Live(settings, cores, metrics)
+    live = Live(settings, turns.at_once, metrics)
 
     @api.websocket("/")
     async def vosk_server(websocket: WebSocket) -> None:
@@ -95,13 +96,13 @@ def build_api(
     return api
 
 
-def build_mounted_page(recognizers: Mapping[str, Recognizer]) -> FastAPI:
+def build_mounted_page(recognizers: Mapping[str, Recognizer], turns: Turns) -> FastAPI:
     """The page at the root of an application of its own."""
     import gradio
 
     from asr.web.page import build_page, serving_options
 
-    blocks = build_page(recognizers)
+    blocks = build_page(recognizers, turns)
     return gradio.mount_gradio_app(FastAPI(openapi_url=None), blocks, "/", **serving_options())
 
 

@@ -1,24 +1,19 @@
-"""Who is recognised when: some recordings at once, which take turns utterance by utterance; others wait.
-
-So a short recording is done before an hour's, whichever came first.
-"""
+"""Uploads to the API: some are recognised at once, in turns; others wait."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import BinaryIO
 
-from anyio import CancelScope, to_thread
-
 from asr.audio import AudioError, duration_seconds
 from asr.recognizer import Recognizer
 from asr.serve.errors import ApiError, gone
 from asr.serve.metrics import Metrics
 from asr.transcript import Segment, Transcript
+from asr.turns import Turns
 
 MAX_WAITING = 32  # recordings; more would mean minutes of waiting, and fill the disk
 RETRY_SECONDS = 10
-TURN_SECONDS = 1.0  # an utterance takes less; the next one of a silent recording may be hours away
 
 
 class Job:
@@ -26,7 +21,7 @@ class Job:
 
     Attributes:
       done_seconds: of the recording.
-      given_up: set it to end the work soon, from any thread.
+      given_up: whether the work ends soon.
     """
 
     def __init__(self, recognizer: Recognizer, file: BinaryIO, hotwords: Sequence[str], max_seconds: float):
@@ -52,6 +47,10 @@ class Job:
                 yield segment
         except AudioError as error:
             raise ApiError(400, "unreadable_audio", self._named(error), "file") from None
+
+    def give_up(self) -> None:
+        """From any thread."""
+        self.given_up = True
 
     def _advance(self, done_seconds: float, stated_seconds: float | None) -> None:
         self.done_seconds = done_seconds
@@ -83,16 +82,14 @@ class Line:
 
     Args:
       at_once: recordings that take turns.
-      cores: turns at the same time.
       max_wait_seconds: until a recording's first turn.
     """
 
-    def __init__(self, at_once: int, cores: int, max_wait_seconds: float, metrics: Metrics):
-        self.max_wait_seconds, self.metrics = max_wait_seconds, metrics
+    def __init__(self, at_once: int, turns: Turns, max_wait_seconds: float, metrics: Metrics):
+        self.turns, self.max_wait_seconds, self.metrics = turns, max_wait_seconds, metrics
         self.max_inside = at_once + MAX_WAITING
         self.inside = 0  # those whose uploads are read, too
-        # Of asyncio, which are given first come, first served.
-        self._places, self._turns = asyncio.Semaphore(at_once), asyncio.Semaphore(cores)
+        self._places = asyncio.Semaphore(at_once)  # given first come, first served
 
     @asynccontextmanager
     async def entered(self) -> AsyncIterator[None]:
@@ -120,26 +117,9 @@ class Line:
         finally:
             self._places.release()
 
-    async def segments(self, job: Job) -> AsyncIterator[Segment]:
+    def segments(self, job: Job) -> AsyncIterator[Segment]:
         """The segments of a job, as soon as each is recognised."""
-        segments = job.segments()
-        step = None
-        try:
-            while True:
-                async with self._turns:
-                    step = asyncio.create_task(to_thread.run_sync(next, segments, None))
-                    await asyncio.wait([step], timeout=TURN_SECONDS)
-                await asyncio.wait([step])  # without cancelling it, which a thread cannot be
-                segment = step.result()
-                if segment is None:
-                    return
-                yield segment
-        finally:
-            job.given_up = True
-            with CancelScope(shield=True):
-                if step is not None:
-                    await asyncio.wait([step])
-                await to_thread.run_sync(segments.close)
+        return self.turns.segments(job.segments(), job.give_up)
 
 
 def _busy(message: str) -> ApiError:

@@ -229,7 +229,7 @@ async def given_up_without_client(request: Request, job: Job) -> AsyncIterator[N
     async def watch() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
-        job.given_up = True
+        job.give_up()
 
     watching = asyncio.create_task(watch())
     try:

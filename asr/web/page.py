@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from asr.recognizer import Recognizer
+from asr.turns import Turns
 from asr.web.sessions import Sessions
 from asr.web.transcribe import transcribe_tab
 
@@ -38,14 +39,14 @@ THEME = gr.themes.Base(
 )
 
 
-def build_page(recognizers: Mapping[str, Recognizer]) -> gr.Blocks:
+def build_page(recognizers: Mapping[str, Recognizer], turns: Turns) -> gr.Blocks:
     """The page for `recognizers` (name → recogniser, at least one; the first is the default)."""
     sessions = Sessions()
     with gr.Blocks(
         title="Hark", analytics_enabled=False, delete_cache=(CLEANUP_SECONDS, KEPT_SECONDS), fill_width=False
     ) as page:
         gr.HTML(HEAD, js_on_load=SHOW_INSECURE, apply_default_css=False)
-        transcribe_tab(recognizers, sessions)
+        transcribe_tab(recognizers, turns, sessions)
 
         def closed(request: gr.Request) -> None:
             sessions.end(request.session_hash)

@@ -6,17 +6,20 @@ finds the times of corrected words, draws pictures and writes files, from what t
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import fastapi
 import gradio as gr
+from anyio import to_thread
 
 from asr.audio import SAMPLE_RATE, load_audio
 from asr.bundle import Bundle
 from asr.recognizer import Recognizer
 from asr.transcript import Segment
+from asr.turns import Turns
 from asr.web.edited import from_page, segment_from_page, to_page, word_times
 from asr.web.markup import html
 from asr.web.picture import picture_html
@@ -31,13 +34,14 @@ DOUBTFUL_BELOW, MARKED_AT_MOST = 0.85, 0.15
 REFRESH_SECONDS = 0.4  # a long recording gives several utterances a second; the page need not show each
 PICTURE_SECONDS = 40.0  # the longest picture
 PICTURE_MARGIN_SECONDS = 0.2  # shown before and after a segment
-RECOGNIZER = "recognizer"  # events with this id run one at a time: in parallel each would be slower
+RECOGNIZER, AT_ONCE = "recognizer", 32  # recordings that take turns; others wait
+ESTIMATE_SECONDS = 2.0  # of work, after which the time left is shown
 INTERNAL_ERROR = "Something went wrong. Try again, or ask whoever runs this page to look at its log."
 
 Update = dict[Any, Any]  # component → new value
 
 
-def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) -> None:
+def transcribe_tab(recognizers: Mapping[str, Recognizer], turns: Turns, sessions: Sessions) -> None:
     """Adds the tab to the current Blocks or Tab; the first of `recognizers` is the default."""
     names = list(recognizers)
     decoders = _decoders([recognizer.bundle for recognizer in recognizers.values()])
@@ -138,7 +142,9 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
         sessions.begin(request.session_hash, path)
         return {**empty, **idle, **feed(request, state="attached")}
 
-    def recognize(model: str, decoder: str, hotwords: str, request: gr.Request) -> Iterator[Update]:
+    async def recognize(
+        model: str, decoder: str, hotwords: str, request: gr.Request
+    ) -> AsyncIterator[Update]:
         """Feeds the text utterance by utterance, until the session is cancelled.
 
         Gradio's own cancelling is not used: a late update could then overwrite what Stop or Clear showed.
@@ -147,7 +153,7 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
         if session is None or session.cancelled:  # while it was queued
             return
         session.started = True
-        yield {**busy, status: html.progress(0.0, None, 0)}
+        yield {**busy, status: html.progress(0.0, None, 0, None, 0)}
         started = shown_at = time.monotonic()
         made = {
             "model": model,
@@ -161,16 +167,17 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
             return feed(request, state=state, made=made, seconds=seconds, **to_page(recognition.transcript))
 
         try:
-            recognition = Recognition(recognizers[model], session.path, decoder, hotwords)
-            for _ in recognition:
-                if session.cancelled:
-                    break
-                if time.monotonic() - shown_at >= REFRESH_SECONDS:
-                    shown_at = time.monotonic()
-                    progress = html.progress(
-                        recognition.done_seconds, recognition.total_seconds, len(recognition.transcript.words)
-                    )
-                    yield {status: progress, **news("running")}
+            recognition = await to_thread.run_sync(
+                Recognition, recognizers[model], session.path, decoder, hotwords
+            )
+            async with aclosing(turns.segments(iter(recognition))) as segments:
+                async for _ in segments:
+                    if session.cancelled:
+                        break
+                    if time.monotonic() - shown_at >= REFRESH_SECONDS:
+                        shown_at = time.monotonic()
+                        progress = _progress(recognition, shown_at - started, turns.recordings - 1)
+                        yield {status: progress, **news("running")}
         except ValueError as error:  # a recording that cannot be read, a decoder that the model lacks
             message = html.error(_without_folder(error, session.path))
             yield {**idle, **feed(request, state="unreadable"), status: message}
@@ -225,7 +232,7 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
             hotwords: gr.update(visible=True) if decoder == "beam" else gr.update(value="", visible=False)
         }
 
-    def transcribe(sound: str | None, model: str, decoder: str, hotwords: str) -> dict[str, Any]:
+    async def transcribe(sound: str | None, model: str, decoder: str, hotwords: str) -> dict[str, Any]:
         """Transcribes a recording; returns text, segments and words with the fields of OpenAI's verbose_json.
 
         sound: an audio file. model: name of a model on the page. decoder: "beam" (if the model has a language
@@ -234,8 +241,9 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
         if sound is None:
             raise gr.Error("no recording: pass an audio file as sound", print_exception=False)
         try:
-            recognition = Recognition(recognizers[model], sound, decoder, hotwords)
-            list(recognition)
+            recognition = await to_thread.run_sync(Recognition, recognizers[model], sound, decoder, hotwords)
+            async for _ in turns.segments(iter(recognition)):
+                pass
         except ValueError as error:
             raise gr.Error(_without_folder(error, sound), print_exception=False) from None
         return recognition.transcript.to_dict()
@@ -246,8 +254,8 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
 
     triggers = [sound.upload, sound.stop_recording, again.click]
     begun = gr.on(triggers, begin, sound, page, queue=False, **private)
-    one_at_a_time = {"concurrency_id": RECOGNIZER, "concurrency_limit": 1}
-    begun.then(recognize, options, page, trigger_mode="multiple", **one_at_a_time, **private)
+    at_once = {"concurrency_id": RECOGNIZER, "concurrency_limit": AT_ONCE}
+    begun.then(recognize, options, page, trigger_mode="multiple", **at_once, **private)
     text.captions(caption, None, page, queue=False, trigger_mode="multiple", **private)
     restored = text.restore(None, None, sound, js="() => window.hark.restored()", **private)
     restored.then(attach, sound, page, queue=False, **private)
@@ -269,8 +277,21 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], sessions: Sessions) ->
         [sound, *options],
         gr.JSON(label="Transcript", visible=False),
         api_name="transcribe",
-        **one_at_a_time,
+        **at_once,
     )
+
+
+def _progress(recognition: Recognition, seconds: float, others: int) -> str:
+    """The bar, and the time left where it can be told.
+
+    Args:
+      seconds: of work until now.
+      others: recordings that take turns with this one.
+    """
+    done, total = recognition.done_seconds, recognition.total_seconds
+    known = total is not None and 0 < done <= total and seconds >= ESTIMATE_SECONDS
+    left = seconds * (total - done) / done if known else None
+    return html.progress(done, total, len(recognition.transcript.words), left, others)
 
 
 def _picture_of(session: Session | None, segment: Segment, doubtful_below: float) -> str:

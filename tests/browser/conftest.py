@@ -2,6 +2,7 @@
 
 import pytest
 
+from asr.turns import Turns
 from asr.web.page import build_page, serving_options
 from tests.browser.recordings import noise, write
 from tests.loudness_recognizer import LoudnessRecognizer
@@ -32,7 +33,7 @@ def serve(recognizer, uploads):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(uploads))
         patch.setenv("NO_PROXY", "127.0.0.1")
-        page = build_page({"tiny": recognizer})
+        page = build_page({"tiny": recognizer}, Turns(1))
         _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **serving_options())
         yield url
         page.close(verbose=False)

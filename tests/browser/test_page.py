@@ -120,17 +120,23 @@ def test_closing_the_page_ends_transcription(chromium, url, recognizer, tmp_path
     assert recognizer.utterances == finished
 
 
-def test_a_second_page_waits_in_the_queue(chromium, url, page, recognizer, recording, tmp_path):
+def test_a_short_recording_does_not_wait_behind_a_long_one(
+    chromium, url, page, recognizer, recording, tmp_path
+):
     recognizer.pause_seconds = 0.5
-    upload(page, write(tmp_path / "long.wav", noise(20)))
-    expect(page.locator("#status")).to_contain_text("done")
-    other = chromium.new_page()
-    other.goto(url)
-    upload(other, recording)
-    expect(other.locator("#status")).to_contain_text("Waiting in the queue")
+    upload(page, write(tmp_path / "long.wav", noise(120)))
+    status = page.locator("#status")
+    expect(status).to_contain_text("left")
+    others = [chromium.new_page() for _ in range(2)]
+    for other in others:
+        other.goto(url)
+        upload(other, recording)
+    expect(status).to_contain_text("in turns with")
+    for other in others:
+        expect(other.locator(".summary")).to_contain_text("6.0 s of audio, 15 words")
+        other.close()
+    expect(status).to_contain_text("of 2:00 done")
     page.get_by_role("button", name="Stop").click()
-    expect(other.locator(".saving")).to_be_visible()
-    other.close()
 
 
 def test_the_sound_of_a_dropped_video_is_transcribed(page, tmp_path):

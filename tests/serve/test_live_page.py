@@ -9,6 +9,7 @@ from asr.audio import SAMPLE_RATE
 from asr.serve.app import build_api
 from asr.serve.metrics import Metrics
 from asr.serve.settings import Settings
+from asr.turns import Turns
 from tests.asr.conftest import speak  # noqa: F401 (a fixture)
 
 WANTED = {"rate": SAMPLE_RATE, "model": "english", "decoder": "greedy", "hotwords": ""}
@@ -20,7 +21,7 @@ def connect(recognizer):
     """Opens the WebSocket of a server with these settings."""
 
     def connect(headers=OWN, **settings):
-        api = build_api({"english": recognizer}, Settings(**settings), Metrics(), with_page=True)
+        api = build_api({"english": recognizer}, Settings(**settings), Turns(1), Metrics(), with_page=True)
         return TestClient(api).websocket_connect("/live", headers=headers)
 
     return connect

@@ -55,7 +55,14 @@ def test_clock(seconds, text):
 
 
 def test_progress_stays_in_range_and_is_indeterminate_without_a_length():
-    assert 'max="10.00" value="10.00"' in html.progress(10.4, 10.0, 3)
-    unknown = html.progress(10.4, None, 1)
+    assert 'max="10.00" value="10.00"' in html.progress(10.4, 10.0, 3, None, 0)
+    unknown = html.progress(10.4, None, 1, None, 0)
     assert "value=" not in unknown
     assert "0:10 done · 1 word<" in unknown
+
+
+def test_progress_tells_what_is_left_and_who_else_is_there():
+    shown = html.progress(10.0, 40.0, 3, 61.6, 0)
+    assert "0:10 of 0:40 done · 3 words · about 1:02 left<" in shown
+    assert "in turns with 1 other<" in html.progress(10.0, None, 3, None, 1)
+    assert "in turns with 2 others<" in html.progress(10.0, None, 3, None, 2)

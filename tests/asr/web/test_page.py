@@ -9,6 +9,7 @@ from gradio_client.exceptions import AppError
 
 from asr.audio import SAMPLE_RATE
 from asr.transcript import Transcript
+from asr.turns import Turns
 from asr.web.page import build_page, serving_options
 from tests.loudness_recognizer import OTHERS, SPOKEN, LoudnessRecognizer
 
@@ -18,9 +19,8 @@ def client(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))
         patch.setenv("NO_PROXY", "127.0.0.1")
-        page = build_page(
-            {"tiny": LoudnessRecognizer(), "large": LoudnessRecognizer("large", has_language_model=True)}
-        )
+        large = LoudnessRecognizer("large", has_language_model=True)
+        page = build_page({"tiny": LoudnessRecognizer(), "large": large}, Turns(1))
         _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **serving_options())
         yield Client(url, verbose=False)
         page.close(verbose=False)
@@ -110,7 +110,7 @@ def test_nothing_is_reported_or_recorded(client):
 
 @pytest.mark.parametrize(("language_model", "shown"), [(False, False), (True, True)])
 def test_decoder_and_hot_words_are_offered_only_with_a_language_model(language_model, shown):
-    page = build_page({"tiny": LoudnessRecognizer(has_language_model=language_model)})
+    page = build_page({"tiny": LoudnessRecognizer(has_language_model=language_model)}, Turns(1))
     offered = {
         component["props"].get("label"): component["props"].get("visible")
         for component in page.get_config_file()["components"]
