@@ -1041,9 +1041,23 @@ MUTANTS = [
     Mutant(
         "serve: any page may open a WebSocket",
         "asr/serve/live.py",
-        'if origin not in own and origin.partition("://")[2] != websocket.headers.get("host"):',
+        'if origin not in known and (origin or "").partition("://")[2] != websocket.headers.get("host"):',
         "if False:",
         "serve/test_socket.py",
+    ),
+    Mutant(
+        "serve: programs without the key may use the page's WebSocket",
+        "asr/serve/live.py",
+        "known = () if for_page else",
+        "known = (None,) if for_page else",
+        "serve/test_live_page.py",
+    ),
+    Mutant(
+        "page: an older picture replaces that of the last click",
+        "asr/web/script/sound.js",
+        "  if (drawn === segment) find",
+        "  find",
+        "browser/test_page.py",
     ),
     Mutant(
         "serve: after a reset the clock starts again",

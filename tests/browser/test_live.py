@@ -109,7 +109,7 @@ def test_nothing_is_lost_when_the_connection_is_for_five_seconds(page, spoken):
     expect(page.locator(FINAL).first).to_be_visible()
     page.wait_for_function("() => document.querySelectorAll('.text .segment:not(.partial)').length >= 2")
     assert len(sockets) == 2
-    assert found(page, f"{first} {second}") > 0.6
+    assert found(page, first) > 0.6  # most of it was said without a connection
     stop(page)
     assert found(page, f"{first} {second}") > 0.7
 
