@@ -257,6 +257,7 @@ def _transcribe(options: argparse.Namespace) -> int:
     files = options.files
     if files.count(STANDARD_INPUT) > 1:
         raise ValueError("standard input can be read only once")
+    _check_printable(options)
     if len(files) > 1 and options.format != "txt" and options.output is None:
         raise ValueError(f"each of several inputs needs its own file as {options.format}: give --output DIR")
     if options.n_best > 1 and options.format != "json":
@@ -323,6 +324,7 @@ def _align(options: argparse.Namespace) -> int:
 
     if options.audio == options.text == STANDARD_INPUT:
         raise ValueError("standard input can be read only once")
+    _check_printable(options)
     recognizer = Recognizer.load(options.model, threads=options.threads)
     try:
         text = _read_text(options.text)
@@ -379,6 +381,11 @@ def _read_text(file: str) -> str:
         raise TextError(f"{file!r} cannot be opened: {error.strerror}; check the path") from error
     except UnicodeDecodeError as error:
         raise TextError(f"{file!r} is not UTF-8 text; save it as UTF-8") from error
+
+
+def _check_printable(options: argparse.Namespace) -> None:
+    if options.format == "docx" and options.output is None:
+        raise ValueError("docx is no text that can be printed: give a folder for it, --output DIR")
 
 
 def _make_folder(folder: Path) -> None:

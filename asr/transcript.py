@@ -9,7 +9,7 @@ from typing import Any
 
 from asr.files import write_whole
 
-FORMATS = ("txt", "srt", "vtt", "tsv", "json")
+FORMATS = ("txt", "srt", "vtt", "tsv", "json", "docx")
 
 SENTENCE_ENDS = (".", "?", "!")
 ABBREVIATIONS = (
@@ -28,12 +28,21 @@ ABBREVIATIONS = (
     "vs.",
 )
 
-# Netflix' Timed Text Style Guide: two lines and 5/6 s to 7 s (general), 42 characters a line (English).
+CLAUSE_ENDS = (",", ";", ":", *SENTENCE_ENDS)
+
+# A paragraph ends at the first sentence's end after so many characters, and at a pause this long.
+PARAGRAPH_CHARACTERS, PARAGRAPH_PAUSE_SECONDS = 600, 2.0
+
+# Netflix' Timed Text Style Guide: two lines, up to 7 s (general), 42 characters a line (English). The BBC's
+# Subtitle Guidelines want time to read, 160 to 180 words a minute: 17 characters a second.
 MAX_LINE_CHARACTERS = 42
-MAX_CUE_SECONDS = 7.0
-MIN_CUE_SECONDS = 5 / 6
+MIN_CUE_SECONDS, MAX_CUE_SECONDS = 1.0, 7.0
+CHARACTERS_PER_SECOND = 17
 # After a pause this long a new cue begins, so that its text is not shown before it is spoken.
 CUE_PAUSE_SECONDS = 1.0
+# What the end of a sentence, or of a clause, is preferred by when a cue is cut, in seconds of pause; and that
+# of a clause when a line is, in characters of the longer line.
+SENTENCE_BONUS_SECONDS, CLAUSE_BONUS_SECONDS, CLAUSE_BONUS_CHARACTERS = 0.5, 0.25, 8
 
 
 @dataclass(frozen=True)
@@ -135,9 +144,32 @@ class Transcript:
         ]
         return sorted(cues, key=lambda cue: cue[0])
 
+    def paragraphs(self) -> list[list[Segment]]:
+        """Sentences that follow each other; a segment without punctuation is one of its own."""
+        paragraphs: list[list[Segment]] = []
+        for segment in self.segments:
+            before = paragraphs[-1] if paragraphs else []
+            if (
+                before
+                and before[-1].text.endswith(SENTENCE_ENDS)
+                and before[-1].channel == segment.channel
+                and segment.start - before[-1].end < PARAGRAPH_PAUSE_SECONDS
+                and sum(len(one.text) + 1 for one in before) < PARAGRAPH_CHARACTERS
+            ):
+                before.append(segment)
+            else:
+                paragraphs.append([segment])
+        return paragraphs
+
     def to_txt(self) -> str:
-        """One line per segment."""
-        return "".join(f"{segment.labelled_text}\n" for segment in self.segments)
+        """One line per paragraph."""
+        return "".join(f"{joined(paragraph)}\n" for paragraph in self.paragraphs())
+
+    def to_docx(self) -> bytes:
+        """A document of paragraphs, each after its time. Raises ValueError where python-docx is missing."""
+        from asr.document import docx
+
+        return docx(self)
 
     def to_srt(self) -> str:
         """SubRip subtitles."""
@@ -191,8 +223,8 @@ class Transcript:
         """`to_dict` as indented JSON."""
         return json.dumps(self.to_dict(), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
 
-    def render(self, format: str) -> str:
-        """The transcript in one of `FORMATS`. Raises ValueError for any other."""
+    def render(self, format: str) -> str | bytes:
+        """The transcript in one of `FORMATS`, bytes for "docx". Raises ValueError for any other."""
         if format not in FORMATS:
             raise ValueError(f"no output format {format!r}: choose one of {', '.join(FORMATS)}")
         return getattr(self, f"to_{format}")()
@@ -200,6 +232,18 @@ class Transcript:
     def save(self, path: Path | str) -> None:
         """Writes the format of the path's suffix. Raises ValueError if it is not one of `FORMATS`."""
         write_whole(Path(path), self.render(Path(path).suffix.removeprefix(".").lower()))
+
+
+def clock(seconds: float) -> str:
+    """62.4 → "1:02", 3723.0 → "1:02:03"."""
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def joined(segments: Sequence[Segment]) -> str:
+    """The text of a paragraph, after the name of its channel if it has one."""
+    return _labelled(" ".join(segment.text for segment in segments), segments[0].channel)
 
 
 def _labelled(text: str, channel: str | None) -> str:
@@ -222,22 +266,25 @@ def _cues(segments: Sequence[Segment]) -> Iterator[tuple[int, int, str]]:
     """Start and end in milliseconds and text of each subtitle.
 
     Cues are not empty and do not overlap. Only a single long word may exceed the limits. A cue lasts at
-    least `MIN_CUE_SECONDS` unless the next one starts earlier.
+    least `MIN_CUE_SECONDS`, and as long as its text takes to read, unless the next one starts earlier.
     """
     groups = [words for segment in segments for words in _split(segment.words)]
     starts = [_milliseconds(words[0].start) for words in groups]
     previous_end = 0
     for index, words in enumerate(groups):
         start = max(starts[index], previous_end)
-        end = max(_milliseconds(words[-1].end), start + _milliseconds(MIN_CUE_SECONDS))
+        lines = _lines(words)
+        reading_seconds = min(sum(map(len, lines)) / CHARACTERS_PER_SECOND, MAX_CUE_SECONDS)
+        shown_seconds = max(MIN_CUE_SECONDS, reading_seconds)
+        end = max(_milliseconds(words[-1].end), start + _milliseconds(shown_seconds))
         if index + 1 < len(groups):
             end = min(end, starts[index + 1])
         previous_end = max(end, start + 1)
-        yield start, previous_end, "\n".join(_lines(words))
+        yield start, previous_end, "\n".join(lines)
 
 
 def _split(words: Sequence[Word]) -> Iterator[Sequence[Word]]:
-    """Splits words into cues that fit, at pauses or else near the middle."""
+    """Splits words into cues that fit, at pauses, ends of sentences and clauses, or else near the middle."""
     pending = [words] if words else []
     while pending:
         words = pending.pop()
@@ -247,11 +294,19 @@ def _split(words: Sequence[Word]) -> Iterator[Sequence[Word]]:
             continue
         # Trades pauses for balance: 1 s of pause outweighs being off the middle by all of the words.
         preference = [
-            pause - abs(count / len(words) - 0.5) if pause < CUE_PAUSE_SECONDS else pause
+            pause + _bonus_seconds(words[count - 1]) - abs(count / len(words) - 0.5)
+            if pause < CUE_PAUSE_SECONDS
+            else pause + SENTENCE_BONUS_SECONDS
             for count, pause in enumerate(pauses, start=1)
         ]
         count = 1 + preference.index(max(preference))
         pending += [words[count:], words[:count]]
+
+
+def _bonus_seconds(word: Word) -> float:
+    if word.text.endswith(SENTENCE_ENDS):
+        return SENTENCE_BONUS_SECONDS
+    return CLAUSE_BONUS_SECONDS if word.text.endswith(CLAUSE_ENDS) else 0.0
 
 
 def _fits(words: Sequence[Word]) -> bool:
@@ -263,10 +318,16 @@ def _fits(words: Sequence[Word]) -> bool:
 
 
 def _lines(words: Sequence[Word]) -> list[str]:
-    """The words on one line, or on two lines of similar length."""
+    """The words on one line, or on two of similar length, the first of which may end with a clause."""
     texts = [word.text for word in words]
     line = " ".join(texts)
     if len(line) <= MAX_LINE_CHARACTERS or len(texts) == 1:
         return [line]
     pairs = [[" ".join(texts[:count]), " ".join(texts[count:])] for count in range(1, len(texts))]
-    return min(pairs, key=lambda pair: max(map(len, pair)))
+
+    def unevenness(pair: list[str]) -> int:
+        longer = max(map(len, pair))
+        fits = longer <= MAX_LINE_CHARACTERS
+        return longer - CLAUSE_BONUS_CHARACTERS * (fits and pair[0].endswith(CLAUSE_ENDS))
+
+    return min(pairs, key=unevenness)

@@ -11,12 +11,7 @@ from pathlib import Path
 
 import jinja2
 
-
-def clock(seconds: float) -> str:
-    """62.4 → "1:02", 3723.0 → "1:02:03"."""
-    minutes, second = divmod(int(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+from asr.transcript import clock
 
 
 def percent(confidence: float) -> str:

@@ -4,6 +4,7 @@ The transcript is the browser's, in script/: there it is edited, kept and brough
 finds the times of corrected words, draws pictures and writes files, from what the browser sends it.
 """
 
+import base64
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -62,8 +63,9 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], turns: Turns, sessions
         return _picture_of(sessions.get(data["page"]), segment, below)
 
     def render(data: dict[str, Any]) -> str:
-        """The transcript as a file of a format."""
-        return _sent(lambda data: from_page(data["transcript"]).render(data["format"]), data)
+        """The transcript as a file of a format, in base64."""
+        content = _sent(lambda data: from_page(data["transcript"]).render(data["format"]), data)
+        return base64.b64encode(content.encode() if isinstance(content, str) else content).decode()
 
     with gr.Column(elem_id="transcribe"):
         sound = gr.Audio(

@@ -78,6 +78,15 @@ def test_formats(tones, folder, capsys, format):
     assert capsys.readouterr().out == tones.transcribe("hello.wav").render(format)
 
 
+@pytest.mark.parametrize("command", [["transcribe", "hello.wav"], ["align", "hello.wav", "hello.txt"]])
+def test_a_document_is_not_printed(tones, folder, command, capsys):
+    Path("hello.txt").write_text("hello world")
+    assert main([*command, "--format", "docx"]) == 2
+    assert "--output DIR" in capsys.readouterr().err
+    assert main([*command, "--format", "docx", "--output", "."]) == 0
+    assert Path("hello.docx").read_bytes().startswith(b"PK")
+
+
 def test_n_best_is_for_json(tones, folder, capsys):
     assert main(["transcribe", "hello.wav", "--n-best", "3", "--format", "json"]) == 0
     [segment] = json.loads(capsys.readouterr().out)["segments"]

@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+import sys
 
 import pytest
 from hypothesis import given
@@ -66,13 +67,13 @@ def test_txt_has_one_line_per_segment():
 
 def test_srt():
     assert HELLO.to_srt() == (
-        "1\n00:00:00,520 --> 00:00:01,600\nhello world\n\n2\n00:01:02,000 --> 00:01:02,833\nagain\n"
+        "1\n00:00:00,520 --> 00:00:01,600\nhello world\n\n2\n00:01:02,000 --> 00:01:03,000\nagain\n"
     )
 
 
 def test_vtt():
     assert HELLO.to_vtt() == (
-        "WEBVTT\n\n00:00:00.520 --> 00:00:01.600\nhello world\n\n00:01:02.000 --> 00:01:02.833\nagain\n"
+        "WEBVTT\n\n00:00:00.520 --> 00:00:01.600\nhello world\n\n00:01:02.000 --> 00:01:03.000\nagain\n"
     )
 
 
@@ -141,10 +142,59 @@ def test_a_short_cue_is_extended_up_to_the_next():
     rushed = transcript(segment(Word("no", 1.0, 1.2, 1.0)), segment(Word("yes", 1.5, 1.7, 1.0)))
     (first_start, first_end, _), (second_start, second_end, _) = cues(rushed.to_srt())
     assert (first_start, first_end, second_start) == (1.0, 1.5, 1.5)
-    assert second_end == pytest.approx(1.5 + 5 / 6, abs=0.001)
+    assert second_end == pytest.approx(2.5, abs=0.001)
 
 
-@pytest.mark.parametrize("format", FORMATS)
+def test_a_cue_stays_until_it_can_be_read_but_not_for_ever():
+    fast = transcript(spoken("seventeen letters", seconds_a_word=0.1), spoken("after it", start=30.0))
+    [(start, end, _), _] = cues(fast.to_srt())
+    assert (start, end) == (0.0, 1.0)
+    [(_, end, _)] = cues(transcript(spoken("letters " * 7, seconds_a_word=0.1)).to_srt())
+    assert end == pytest.approx(54 / 17, abs=0.001)
+
+
+def test_cues_and_lines_end_with_sentences_and_clauses():
+    text = "It was late, and the rain had stopped. They went home by the old road, the long one, with lamps."
+    first, second = cues(transcript(spoken(text)).to_srt())
+    assert [first[2], second[2]] == [
+        ["It was late, and the rain had stopped."],
+        ["They went home by the old road,", "the long one, with lamps."],
+    ]
+
+
+def test_sentences_are_joined_to_paragraphs_until_a_pause():
+    said = transcript(
+        spoken("One two."),
+        spoken("Three?", start=1.0),
+        spoken("Four.", start=4.0),
+        spoken("five six", start=5.0),
+    )
+    assert said.to_txt() == "One two. Three?\nFour. five six\n"
+    assert transcript(spoken("no mark"), spoken("Next.", start=1.0)).to_txt() == "no mark\nNext.\n"
+
+
+def test_a_paragraph_of_many_characters_ends():
+    said = transcript(*(spoken(f"{'word ' * 19}end.", start=6.0 * i) for i in range(20)))
+    lines = said.to_txt().splitlines()
+    assert len(lines) > 2 and all(599 <= len(line) <= 700 for line in lines[:-1])
+
+
+def test_docx_has_the_paragraphs_and_their_times(tmp_path):
+    document = pytest.importorskip("docx", reason="needs python-docx")
+    said = transcript(spoken("One <two> & three."), spoken("Four.", start=4.0))
+    said.save(tmp_path / "said.docx")
+    read = document.Document(tmp_path / "said.docx")
+    assert [one.text for one in read.paragraphs] == ["0:00\tOne <two> & three.", "0:04\tFour."]
+    assert read.core_properties.author == ""
+
+
+def test_docx_says_what_it_needs(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "docx", None)
+    with pytest.raises(ValueError, match="pip install python-docx"):
+        HELLO.save(tmp_path / "said.docx")
+
+
+@pytest.mark.parametrize("format", [format for format in FORMATS if format != "docx"])
 def test_save_uses_the_format_of_the_suffix(tmp_path, format):
     path = tmp_path / f"hello.{format}"
     HELLO.save(path)
@@ -152,8 +202,8 @@ def test_save_uses_the_format_of_the_suffix(tmp_path, format):
 
 
 def test_other_formats_are_refused_by_name(tmp_path):
-    with pytest.raises(ValueError, match=r"'docx'.*txt, srt, vtt, tsv, json"):
-        HELLO.save(tmp_path / "hello.docx")
+    with pytest.raises(ValueError, match=r"'pdf'.*txt, srt, vtt, tsv, json, docx"):
+        HELLO.save(tmp_path / "hello.pdf")
 
 
 @st.composite

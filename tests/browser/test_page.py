@@ -78,14 +78,21 @@ def test_captions_are_in_the_player(page, recording):
 
 @pytest.mark.parametrize(
     ("suffix", "beginning"),
-    [("txt", LINE), ("srt", "1\n00:00:00,000 -->"), ("vtt", "WEBVTT\n"), ("json", '{\n  "task"')],
+    [
+        ("txt", LINE.encode()),
+        ("srt", b"1\n00:00:00,000 -->"),
+        ("vtt", b"WEBVTT\n"),
+        ("tsv", b"start\tend"),
+        ("json", b'{\n  "task"'),
+        ("docx", b"PK"),
+    ],
 )
 def test_the_transcript_is_saved(page, recording, suffix, beginning):
     transcribe(page, recording)
     with page.expect_download() as download:
         page.get_by_role("button", name=f"Save noise.{suffix}").click()
     assert download.value.suggested_filename == f"noise.{suffix}"
-    assert Path(download.value.path()).read_text(encoding="utf-8").startswith(beginning)
+    assert Path(download.value.path()).read_bytes().startswith(beginning)
 
 
 def test_partial_text_appears_and_stop_keeps_it(page, recognizer, tmp_path):

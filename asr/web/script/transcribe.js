@@ -188,9 +188,10 @@ find('.replacing').addEventListener('submit', (event) => {
 async function save(format) {
   finishCorrecting();
   const [name, content] = [fileName(format), await server.render({ transcript: shown.transcript, format })];
-  const type = format === 'json' ? 'application/json' : 'text/plain';
+  const bytes = Uint8Array.from(atob(content), (character) => character.charCodeAt(0));
+  const type = { json: 'application/json', docx: 'application/octet-stream' }[format] ?? 'text/plain;charset=utf-8';
   const link = document.createElement('a');
-  link.href = URL.createObjectURL(new Blob([content], { type: `${type};charset=utf-8` }));
+  link.href = URL.createObjectURL(new Blob([bytes], { type }));
   link.download = name;
   link.click();
   URL.revokeObjectURL(link.href);
