@@ -28,7 +28,16 @@ from asr.web.recognize import Recognition
 from asr.web.sessions import Session, Sessions
 
 FOLDER = Path(__file__).parent
-SCRIPTS = ("keep", "words", "text", "correct", "sound", "live", "transcribe")  # in one scope, in this order
+SCRIPTS = (
+    "keep",
+    "words",
+    "text",
+    "correct",
+    "sound",
+    "live",
+    "search",
+    "transcribe",
+)  # in one scope, in this order
 # Words less likely than this are marked, but of each text at most such a part. On the dev sets, the marked
 # words are 12 % of all, and 52 % of the wrong ones.
 DOUBTFUL_BELOW, MARKED_AT_MOST = 0.85, 0.15

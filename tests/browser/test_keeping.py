@@ -63,6 +63,48 @@ def test_another_file_leaves_the_text_of_the_first(page, recording, tmp_path):
     expect(page.locator(SEGMENTS)).to_have_text([LINE])
 
 
+def test_all_kept_texts_are_searched_and_what_is_found_is_played(page, recording, tmp_path):
+    transcribe(page, recording)
+    page.locator(".text .word").nth(12).dblclick()  # "brown" of the third segment
+    page.keyboard.type("Umber")
+    page.keyboard.press("Enter")
+    page.locator("#sound").get_by_role("button", name="Upload file").click()
+    transcribe(page, write(tmp_path / "short.wav", noise(2)))
+    search = page.get_by_role("searchbox", name="Search in all kept texts")
+    search.fill("uick um")
+    found = page.get_by_role("list", name="Found").get_by_role("listitem")
+    expect(found).to_have_text([f"{LINE.replace('brown', 'Umber')} noise.wav, 0:04"])
+    found.get_by_role("button").click()
+    expect(page.locator(SEGMENTS)).to_have_count(3)
+    expect(page.locator(".text .word").nth(11)).to_have_attribute("tabindex", "0")
+    page.wait_for_function(f"() => ({PLAYER})().seconds > 4.4 && !({PLAYER})().paused")
+    search.fill("<b>nowhere")
+    expect(found).to_have_text(["Not found"])
+    search.fill("")
+    expect(found).to_have_count(0)
+
+
+def test_a_link_opens_a_text_at_a_word(chromium, url, recording, tmp_path):
+    context = chromium.new_context(permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.goto(url)
+    transcribe(page, recording)
+    wait_until_stored(page)
+    page.locator(".text .word").nth(12).click()
+    page.get_by_role("button", name="Copy link").click()
+    link = page.evaluate("navigator.clipboard.readText()")
+    page.locator("#sound").get_by_role("button", name="Upload file").click()
+    transcribe(page, write(tmp_path / "short.wav", noise(2)))
+    other = context.new_page()
+    other.goto(link)
+    expect(other.locator(SEGMENTS)).to_have_count(3)
+    expect(other.locator(".text .word").nth(12)).to_have_attribute("tabindex", "0")
+    expect(other.locator(".picture figcaption")).to_contain_text("3.8–6.0 s")
+    other.goto(link.replace("@", "0@"))  # of another browser
+    expect(other.locator("#sound")).to_be_visible()
+    context.close()
+
+
 def test_a_refresh_keeps_sound_text_corrections_and_undo(page, recording):
     transcribe(page, recording)
     page.locator(".text .word").nth(1).dblclick()

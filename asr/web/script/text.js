@@ -141,7 +141,7 @@ function showSummary() {
 
 function showKept() {
   const others = [...kept.documents.values()].filter((document) => document.id !== shown?.id).reverse();
-  find('.kept ul').replaceChildren(
+  find('.kept .others').replaceChildren(
     ...others.map((document) => {
       const item = make('li', '', `${document.name} · ${counted(wordsOf(document.transcript).length)} `);
       const button = make('button', '', 'Bring back');
@@ -152,6 +152,7 @@ function showKept() {
       return item;
     }),
   );
+  find('[data-do=search]').hidden = !kept.documents.size;
   find('[data-do=keep]').checked = kept.on;
   find('[data-do=forget]').hidden = !kept.documents.size;
   find('.kept .failure').textContent =

@@ -131,8 +131,11 @@ const actions = {
   async copy(button) {
     const line = ({ channel, words }) => `${channel ? `${channel}: ` : ''}${textOf(words)}\n`;
     await navigator.clipboard.writeText(shown.transcript.segments.map(line).join(''));
-    button.textContent = 'Copied';
-    setTimeout(() => (button.textContent = 'Copy text'), 1500);
+    confirm(button, 'Copied');
+  },
+  async link(button) {
+    await navigator.clipboard.writeText(linkTo(words[Math.max(selected(), 0)].word));
+    confirm(button, 'Copied');
   },
   replace(button) {
     const form = find('.replacing');
@@ -149,7 +152,14 @@ const actions = {
   },
 };
 
+function confirm(button, message) {
+  const before = button.textContent;
+  button.textContent = message;
+  setTimeout(() => (button.textContent = before), 1500);
+}
+
 const settings = {
+  search: (input) => showFound(input.value.trim()),
   async keep(box) {
     await kept.turn(box.checked);
     showKept();
@@ -247,7 +257,14 @@ addEventListener('beforeunload', (event) => {
   if (recording || kept.unsaved) event.preventDefault();
 });
 
+addEventListener('hashchange', () => {
+  const { document, seconds } = addressed();
+  if (document) openAt(document, seconds);
+});
+
 kept.load().then(() => {
+  const linked = addressed();
+  if (linked.document) return openAt(linked.document, linked.seconds);
   const document = kept.documents.get(Number(sessionStorage.getItem(SHOWN)));
   if (document && !shown) reopen(document);
   else show();
