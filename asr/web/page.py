@@ -8,7 +8,7 @@ import gradio as gr
 
 from asr.recognizer import Recognizer
 from asr.turns import Turns
-from asr.web.sessions import Sessions
+from asr.web.sessions import Sessions, several
 from asr.web.transcribe import transcribe_tab
 
 FOLDER = Path(__file__).parent
@@ -20,7 +20,7 @@ ICON = FOLDER / "favicon.svg"
 HEAD = f"""
 <header class="hark">
   <h1>{ICON.read_text(encoding="utf-8")}Hark</h1>
-  <p>Record speech or drop a file, and read the text.</p>
+  <p>Record speech, or drop a file, several or a folder, and read the text.</p>
   <p class="privacy">Works offline. The machine that serves this page deletes recordings when you close it;
   this browser keeps the last ones with their texts, until you forget them.</p>
   <p class="notice insecure" role="alert" hidden>Browsers allow the microphone only over https or on
@@ -50,6 +50,7 @@ def build_page(recognizers: Mapping[str, Recognizer], turns: Turns) -> gr.Blocks
 
         def closed(request: gr.Request) -> None:
             sessions.end(request.session_hash)
+            sessions.end(several(request.session_hash))
 
         page.unload(closed)
     return page.queue(max_size=QUEUE_SIZE)

@@ -1,12 +1,18 @@
 """Transcription of one recording, segment by segment, for the page and its API."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
 from pathlib import Path
 
 from asr.recognizer import Recognizer
 from asr.transcript import Segment, Transcript
+from asr.turns import Turns
+from asr.web.sessions import Session
 
 N_BEST = 4  # hypotheses per segment: its text and three alternatives
+REFRESH_SECONDS = 0.4  # a long recording gives several utterances a second; the page need not show each
+ESTIMATE_SECONDS = 2.0  # of work, after which the time left is told
 
 
 def separated(hotwords: str) -> tuple[str, ...]:
@@ -28,6 +34,7 @@ class Recognition:
     """
 
     def __init__(self, recognizer: Recognizer, sound: str, decoder: str, hotwords: str = ""):
+        self.started = time.monotonic()
         self.done_seconds = 0.0
         self.total_seconds: float | None = None  # some files do not say
         self._bundle = recognizer.bundle
@@ -47,6 +54,19 @@ class Recognition:
             self._segments.append(segment)
             yield segment
 
+    @property
+    def seconds(self) -> float:
+        """Since it was made."""
+        return time.monotonic() - self.started
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until the end, if it goes on as until now; None where that cannot be told."""
+        done, total = self.done_seconds, self.total_seconds
+        if total is None or not 0 < done <= total or self.seconds < ESTIMATE_SECONDS:
+            return None
+        return self.seconds * (total - done) / done
+
     def _advance(self, done_seconds: float, total_seconds: float | None) -> None:
         self.done_seconds, self.total_seconds = done_seconds, total_seconds
 
@@ -60,3 +80,18 @@ class Recognition:
             self._bundle.name,
             tuple(self._warnings),
         )
+
+
+async def in_turns(recognition: Recognition, turns: Turns, session: Session) -> AsyncIterator[None]:
+    """Recognises until the end, or until the session is cancelled; yields when there is something to show.
+
+    Raises AudioError for a recording that cannot be read.
+    """
+    shown_at = time.monotonic()
+    async with aclosing(turns.segments(iter(recognition))) as segments:
+        async for _ in segments:
+            if session.cancelled:
+                return
+            if time.monotonic() - shown_at >= REFRESH_SECONDS:
+                shown_at = time.monotonic()
+                yield

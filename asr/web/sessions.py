@@ -26,6 +26,11 @@ class Session:
         os.utime(self.path)
 
 
+def several(page: str) -> str:
+    """The name of a page for the sessions of several recordings, one after another."""
+    return f"{page} several"
+
+
 class Sessions:
     """The open pages by Gradio's session hash. Uploads are stored by content hash: pages may use the same."""
 
@@ -46,7 +51,7 @@ class Sessions:
         return self._sessions.get(page)
 
     def end(self, page: str) -> None:
-        """The page was closed or cleared."""
+        """The recording was closed or cleared."""
         with self._lock:
             self._discard(self._sessions.pop(page, None))
 

@@ -6,9 +6,7 @@ finds the times of corrected words, draws pictures and writes files, from what t
 
 import base64
 import itertools
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -24,28 +22,19 @@ from asr.turns import Turns
 from asr.web.edited import from_page, segment_from_page, to_page, word_times
 from asr.web.markup import html
 from asr.web.picture import picture_html
-from asr.web.recognize import Recognition
-from asr.web.sessions import Session, Sessions
+from asr.web.recognize import Recognition, in_turns
+from asr.web.sessions import Session, Sessions, several
+from asr.web.zipped import zipped
 
 FOLDER = Path(__file__).parent
-SCRIPTS = (
-    "keep",
-    "words",
-    "text",
-    "correct",
-    "sound",
-    "live",
-    "search",
-    "transcribe",
-)  # in one scope, in this order
+# In one scope, in this order.
+SCRIPTS = ("keep", "words", "text", "correct", "sound", "live", "several", "search", "transcribe")
 # Words less likely than this are marked, but of each text at most such a part. On the dev sets, the marked
 # words are 12 % of all, and 52 % of the wrong ones.
 DOUBTFUL_BELOW, MARKED_AT_MOST = 0.85, 0.15
-REFRESH_SECONDS = 0.4  # a long recording gives several utterances a second; the page need not show each
 PICTURE_SECONDS = 40.0  # the longest picture
 PICTURE_MARGIN_SECONDS = 0.2  # shown before and after a segment
 RECOGNIZER, AT_ONCE = "recognizer", 32  # recordings that take turns; others wait
-ESTIMATE_SECONDS = 2.0  # of work, after which the time left is shown
 INTERNAL_ERROR = "Something went wrong. Try again, or ask whoever runs this page to look at its log."
 
 Update = dict[Any, Any]  # component → new value
@@ -76,6 +65,15 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], turns: Turns, sessions
         content = _sent(lambda data: from_page(data["transcript"]).render(data["format"]), data)
         return base64.b64encode(content.encode() if isinstance(content, str) else content).decode()
 
+    def zip_texts(data: dict[str, Any]) -> str:
+        """The transcripts of several recordings as files of a format in a zip file, in base64."""
+
+        def zipped_documents(data: dict[str, Any]) -> bytes:
+            named = [(str(one["name"]), from_page(one["transcript"])) for one in data["documents"]]
+            return zipped(named, data["format"])
+
+        return base64.b64encode(_sent(zipped_documents, data)).decode()
+
     with gr.Column(elem_id="transcribe"):
         sound = gr.Audio(
             sources=["upload", "microphone"],
@@ -87,6 +85,7 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], turns: Turns, sessions
             waveform_options=gr.WaveformOptions("#a8a29e", "#0d9488", sample_rate=SAMPLE_RATE),
             elem_id="sound",
         )
+        queued = gr.Audio(type="filepath", visible=False)  # one of several recordings
         with gr.Row(elem_classes="options", visible=choices):
             model = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1)
             decoder = gr.Dropdown(
@@ -114,8 +113,9 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], turns: Turns, sessions
             js_on_load="\n".join(
                 (FOLDER / "script" / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS
             ),
-            server_functions=[find_word_times, draw, render],
+            server_functions=[find_word_times, draw, render, zip_texts],
             feed={},  # what the server has to say, for the script
+            several={},  # the same of the running one of several recordings
             doubtful_below=DOUBTFUL_BELOW,
             marked_at_most=MARKED_AT_MOST,
         )
@@ -132,6 +132,10 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], turns: Turns, sessions
     initial = {**empty, again: gr.update(visible=False), stop: gr.update(visible=False)}
     labels = {name: label for label, name in decoders} if len(decoders) > 1 else {}
     numbers = itertools.count()  # so that the same news twice are news
+
+    def made_with(model: str, decoder: str, hotwords: str) -> dict[str, str]:
+        label = labels.get(decoder, "")
+        return {"model": model, "decoder": decoder, "label": label, "hotwords": hotwords.strip()}
 
     def feed(request: gr.Request, **news: Any) -> Update:
         return {text: gr.update(feed={"page": request.session_hash, "number": next(numbers), **news})}
@@ -165,30 +169,25 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], turns: Turns, sessions
             return
         session.started = True
         yield {**busy, status: html.progress(0.0, None, 0, None, 0)}
-        started = shown_at = time.monotonic()
-        made = {
-            "model": model,
-            "decoder": decoder,
-            "label": labels.get(decoder, ""),
-            "hotwords": hotwords.strip(),
-        }
+        made = made_with(model, decoder, hotwords)
 
         def news(state: str) -> Update:
-            seconds = time.monotonic() - started
+            seconds = recognition.seconds
             return feed(request, state=state, made=made, seconds=seconds, **to_page(recognition.transcript))
 
         try:
             recognition = await to_thread.run_sync(
                 Recognition, recognizers[model], session.path, decoder, hotwords
             )
-            async with aclosing(turns.segments(iter(recognition))) as segments:
-                async for _ in segments:
-                    if session.cancelled:
-                        break
-                    if time.monotonic() - shown_at >= REFRESH_SECONDS:
-                        shown_at = time.monotonic()
-                        progress = _progress(recognition, shown_at - started, turns.recordings - 1)
-                        yield {status: progress, **news("running")}
+            async for _ in in_turns(recognition, turns, session):
+                status_now = html.progress(
+                    recognition.done_seconds,
+                    recognition.total_seconds,
+                    len(recognition.transcript.words),
+                    recognition.seconds_left,
+                    turns.recordings - 1,
+                )
+                yield {status: status_now, **news("running")}
         except ValueError as error:  # a recording that cannot be read, a decoder that the model lacks
             message = html.error(_without_folder(error, session.path))
             yield {**idle, **feed(request, state="unreadable"), status: message}
@@ -206,6 +205,44 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], turns: Turns, sessions
             yield {**idle, **news("stopped"), status: ""}
         elif current is session:
             yield {**done, **news("done")}
+
+    async def recognize_queued(
+        path: str, model: str, decoder: str, hotwords: str, request: gr.Request
+    ) -> AsyncIterator[Update]:
+        """Recognises one of several recordings, and deletes it."""
+        key = several(request.session_hash)
+        session = sessions.begin(key, path)
+
+        def tell(**news: Any) -> Update:
+            return {text: gr.update(several=news)}
+
+        try:
+            recognition = await to_thread.run_sync(Recognition, recognizers[model], path, decoder, hotwords)
+            async for _ in in_turns(recognition, turns, session):
+                yield tell(
+                    done=recognition.done_seconds,
+                    total=recognition.total_seconds,
+                    left=recognition.seconds_left,
+                    words=len(recognition.transcript.words),
+                )
+            transcript = {
+                "state": "done",
+                "made": made_with(model, decoder, hotwords),
+                "seconds": recognition.seconds,
+                **to_page(recognition.transcript),
+            }
+            news = tell(failed="stopped") if session.cancelled else tell(transcript=transcript)
+        except ValueError as error:
+            news = tell(failed=_without_folder(error, path))
+        except Exception:  # a bug
+            yield tell(failed=INTERNAL_ERROR)
+            raise
+        finally:
+            sessions.end(key)
+        yield news
+
+    def stop_queued(request: gr.Request) -> None:
+        sessions.end(several(request.session_hash))
 
     def stopped(request: gr.Request) -> Update:
         """The text so far stays and can be saved."""
@@ -270,6 +307,17 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], turns: Turns, sessions
     text.captions(caption, None, page, queue=False, trigger_mode="multiple", **private)
     restored = text.restore(None, None, sound, js="() => window.hark.restored()", **private)
     restored.then(attach, sound, page, queue=False, **private)
+    next_one = "(queued, ...options) => [window.hark.queued(), ...options]"
+    text.several(
+        recognize_queued,
+        [queued, *options],
+        [text],
+        js=next_one,
+        trigger_mode="multiple",
+        **at_once,
+        **private,
+    )
+    text.stopseveral(stop_queued, None, None, queue=False, **private)
     stop.click(stopped, None, page, queue=False, **private)
     sound.clear(cleared, None, page, queue=False, **private)
     model.change(offer_options, model, [decoder, hotwords], queue=False, **private)
@@ -290,19 +338,6 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], turns: Turns, sessions
         api_name="transcribe",
         **at_once,
     )
-
-
-def _progress(recognition: Recognition, seconds: float, others: int) -> str:
-    """The bar, and the time left where it can be told.
-
-    Args:
-      seconds: of work until now.
-      others: recordings that take turns with this one.
-    """
-    done, total = recognition.done_seconds, recognition.total_seconds
-    known = total is not None and 0 < done <= total and seconds >= ESTIMATE_SECONDS
-    left = seconds * (total - done) / done if known else None
-    return html.progress(done, total, len(recognition.transcript.words), left, others)
 
 
 def _picture_of(session: Session | None, segment: Segment, doubtful_below: float) -> str:

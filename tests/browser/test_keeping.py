@@ -230,15 +230,6 @@ def drop(page, *files):
     )
 
 
-def test_of_several_dropped_files_the_first_is_taken_and_the_others_are_named(page, tmp_path):
-    first, second = (write(tmp_path / f"{name}.wav", noise(2)) for name in ("first", "second"))
-    drop(page, ("first.wav", first.read_bytes()), ("second.wav", second.read_bytes()))
-    expect(page.locator("#told")).to_have_text(
-        "One file at a time: this is “first.wav”. Drop “second.wav” after it."
-    )
-    expect(page.get_by_role("button", name="Save first.txt")).to_be_visible()
-
-
 def test_a_file_dropped_on_a_transcript_is_transcribed_and_the_first_can_be_brought_back(page, recording):
     transcribe(page, recording)
     drop(page, ("second.wav", recording.read_bytes()))

@@ -1,7 +1,8 @@
 // What is kept in this browser: the last recordings with their text, in IndexedDB; nothing of it is on the server. With
 // keeping switched off, or where the browser refuses, the same lives in memory until the page is closed.
 
-const KEPT_RECORDINGS = 10;
+const KEPT_TEXTS = 100;
+const KEPT_SOUNDS = 10; // of the last recordings
 const KEPT_SOUND_MB = 200; // of one recording; of a larger one only the text is kept
 const SWITCH = 'hark.keep'; // in localStorage: 'on' or 'off'
 
@@ -20,12 +21,19 @@ const kept = {
   async save(document) {
     this.documents.set(document.id, document);
     await this.write('documents', (store) => store.put(document));
-    for (const id of [...this.documents.keys()].slice(0, -KEPT_RECORDINGS)) await this.remove(id);
+    for (const id of [...this.documents.keys()].slice(0, -KEPT_TEXTS)) await this.remove(id);
   },
 
   async saveSound(id, sound) {
     this.sounds.set(id, sound);
     if (await this.write('sounds', (store) => store.put(sound, id))) this.sounds.delete(id);
+    for (const old of [...this.documents.values()].slice(0, -KEPT_SOUNDS)) {
+      if (old.soundless) continue;
+      old.soundless = true;
+      this.sounds.delete(old.id);
+      await this.write('sounds', (store) => store.delete(old.id));
+      await this.write('documents', (store) => store.put(old));
+    }
   },
 
   async sound(id) {

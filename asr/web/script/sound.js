@@ -119,18 +119,29 @@ let file = null; // that was given last; saves fetching it from the server
 
 // Gradio's component accepts only files whose type is audio. This lets the server also read the sound of videos and .webm
 // recordings, and report files without sound more clearly than "invalid file type".
+const asSound = (given) =>
+  given.type.startsWith('audio/') ? given : new File([given], given.name, { type: 'audio/unknown' });
+
 function setFile(input, given) {
   const taken = new DataTransfer();
-  const audio = given.type.startsWith('audio/');
-  taken.items.add(audio ? given : new File([given], given.name, { type: 'audio/unknown' }));
+  taken.items.add(asSound(given));
   input.files = taken.files;
   file = given;
 }
-tab.addEventListener('click', () => fileInput()?.setAttribute('accept', 'audio/*,video/*'), true);
+function prepareInput() {
+  const input = fileInput();
+  if (input) Object.assign(input, { accept: 'audio/*,video/*', multiple: true });
+}
+tab.addEventListener('click', prepareInput, true);
 tab.addEventListener(
   'change',
-  ({ target }) => {
-    if (target === fileInput() && target.files.length) setFile(target, target.files[0]);
+  (event) => {
+    const { target } = event;
+    if (target !== fileInput() || !target.files.length) return;
+    if (target.files.length === 1) return setFile(target, target.files[0]);
+    event.stopPropagation();
+    several.add([...target.files]);
+    target.value = '';
   },
   true,
 );
@@ -140,13 +151,14 @@ addEventListener('dragover', (event) => event.dataTransfer.types.includes('Files
 addEventListener(
   'drop',
   async (event) => {
-    const [first, ...others] = event.dataTransfer.files;
-    if (!first) return;
+    if (!event.dataTransfer.files.length) return;
     event.preventDefault();
     event.stopPropagation();
     if (recording) return tell('A recording is going on: stop it, then drop the file again.');
-    const names = others.map((other) => `“${other.name}”`).join(', ');
-    tell(others.length ? `One file at a time: this is “${first.name}”. Drop ${names} after it.` : '');
+    const [first, ...others] = await filesIn(event.dataTransfer);
+    tell(first ? '' : 'There are no recordings in this folder.');
+    if (!first) return;
+    if (others.length) return several.add([first, ...others]);
     await until(() => fileInput() || sourceButton('Upload file'));
     if (!fileInput()) sourceButton('Upload file').click(); // closes what is open
     await until(fileInput);
@@ -155,6 +167,23 @@ addEventListener(
   },
   true,
 );
+
+// What is dropped; of folders, and those in them, the sounds and videos.
+async function filesIn(dropped) {
+  const entries = [...dropped.items].map((item) => item.webkitGetAsEntry()).filter(Boolean); // now: later they are gone
+  if (!entries.some((entry) => entry.isDirectory)) return [...dropped.files];
+  const asked = (entry, method) => new Promise((resolve, reject) => entry[method](resolve, reject));
+  const found = [];
+  for (const entry of entries) {
+    if (entry.isFile) {
+      found.push(await asked(entry, 'file'));
+      continue;
+    }
+    const reader = entry.createReader();
+    for (let part; (part = await asked(reader, 'readEntries')).length; ) entries.push(...part);
+  }
+  return found.filter(({ type }) => /^(audio|video)\//.test(type)).sort((a, b) => a.name.localeCompare(b.name));
+}
 
 async function until(isTrue) {
   while (!isTrue()) await new Promise((next) => setTimeout(next, 20));

@@ -8,6 +8,8 @@ const tab = element.closest('#transcribe');
 const find = (selector) => element.querySelector(selector);
 const box = find('.text');
 
+const LISTED = 10; // kept documents; of others only the number is told
+
 let shown = null; // the document on the screen
 let options = null; // as they are chosen: {model, decoder, hotwords}
 let spoken = null; // live text of the utterance that is being spoken: {partial, start, stable}, its first letters stay
@@ -135,14 +137,15 @@ function showSummary() {
   if (!isGrowing(transcript) && options && made !== [options.model, options.decoder, options.hotwords].join()) {
     notes.push('The options have changed, and this text was made with others. “Transcribe again” makes it anew.');
   }
-  if (shown.soundless) notes.push(`The sound is larger than ${KEPT_SOUND_MB} MB: only its text is kept.`);
+  if (shown.soundless) notes.push('Only the text of this recording is kept in this browser, not its sound.');
   find('.notes').replaceChildren(...notes.map((note) => make('p', 'notice', note)));
 }
 
 function showKept() {
   const others = [...kept.documents.values()].filter((document) => document.id !== shown?.id).reverse();
+  const listed = others.slice(0, LISTED);
   find('.kept .others').replaceChildren(
-    ...others.map((document) => {
+    ...listed.map((document) => {
       const item = make('li', '', `${document.name} · ${counted(wordsOf(document.transcript).length)} `);
       const button = make('button', '', 'Bring back');
       button.type = 'button';
@@ -151,6 +154,7 @@ function showKept() {
       item.append(button);
       return item;
     }),
+    ...(others.length > LISTED ? [make('li', '', `and ${others.length - LISTED} more, which Search finds`)] : []),
   );
   find('[data-do=search]').hidden = !kept.documents.size;
   find('[data-do=keep]').checked = kept.on;

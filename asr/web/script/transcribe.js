@@ -35,10 +35,11 @@ window.hark = {
     showSummary();
   },
   restored: () => restored,
+  queued: () => several.queued,
 };
 
 async function keepSound(document, sound, url) {
-  kept.save(document);
+  await kept.save(document);
   if (!sound) {
     const response = await fetch(url);
     sound = response.ok && (await response.blob());
@@ -143,9 +144,13 @@ const actions = {
     button.setAttribute('aria-expanded', !form.hidden);
     if (!form.hidden) form.elements.find.focus();
   },
+  stopSeveral: () => several.stop(),
+  closeSeveral: () => several.close(),
   async forget() {
     tab.querySelector('#sound [aria-label="Clear"]')?.click();
     close();
+    several.stop();
+    several.close();
     await kept.forget();
     tell('');
     show();
@@ -183,6 +188,7 @@ tab.addEventListener('click', (event) => {
   }
   const button = event.target.closest('button');
   if (button?.dataset.save) save(button.dataset.save);
+  if (button?.dataset.zip) several.save(button.dataset.zip);
   if (button?.dataset.reopen) reopen(kept.documents.get(Number(button.dataset.reopen)));
   actions[button?.dataset.do]?.(button);
 });
@@ -198,8 +204,13 @@ find('.replacing').addEventListener('submit', (event) => {
 async function save(format) {
   finishCorrecting();
   const [name, content] = [fileName(format), await server.render({ transcript: shown.transcript, format })];
-  const bytes = Uint8Array.from(atob(content), (character) => character.charCodeAt(0));
   const type = { json: 'application/json', docx: 'application/octet-stream' }[format] ?? 'text/plain;charset=utf-8';
+  download(name, content, type);
+}
+
+// Saves what the server sent in base64.
+function download(name, content, type) {
+  const bytes = Uint8Array.from(atob(content), (character) => character.charCodeAt(0));
   const link = document.createElement('a');
   link.href = URL.createObjectURL(new Blob([bytes], { type }));
   link.download = name;
