@@ -1,12 +1,11 @@
-"""A transcript as a document for word processors."""
+"""Documents for word processors."""
 
 import io
+from collections.abc import Iterable
 
-from asr.transcript import Transcript, clock, joined
 
-
-def docx(transcript: Transcript) -> bytes:
-    """Paragraphs, each after its time. Raises ValueError where python-docx is missing."""
+def docx(paragraphs: Iterable[tuple[str, str]]) -> bytes:
+    """Office Open XML of (label, text) paragraphs. Raises ValueError where python-docx is missing."""
     try:
         from docx import Document
     except ModuleNotFoundError:
@@ -14,10 +13,10 @@ def docx(transcript: Transcript) -> bytes:
     document = Document()
     document.core_properties.author = ""  # else python-docx
     document.core_properties.comments = ""
-    for paragraph in transcript.paragraphs():
-        written = document.add_paragraph()
-        written.add_run(f"{clock(paragraph[0].start)}\t").bold = True
-        written.add_run(joined(paragraph))
+    for label, text in paragraphs:
+        paragraph = document.add_paragraph()
+        paragraph.add_run(f"{label}\t").bold = True
+        paragraph.add_run(text)
     file = io.BytesIO()
     document.save(file)
     return file.getvalue()

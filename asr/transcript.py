@@ -169,7 +169,7 @@ class Transcript:
         """A document of paragraphs, each after its time. Raises ValueError where python-docx is missing."""
         from asr.document import docx
 
-        return docx(self)
+        return docx((clock(paragraph[0].start), joined(paragraph)) for paragraph in self.paragraphs())
 
     def to_srt(self) -> str:
         """SubRip subtitles."""

@@ -19,7 +19,8 @@ from starlette.types import Receive, Scope, Send
 from asr.decoding.hotwords import HotwordError, spelled
 from asr.recognizer import Recognizer
 from asr.serve.errors import HEADERS, ApiError, as_api_error, gone
-from asr.serve.line import Job, Line
+from asr.serve.job import Job
+from asr.serve.line import Line
 from asr.serve.metrics import Metrics
 from asr.serve.settings import Settings
 from asr.serve.upload import read_form
