@@ -100,3 +100,31 @@ def test_ink_and_paper_differ_in_both_schemes(page, scheme):
 def test_nothing_runs_over_the_edge_of_a_phone(page):
     page.set_viewport_size({"width": 400, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") == 400
+
+
+CONTRAST = """([front, back]) => {
+  const style = getComputedStyle(document.documentElement);
+  const light = (name) => {
+    const [r, g, b] = style.getPropertyValue(name).trim().replace(/^#(.)(.)(.)$/, '#$1$1$2$2$3$3')
+      .match(/[0-9a-f]{2}/g).map((part) => parseInt(part, 16) / 255)
+      .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+  };
+  const [one, other] = [light(front), light(back)];
+  return Math.max(one, other) / Math.min(one, other);
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("back", ["--paper", "--raised"])
+def test_quiet_text_can_be_read(page, scheme, back):
+    page.emulate_media(color_scheme=scheme)
+    assert page.evaluate(CONTRAST, ["--quiet", back]) >= 4.5  # WCAG 2.1, 1.4.3
+
+
+def test_all_is_in_a_landmark_and_tables_scroll_by_keyboard(page):
+    outside = "body > :not(header, nav, main, footer, script)"
+    assert page.locator(outside).count() == 0
+    scrolling = page.locator(".scroll")
+    assert scrolling.count() > 0
+    assert all(one.get_attribute("tabindex") == "0" for one in scrolling.all())
