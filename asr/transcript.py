@@ -85,6 +85,7 @@ class Segment:
       text: its words, joined by single spaces.
       alternatives: other hypotheses, best first, if requested.
       channel: "left" or "right", if only that channel was read.
+      speaker: a name, which somebody gave.
     """
 
     start: float
@@ -93,11 +94,17 @@ class Segment:
     words: tuple[Word, ...]
     alternatives: tuple[str, ...] = ()
     channel: str | None = None
+    speaker: str | None = None
+
+    @property
+    def label(self) -> str | None:
+        """Who speaks, as far as it is known: the speaker, or else the channel."""
+        return self.speaker or self.channel
 
     @property
     def labelled_text(self) -> str:
-        """The text, after the name of its channel if it has one."""
-        return _labelled(self.text, self.channel)
+        """The text, after its label if it has one."""
+        return _labelled(self.text, self.label)
 
 
 @dataclass(frozen=True)
@@ -131,14 +138,14 @@ class Transcript:
     def cues(self) -> list[tuple[int, int, str]]:
         """Subtitles: start and end in milliseconds, and a text of one or two lines of readable length.
 
-        The text begins with the channel if there is one.
+        The text begins with the label if there is one.
         """
-        return [(start, end, _labelled(text, channel)) for start, end, text, channel in self._channel_cues()]
+        return [(start, end, _labelled(text, label)) for start, end, text, label in self._labelled_cues()]
 
-    def _channel_cues(self) -> list[tuple[int, int, str, str | None]]:
-        """Cues in order of time, each with its channel. Only cues of different channels overlap."""
+    def _labelled_cues(self) -> list[tuple[int, int, str, str | None]]:
+        """Cues in order of time, each with its label. Only cues of different channels overlap."""
         cues = [
-            (*cue, channel)
+            cue
             for channel in dict.fromkeys(segment.channel for segment in self.segments)
             for cue in _cues([segment for segment in self.segments if segment.channel == channel])
         ]
@@ -152,7 +159,7 @@ class Transcript:
             if (
                 before
                 and before[-1].text.endswith(SENTENCE_ENDS)
-                and before[-1].channel == segment.channel
+                and before[-1].label == segment.label
                 and segment.start - before[-1].end < PARAGRAPH_PAUSE_SECONDS
                 and sum(len(one.text) + 1 for one in before) < PARAGRAPH_CHARACTERS
             ):
@@ -181,9 +188,9 @@ class Transcript:
     def to_vtt(self) -> str:
         """WebVTT captions (https://www.w3.org/TR/webvtt1/), the format of HTML's <track>."""
         text = "WEBVTT\n"
-        for start, end, caption, channel in self._channel_cues():
-            caption = caption.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-            voice = f"<v {channel}>" if channel else ""
+        for start, end, caption, label in self._labelled_cues():
+            voice = f"<v {_escaped(label)}>" if label else ""
+            caption = _escaped(caption)
             text += f"\n{_clock(start, '.')} --> {_clock(end, '.')}\n{voice}{caption}\n"
         return text
 
@@ -196,7 +203,7 @@ class Transcript:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields of OpenAI's `verbose_json`, plus `model`, `confidence` of words, and if there are any,
-        `warnings`, and the `alternatives` and `channel` of segments.
+        `warnings`, and the `alternatives`, `channel` and `speaker` of segments.
         """
         return {
             "task": "transcribe",
@@ -212,6 +219,7 @@ class Transcript:
                     "text": segment.text,
                     **({"alternatives": list(segment.alternatives)} if segment.alternatives else {}),
                     **({"channel": segment.channel} if segment.channel else {}),
+                    **({"speaker": segment.speaker} if segment.speaker else {}),
                 }
                 for id, segment in enumerate(self.segments)
             ],
@@ -242,12 +250,16 @@ def clock(seconds: float) -> str:
 
 
 def joined(segments: Sequence[Segment]) -> str:
-    """The text of a paragraph, after the name of its channel if it has one."""
-    return _labelled(" ".join(segment.text for segment in segments), segments[0].channel)
+    """The text of a paragraph, after its label if it has one."""
+    return _labelled(" ".join(segment.text for segment in segments), segments[0].label)
 
 
-def _labelled(text: str, channel: str | None) -> str:
-    return f"{channel}: {text}" if channel else text
+def _labelled(text: str, label: str | None) -> str:
+    return f"{label}: {text}" if label else text
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _milliseconds(seconds: float) -> int:
@@ -262,16 +274,16 @@ def _clock(milliseconds: int, decimal_sign: str) -> str:
     return f"{hours:02}:{minutes:02}:{seconds:02}{decimal_sign}{milliseconds:03}"
 
 
-def _cues(segments: Sequence[Segment]) -> Iterator[tuple[int, int, str]]:
-    """Start and end in milliseconds and text of each subtitle.
+def _cues(segments: Sequence[Segment]) -> Iterator[tuple[int, int, str, str | None]]:
+    """Start and end in milliseconds, text and label of each subtitle.
 
     Cues are not empty and do not overlap. Only a single long word may exceed the limits. A cue lasts at
     least `MIN_CUE_SECONDS`, and as long as its text takes to read, unless the next one starts earlier.
     """
-    groups = [words for segment in segments for words in _split(segment.words)]
-    starts = [_milliseconds(words[0].start) for words in groups]
+    groups = [(words, segment.label) for segment in segments for words in _split(segment.words)]
+    starts = [_milliseconds(words[0].start) for words, _ in groups]
     previous_end = 0
-    for index, words in enumerate(groups):
+    for index, (words, label) in enumerate(groups):
         start = max(starts[index], previous_end)
         lines = _lines(words)
         reading_seconds = min(sum(map(len, lines)) / CHARACTERS_PER_SECOND, MAX_CUE_SECONDS)
@@ -280,7 +292,7 @@ def _cues(segments: Sequence[Segment]) -> Iterator[tuple[int, int, str]]:
         if index + 1 < len(groups):
             end = min(end, starts[index + 1])
         previous_end = max(end, start + 1)
-        yield start, previous_end, "\n".join(lines)
+        yield start, previous_end, "\n".join(lines), label
 
 
 def _split(words: Sequence[Word]) -> Iterator[Sequence[Word]]:

@@ -24,11 +24,12 @@ def to_page(transcript: Transcript) -> dict[str, Any]:
 
 
 def segment_to_page(segment: Segment) -> dict[str, Any]:
-    """Times in seconds, channel, alternatives, and the words."""
+    """Times in seconds, channel, speaker, alternatives, and the words."""
     return {
         "start": segment.start,
         "end": segment.end,
         "channel": segment.channel,
+        "speaker": segment.speaker,
         "alternatives": list(segment.alternatives),
         "words": [
             {
@@ -75,6 +76,8 @@ def segment_from_page(data: Any) -> Segment:
             words,
             tuple(map(str, data["alternatives"])),
             data["channel"] and str(data["channel"]),
+            # Texts that a browser has kept may be older than this field.
+            data.get("speaker") and " ".join(str(data["speaker"]).split()),
         )
     except (AttributeError, KeyError, TypeError, IndexError) as error:
         raise ValueError(f"not a segment of this page: {error!r}") from None

@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 import sys
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -244,3 +245,14 @@ def test_vtt_and_srt_have_the_same_cues(spoken):
     assert [(start, end, plain(lines)) for start, end, lines in cues(spoken.to_vtt())] == cues(
         spoken.to_srt()
     )
+
+
+def test_speakers_are_named_in_every_format():
+    said = transcript(
+        replace(spoken("Hello there."), speaker="Ann & Bo"),
+        replace(spoken("Good day.", start=1.0), channel="left"),
+    )
+    assert said.to_txt() == "Ann & Bo: Hello there.\nleft: Good day.\n"
+    assert "\nAnn & Bo: Hello there.\n" in said.to_srt()
+    assert "<v Ann &amp; Bo>Hello there.\n" in said.to_vtt() and "<v left>Good day.\n" in said.to_vtt()
+    assert said.to_dict()["segments"][0]["speaker"] == "Ann & Bo"

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -248,3 +249,25 @@ def test_the_player_stays_in_sight(chromium, url, recording):
     play = page.get_by_role("button", name=re.compile("^Play")).bounding_box()
     assert 0 <= play["y"] < 250
     page.close()
+
+
+def test_speakers_are_named_segment_by_segment(page, recording):
+    transcribe(page, recording)
+    page.locator(".text").press("s")
+    name = page.get_by_label("Who speaks in the selected segment")
+    for speaker in ("Ann <b>", "Bo", ""):
+        name.fill(speaker)
+        name.press("Enter")
+    labels = page.locator(".text .segment .channel")
+    expect(labels).to_have_text(["Ann <b>:", "Bo:"])
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save noise.vtt").click()
+    text = Path(download.value.path()).read_text(encoding="utf-8")
+    assert f"<v Ann &lt;b&gt;>{LINE}" in text and f"<v Bo>{LINE}" in text
+    page.get_by_role("button", name="Undo").click()
+    page.get_by_role("button", name="Undo").click()
+    expect(labels).to_have_text(["Ann <b>:"])
+    page.locator(".text .word").first.dblclick()  # a correction leaves the name
+    page.keyboard.type("This")
+    page.keyboard.press("Enter")
+    expect(labels).to_have_text(["Ann <b>:"])

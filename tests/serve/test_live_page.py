@@ -42,7 +42,7 @@ def test_partials_and_segments_come_in_the_form_of_the_page(connect, speak):  # 
     *partials, last = messages
     assert partials and all(set(one) == {"partial", "stable_length", "start"} for one in partials)
     assert [word["text"] for word in last["segment"]["words"]] == ["hold", "on"]
-    assert {"start", "end", "channel", "alternatives", "words"} == set(last["segment"])
+    assert {"start", "end", "channel", "speaker", "alternatives", "words"} == set(last["segment"])
 
 
 @pytest.mark.parametrize(

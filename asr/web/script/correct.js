@@ -90,6 +90,19 @@ function replaceAll(sought, replacement) {
   return count;
 }
 
+// Names who speaks in the segment of the selected word, and goes on to the next one; an empty name takes it back.
+function nameSpeaker(name) {
+  finishCorrecting();
+  const at = Math.max(selected(), 0);
+  const { segment } = words[at].closest('.segment');
+  change(withSegment(shown.transcript, segment, { ...segment, speaker: name || null }));
+  const next = words.findIndex((word, index) => index > at && word.word.start >= segment.end);
+  select(next < 0 ? at : next, false);
+  keepVisible(words[Math.max(selected(), 0)]);
+  const known = new Set(shown.transcript.segments.map(({ speaker }) => speaker).filter(Boolean));
+  find('#speakers').replaceChildren(...[...known].map((speaker) => make('option', '', speaker)));
+}
+
 function nextDoubtful(direction) {
   finishCorrecting();
   const doubtful = words.filter((word) => word.classList.contains('doubtful'));

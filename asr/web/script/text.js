@@ -65,6 +65,8 @@ function clock(seconds) {
   return [parts[0], ...parts.slice(1).map((part) => part.padStart(2, '0'))].join(':');
 }
 
+const labelOf = ({ speaker, channel }) => speaker || channel;
+
 function paragraph(segment) {
   const made = make('p', 'segment');
   made.segment = segment;
@@ -88,7 +90,7 @@ function paragraph(segment) {
     line.append(index ? ' ' : '', span);
   });
   made.append(time);
-  if (segment.channel) made.append(make('b', 'channel', `${segment.channel}:`));
+  if (labelOf(segment)) made.append(make('b', 'channel', `${labelOf(segment)}:`));
   made.append(line);
   return made;
 }

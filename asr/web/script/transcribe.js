@@ -130,7 +130,7 @@ const actions = {
   doubtful: () => nextDoubtful(1),
   keys: () => find('dialog').showModal(),
   async copy(button) {
-    const line = ({ channel, words }) => `${channel ? `${channel}: ` : ''}${textOf(words)}\n`;
+    const line = (segment) => `${labelOf(segment) ? `${labelOf(segment)}: ` : ''}${textOf(segment.words)}\n`;
     await navigator.clipboard.writeText(shown.transcript.segments.map(line).join(''));
     confirm(button, 'Copied');
   },
@@ -138,12 +138,8 @@ const actions = {
     await navigator.clipboard.writeText(linkTo(words[Math.max(selected(), 0)].word));
     confirm(button, 'Copied');
   },
-  replace(button) {
-    const form = find('.replacing');
-    form.hidden = !form.hidden;
-    button.setAttribute('aria-expanded', !form.hidden);
-    if (!form.hidden) form.elements.find.focus();
-  },
+  replace: () => toggle('replace', '.replacing'),
+  speaker: () => toggle('speaker', '.naming'),
   stopSeveral: () => several.stop(),
   closeSeveral: () => several.close(),
   async forget() {
@@ -156,6 +152,14 @@ const actions = {
     show();
   },
 };
+
+// Opens or closes a form below its button.
+function toggle(action, name) {
+  const form = find(name);
+  form.hidden = !form.hidden;
+  find(`[data-do=${action}]`).setAttribute('aria-expanded', !form.hidden);
+  if (!form.hidden) form.querySelector('input').focus();
+}
 
 function confirm(button, message) {
   const before = button.textContent;
@@ -201,6 +205,11 @@ find('.replacing').addEventListener('submit', (event) => {
   event.target.querySelector('output').textContent = `${count} replaced`;
 });
 
+find('.naming').addEventListener('submit', (event) => {
+  event.preventDefault();
+  nameSpeaker(event.target.elements.name.value.trim());
+});
+
 async function save(format) {
   finishCorrecting();
   const [name, content] = [fileName(format), await server.render({ transcript: shown.transcript, format })];
@@ -234,6 +243,7 @@ const keys = {
   N: () => nextDoubtful(-1),
   e: actions.correct,
   F2: actions.correct,
+  s: actions.speaker,
   '?': actions.keys,
 };
 
