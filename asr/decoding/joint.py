@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from operator import attrgetter
@@ -29,6 +30,9 @@ BABBLE, BABBLE_SHORTFALL = -1.0, 1.0
 # Nor where CTC has so few letters a second, at a lower mean log-probability, and refuses the decoder's text:
 # a word recognised in a murmur of many voices. People say 5 to 17 letters a second, learners 3.
 SPARSE_LETTERS, SPARSE_LOG_PROB, SPARSE_SHORTFALL = 2.5, -0.4, 0.8
+# Spelling is no babble, though it has as few letters, and CTC does not know them by their names: a text with
+# so many single letters, which are half of its words or more ("F-I-N-D", "A M S J seven").
+SPELLED_LETTERS = 3
 # A text whose tokens have a lower mean log-probability is searched for again with a beam of this width, from
 # the first token on that is less probable than SURE.
 UNSURE, WIDTH, SURE = -0.22, 4, -0.2
@@ -49,6 +53,13 @@ SENTENCE_ENDS = (".", "?", "!")
 Step = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 # Token ids of a text, and the decoder's log-probability of each and, unless it was cut off, of the end.
 Scored = tuple[list[int], list[float]]
+
+
+def is_spelled(text: str) -> bool:
+    """Whether somebody spells."""
+    words = re.findall(r"[^\W\d_]+", text)
+    letters = sum(len(word) == 1 for word in words)
+    return letters >= max(SPELLED_LETTERS, len(words) / 2)
 
 
 class JointDecoder:
@@ -201,7 +212,9 @@ class JointDecoder:
 
     def _is_babble(self, text: Scored, by_ctc: Hypothesis, log_probs: np.ndarray) -> bool:
         """Whether there are voices, but nothing that they say."""
-        _, scores = text
+        ids, scores = text
+        if is_spelled(self.vocabulary.decode(ids)):
+            return False
         of_letters = [
             log_probs[first : last + 1, unit].max()
             for unit, (first, last) in zip(by_ctc.units, by_ctc.steps, strict=True)

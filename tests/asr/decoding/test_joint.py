@@ -15,6 +15,7 @@ from asr.decoding.joint import (
     JointDecoder,
     alike,
     counterpart,
+    is_spelled,
     places_of,
     spoken_words,
     with_capitals,
@@ -206,6 +207,29 @@ def test_an_unsure_word_in_much_sound_without_letters_is_babble(probability, sil
     decoder = joint(Writer("On the mat on the mat."))  # which CTC refuses
     [best] = decoder.decode(np.concatenate([by_ctc, silence]), MEMORY)
     assert best.text == text
+
+
+def test_slow_spelling_is_no_babble():
+    unsure = Writer("T h e cat.")
+    unsure.logit = 2.0
+    [best] = joint(unsure).decode(log_probs_of("on the mat on the mat", 0.6), MEMORY)
+    assert best.text
+
+
+@pytest.mark.parametrize(
+    ("text", "spelled"),
+    [
+        ("F-I-N-D-L-E-Y", True),
+        ("F I N D", True),
+        ("A.M.S.J. seven hundred eighty six", True),
+        ("I, a", False),
+        ("A b c is what he said to me", False),
+        ("1 2 3 4", False),
+        ("", False),
+    ],
+)
+def test_spelled_texts(text, spelled):
+    assert is_spelled(text) == spelled
 
 
 def test_a_number_has_the_time_of_what_is_spoken():
