@@ -28,7 +28,7 @@ from asr.web.zipped import zipped
 
 FOLDER = Path(__file__).parent
 # In one scope, in this order.
-SCRIPTS = ("keep", "words", "text", "correct", "sound", "live", "several", "search", "transcribe")
+SCRIPTS = ("keep", "words", "text", "correct", "film", "sound", "live", "several", "search", "transcribe")
 # Words less likely than this are marked, but of each text at most such a part. On the dev sets, the marked
 # words are 12 % of all, and 52 % of the wrong ones.
 DOUBTFUL_BELOW, MARKED_AT_MOST = 0.85, 0.15

@@ -61,7 +61,9 @@ let said;
 setInterval(() => {
   const audio = player();
   if (wanted) beginPlaying();
-  if (!audio || (audio.paused && !said)) return;
+  if (!audio) return;
+  follow(audio);
+  if (audio.paused && !said) return;
   const now = audio.currentTime;
   if (now >= playUntil) pause();
   const next = audio.paused ? undefined : words.find(({ word }) => word.start <= now && now < word.end);
@@ -108,7 +110,10 @@ let captionsTimer;
 function tellCaptions() {
   const { transcript } = shown;
   clearTimeout(captionsTimer);
-  captionsTimer = setTimeout(() => trigger('captions', { transcript }), 100);
+  captionsTimer = setTimeout(() => {
+    trigger('captions', { transcript });
+    captionFilm(transcript);
+  }, 100);
 }
 
 // ---- Files

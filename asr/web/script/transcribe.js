@@ -40,6 +40,7 @@ window.hark = {
 
 async function keepSound(document, sound, url) {
   await kept.save(document);
+  if (document === shown) showFilm(sound);
   if (!sound) {
     const response = await fetch(url);
     sound = response.ok && (await response.blob());
@@ -59,6 +60,7 @@ function close() {
   sessionStorage.removeItem(SHOWN);
   box.replaceChildren();
   find('.spoken').replaceChildren();
+  showFilm(null);
 }
 
 // A document that was kept: its text at once, its sound as soon as the server has it again.
@@ -71,6 +73,7 @@ async function reopen(document) {
   tell('');
   show();
   const sound = await kept.sound(document.id);
+  if (shown === document) showFilm(sound);
   restored = null;
   if (sound) {
     const given = new File([sound], document.name, { type: sound.type });
