@@ -7,10 +7,11 @@ const player = () => tab.querySelector('#sound #waveform > div')?.shadowRoot?.qu
 let recording = false;
 let playUntil = Infinity;
 let wanted = null; // {start, until, deadline} of playing that has not begun
+const PLAYABLE_MILLISECONDS = 60_000; // until when it must: a recording that is brought back is uploaded first
 
 // Gradio loads the player late, and stops it once more when it is ready: then playing is begun again.
 function play(start, until = Infinity) {
-  wanted = { start, until, deadline: Date.now() + 10_000 };
+  wanted = { start, until, deadline: Date.now() + PLAYABLE_MILLISECONDS };
   if (player()) player().currentTime = start;
   beginPlaying();
 }
