@@ -196,12 +196,13 @@ def torch_lstm(batch: int) -> Callable[[], object]:
     import torch
 
     lstm = torch.nn.LSTM(LSTM_INPUTS, 320, num_layers=2, bidirectional=True, batch_first=True)
-    optimizer = torch.optim.SGD(lstm.parameters(), 1e-3)
     x = torch.zeros(batch, LSTM_STEPS, LSTM_INPUTS)
 
     def step() -> None:
-        optimizer.zero_grad()
         lstm(x)[0].mean(dim=(1, 2)).square().mean().backward()
-        optimizer.step()
+        with torch.no_grad():  # torch.optim cannot be imported beside TensorFlow
+            for weight in lstm.parameters():
+                weight -= 1e-3 * weight.grad
+                weight.grad = None
 
     return step
