@@ -265,7 +265,7 @@ def test_failures_are_tried_again_only_when_wanted(archive, undisturbed, capsys)
         (["s3://"], ""),
         (["sound", "--model", "klingon"], "no such model"),
         (["sound", "--decoder", "viterbi"], "viterbi"),
-        (["sound", "--format", "docx"], "docx"),
+        (["sound", "--format", "pdf"], "pdf"),
         (["sound", "--address", "localhost"], "ray://HOST:10001"),
         (["sound", "--address", "ray://127.0.0.1:1"], "refused; start a cluster"),
         (["sound", "--address", "ray://nowhere.invalid:10001"], "nowhere.invalid"),

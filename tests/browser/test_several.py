@@ -55,12 +55,12 @@ def test_each_file_of_several_is_transcribed_and_a_broken_one_is_named(page, upl
 def test_what_is_left_of_several_is_stopped(page, recognizer, uploads):
     before = set(uploads.rglob("*.wav"))
     recognizer.pause_seconds = 0.5
-    sound = noise(60)
+    sound = noise(20)
     path = write(uploads / "long.wav", sound)
     content = path.read_bytes()
     path.unlink()
     drop(page, ("a.wav", content), ("b.wav", content))
-    expect(page.locator(ITEMS).nth(0)).to_contain_text("of 1:00 ·")
+    expect(page.locator(ITEMS).nth(0)).to_contain_text("of 0:20 ·")
     expect(page.locator(ITEMS).nth(0)).to_contain_text("left")
     page.get_by_role("button", name="Stop all").click()
     expect(page.locator(ITEMS).nth(0)).to_contain_text("stopped")
