@@ -9,6 +9,8 @@ let playUntil = Infinity;
 let wanted = null; // {start, until, deadline} of playing that has not begun
 const PLAYABLE_MILLISECONDS = 60_000; // until when it must: a recording that is brought back is uploaded first
 
+const STOPPED_SECONDS = 0.6; // of playing, in which it may be stopped
+
 // Gradio loads the player late, and stops it once more when it is ready: then playing is begun again.
 function play(start, until = Infinity) {
   wanted = { start, until, deadline: Date.now() + PLAYABLE_MILLISECONDS };
@@ -24,7 +26,7 @@ function beginPlaying() {
     audio.play().catch(() => {}); // stopped again
   }
   playUntil = until;
-  const begun = audio && (audio.ended || (!audio.paused && audio.currentTime > start + 0.1));
+  const begun = audio && (audio.ended || (!audio.paused && audio.currentTime > start + STOPPED_SECONDS));
   if (begun || Date.now() > deadline) wanted = null;
 }
 
