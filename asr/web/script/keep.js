@@ -72,7 +72,7 @@ const kept = {
 
   // Whether closing the page would lose something.
   get unsaved() {
-    const soundless = [...this.documents.values()].some((document) => document.soundless);
+    const soundless = [...this.documents.values()].slice(-KEPT_SOUNDS).some((document) => document.soundless);
     return this.documents.size > 0 && (!this.on || this.failure !== '' || this.sounds.size > 0 || soundless);
   },
 

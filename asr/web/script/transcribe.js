@@ -135,11 +135,11 @@ const actions = {
   async copy(button) {
     const line = (segment) => `${labelOf(segment) ? `${labelOf(segment)}: ` : ''}${textOf(segment.words)}\n`;
     await navigator.clipboard.writeText(shown.transcript.segments.map(line).join(''));
-    confirm(button, 'Copied');
+    showCopied(button);
   },
   async link(button) {
     await navigator.clipboard.writeText(linkTo(words[Math.max(selected(), 0)].word));
-    confirm(button, 'Copied');
+    showCopied(button);
   },
   replace: () => toggle('replace', '.replacing'),
   speaker: () => toggle('speaker', '.naming'),
@@ -164,10 +164,10 @@ function toggle(action, name) {
   if (!form.hidden) form.querySelector('input').focus();
 }
 
-function confirm(button, message) {
-  const before = button.textContent;
-  button.textContent = message;
-  setTimeout(() => (button.textContent = before), 1500);
+function showCopied(button) {
+  button.dataset.label ??= button.textContent; // it may be pressed again before it is back
+  button.textContent = 'Copied';
+  setTimeout(() => (button.textContent = button.dataset.label), 1500);
 }
 
 const settings = {
