@@ -30,8 +30,8 @@ BABBLE, BABBLE_SHORTFALL = -1.0, 1.0
 # Nor where CTC has so few letters a second, at a lower mean log-probability, and refuses the decoder's text:
 # a word recognised in a murmur of many voices. People say 5 to 17 letters a second, learners 3.
 SPARSE_LETTERS, SPARSE_LOG_PROB, SPARSE_SHORTFALL = 2.5, -0.4, 0.8
-# Spelling is no babble, though it has as few letters, and CTC does not know them by their names: a text with
-# so many single letters, which are half of its words or more ("F-I-N-D", "A M S J seven").
+# Spelling is no babble, though it may have as few letters: a text with so many single letters, which are half
+# of its words or more ("F-I-N-D", "A M S J seven").
 SPELLED_LETTERS = 3
 # A text whose tokens have a lower mean log-probability is searched for again with a beam of this width, from
 # the first token on that is less probable than SURE.
