@@ -173,7 +173,8 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], turns: Turns, sessions
 
         def news(state: str) -> Update:
             seconds = recognition.seconds
-            return feed(request, state=state, made=made, seconds=seconds, **to_page(recognition.transcript))
+            transcript = to_page(recognition.transcript)
+            return feed(request, path=session.path, state=state, made=made, seconds=seconds, **transcript)
 
         try:
             recognition = await to_thread.run_sync(
@@ -190,7 +191,7 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], turns: Turns, sessions
                 yield {status: status_now, **news("running")}
         except ValueError as error:  # a recording that cannot be read, a decoder that the model lacks
             message = html.error(_without_folder(error, session.path))
-            yield {**idle, **feed(request, state="unreadable"), status: message}
+            yield {**idle, **feed(request, path=session.path, state="unreadable"), status: message}
             return
         except Exception:  # a bug
             yield {**idle, status: html.error(INTERNAL_ERROR)}

@@ -35,6 +35,12 @@ def reload(page):
     expect(page.locator("#sound")).to_be_visible()
 
 
+def transcribe_another(page, path):
+    page.locator("#sound").get_by_role("button", name="Upload file").click()
+    expect(page.locator(".text .word")).to_have_count(0)  # or the first text would be taken for the other's
+    transcribe(page, path)
+
+
 def plays(page, word, seconds):
     page.locator(".text .word").nth(word).click()
     page.wait_for_function(f"() => ({PLAYER})().seconds > {seconds} && !({PLAYER})().paused")
@@ -54,8 +60,7 @@ def test_a_click_that_clears_the_recording_can_be_taken_back(page, recording, bu
 
 def test_another_file_leaves_the_text_of_the_first(page, recording, tmp_path):
     transcribe(page, recording)
-    page.locator("#sound").get_by_role("button", name="Upload file").click()
-    transcribe(page, write(tmp_path / "short.wav", noise(2)))
+    transcribe_another(page, write(tmp_path / "short.wav", noise(2)))
     expect(page.locator(SEGMENTS)).to_have_text([LINE])
     page.get_by_role("button", name="Bring back noise.wav").click()
     expect(page.locator(SEGMENTS)).to_have_text([LINE] * 3)
@@ -63,13 +68,32 @@ def test_another_file_leaves_the_text_of_the_first(page, recording, tmp_path):
     expect(page.locator(SEGMENTS)).to_have_text([LINE])
 
 
+def test_late_text_goes_to_its_own_recording(page, recognizer, recording, tmp_path):
+    transcribe(page, recording)
+    held = []
+    recognizer.pause_seconds = 1.0
+    page.locator("#sound").get_by_role("button", name="Upload file").click()
+    expect(page.locator(".text .word")).to_have_count(0)
+    upload(page, write(tmp_path / "later.wav", noise(8)))
+    expect(page.locator(SEGMENTS)).to_have_text([LINE])  # the first of four
+    page.route("**/upload*", lambda route: held.append(route))
+    page.get_by_role("button", name="Bring back noise.wav").click()
+    expect(page.locator("#transcribe .actions").get_by_role("button", name="Stop")).to_be_hidden()
+    expect(page.locator(SEGMENTS)).to_have_text([LINE] * 3)
+    held[0].continue_()
+    plays(page, 12, 4.8)
+    expect(page.locator(SEGMENTS)).to_have_text([LINE] * 3)
+    page.get_by_role("button", name="Bring back later.wav").click()
+    expect(page.locator(SEGMENTS)).to_have_text([LINE] * 4)
+    held[1].continue_()
+
+
 def test_all_kept_texts_are_searched_and_what_is_found_is_played(page, recording, tmp_path):
     transcribe(page, recording)
     page.locator(".text .word").nth(12).dblclick()  # "brown" of the third segment
     page.keyboard.type("Umber")
     page.keyboard.press("Enter")
-    page.locator("#sound").get_by_role("button", name="Upload file").click()
-    transcribe(page, write(tmp_path / "short.wav", noise(2)))
+    transcribe_another(page, write(tmp_path / "short.wav", noise(2)))
     search = page.get_by_role("searchbox", name="Search in all kept texts")
     search.fill("uick um")
     found = page.get_by_role("list", name="Found").get_by_role("listitem")
@@ -97,8 +121,7 @@ def test_a_link_opens_a_text_at_a_word(chromium, url, recording, tmp_path):
     expect(copy).to_have_text("Copied")
     expect(copy).to_have_text("Copy link")
     link = page.evaluate("navigator.clipboard.readText()")
-    page.locator("#sound").get_by_role("button", name="Upload file").click()
-    transcribe(page, write(tmp_path / "short.wav", noise(2)))
+    transcribe_another(page, write(tmp_path / "short.wav", noise(2)))
     other = context.new_page()
     other.goto(link)
     expect(other.locator(SEGMENTS)).to_have_count(3)

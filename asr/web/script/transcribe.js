@@ -18,6 +18,7 @@ window.hark = {
     }
     recording = shown.live = false; // the live text stays until there is a better one
     shown.name = sound.orig_name || 'recording.wav';
+    shown.path = sound.path;
     keepSound(shown, file?.name === sound.orig_name ? file : null, sound.url);
     file = null;
     show();
@@ -78,6 +79,7 @@ async function reopen(document) {
   if (sound) {
     const given = new File([sound], document.name, { type: sound.type });
     const { path, url } = await upload(given);
+    document.path = path;
     restored = { path, url, orig_name: document.name, size: sound.size, meta: { _type: 'gradio.FileData' } };
   }
   if (shown !== document) return;
@@ -85,16 +87,25 @@ async function reopen(document) {
 }
 
 watch('feed', () => {
-  const { page: name, number, ...transcript } = JSON.parse(JSON.stringify(props.feed)); // plain, as the database wants it
+  const { page: name, number, path, ...transcript } = JSON.parse(JSON.stringify(props.feed)); // plain, as the database wants it
   page = name;
-  if (!shown || !transcript.state) return;
-  if (transcript.state === 'attached') return redraw();
+  if (transcript.state === 'attached' && shown) redraw();
+  if (transcript.state === 'attached' || !transcript.state) return;
+  // What was on its way while another document was opened belongs to the one before.
+  const owner = shown?.path === path ? shown : [...kept.documents.values()].findLast((one) => one.path === path);
+  if (!owner) return;
   if (transcript.state === 'unreadable') {
-    if (!shown.transcript) kept.remove(shown.id).then(showKept);
+    if (!owner.transcript) kept.remove(owner.id).then(showKept);
     return;
   }
-  const again = shown.transcript && shown.transcript.state !== 'running';
+  const again = owner.transcript && owner.transcript.state !== 'running';
   if (again && transcript.state !== 'done') return; // the text before stays until there is a new one
+  if (owner !== shown) {
+    if (again) owner.undo.push(owner.transcript);
+    owner.transcript = transcript;
+    kept.save(owner);
+    return;
+  }
   finishCorrecting();
   if (again) change(transcript);
   else replace(transcript);
