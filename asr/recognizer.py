@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
-from itertools import groupby, islice
-from operator import attrgetter, itemgetter
-from queue import Empty, Queue
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 
-from asr import CHANNELS, DECODERS
-from asr.decoding import Hypothesis
-from asr.decoding.greedy import greedy_decode
-from asr.decoding.words import words_of, words_without_steps
-from asr.tokenizer import WORD_BOUNDARY, Tokenizer
+from asr import CHANNELS
+from asr.ahead import map_ahead
+from asr.align import aligned_segments
+from asr.decode import decode_with
+from asr.tokenizer import Tokenizer
 from asr.transcript import Segment, Transcript, Word, sentences
 
 # What reads sound and runs models is imported where it is needed, so that `--help` does not wait for it.
@@ -31,7 +26,6 @@ if TYPE_CHECKING:
     from asr.streaming import Stream
 
 BLOCK_SECONDS = 1.0  # read at a time, so that words of a pipe come soon
-STOP_SECONDS = 1.0  # that a reader gets to stop in
 
 Progress = Callable[[float, float | None], None]
 
@@ -179,8 +173,7 @@ class Recognizer:
         """
         if not self.bundle.has_ctc:
             raise ValueError(f"{self.bundle.name} has no CTC head, which finds the times")
-        unit_ids = self.tokenizer.encode(self.tokenizer.normalize(text))
-        if not unit_ids:
+        if not self.tokenizer.normalize(text):
             raise ValueError("the text has no words: give what is said in the recording")
         utterances = _utterances([source])
         *computed, (recording, _) = self._computed(lambda *result: result, utterances, progress)
@@ -190,7 +183,7 @@ class Recognizer:
             raise ValueError("no speech was found in the recording")
         log_probs = [encoding.log_probs for _, (_, encoding) in computed]
         starts = [utterance.start for _, (utterance, _) in computed]
-        return self._transcript(self._aligned(starts, log_probs, text, unit_ids), recording)
+        return self._transcript(aligned_segments(self.bundle, text, starts, log_probs), recording)
 
     def decoder(
         self, name: str | None = None, hotwords: Sequence[str] = ()
@@ -199,58 +192,8 @@ class Recognizer:
 
         Arguments and errors are those of `transcribe`.
         """
-        recognize = self._recognize_with(name, hotwords, n_best=1)
-        return lambda encoding: recognize(encoding)[0]
-
-    def _recognize_with(
-        self, name: str | None, hotwords: Sequence[str], n_best: int
-    ) -> Callable[[Encoding], tuple[list[Word], tuple[str, ...]]]:
-        """The function from what the engine says of an utterance to its words and other texts."""
-        searching = bool(hotwords) or n_best > 1 or self.bundle.has_language_model
-        name = name or ("joint" if self.bundle.vocabulary else "beam" if searching else "greedy")
-        if name not in DECODERS:
-            raise ValueError(f"no decoder {name!r}: choose one of {', '.join(DECODERS)}")
-        if n_best < 1:
-            raise ValueError(f"n_best must be at least 1, not {n_best}")
-        if name == "joint" and self.bundle.vocabulary is None:
-            raise ValueError(f"{self.bundle.name} has no attention decoder: choose the beam decoder")
-        if name != "joint" and not self.bundle.has_ctc:
-            raise ValueError(f"{self.bundle.name} has only an attention decoder: choose the joint decoder")
-        if hotwords and not self.bundle.has_ctc:
-            raise ValueError(f"{self.bundle.name} has no CTC head, which finds hot words")
-        if name == "greedy" and hotwords:
-            raise ValueError("the greedy decoder knows no hot words: choose the beam decoder")
-        if name == "greedy" and n_best > 1:
-            raise ValueError("the greedy decoder has only one text: choose the beam decoder")
-        decode = self._decode_with(name, hotwords)
-        calibration = self.bundle.config.get("confidence", {}).get(name)
-        step_seconds = self.bundle.step_seconds
-
-        def recognize(encoding: Encoding) -> tuple[list[Word], tuple[str, ...]]:
-            best, *others = decode(encoding, n_best)
-            if encoding.log_probs is None:
-                words = words_without_steps(best, encoding.seconds)
-            else:
-                words = words_of(best, encoding.log_probs, self.tokenizer, step_seconds, calibration)
-            return words, tuple(other.text for other in others)
-
-        return recognize
-
-    def _decode_with(self, name: str, hotwords: Sequence[str]) -> Callable[[Encoding, int], list[Hypothesis]]:
-        """The function from what the engine says of an utterance, and a number, to so many hypotheses."""
-        if name == "greedy":
-            return lambda encoding, _: [greedy_decode(encoding.log_probs, self.tokenizer)]
-        from asr.decoding.beam import BeamDecoder
-
-        beam = BeamDecoder.from_bundle(self.bundle, hotwords) if self.bundle.has_ctc else None
-        if name == "beam":
-            return lambda encoding, n_best: beam.decode(encoding.log_probs, n_best)
-        from asr.decoding.joint import JointDecoder
-
-        joint = JointDecoder(
-            self.engine.step, self.bundle.vocabulary, self.tokenizer, beam, self.bundle.step_seconds, hotwords
-        )
-        return lambda encoding, n_best: joint.decode(encoding.log_probs, encoding.memory, n_best)
+        decode = decode_with(self.bundle, self.engine, name, hotwords)
+        return lambda encoding: decode(encoding)[0]
 
     def _recognised(
         self, sources, progress, reading=None, decoder=None, hotwords=(), n_best=1, channel=None, track=None
@@ -267,15 +210,15 @@ class Recognizer:
         self, decoder: str | None, hotwords: Sequence[str], n_best: int = 1
     ) -> Callable[[Utterance, Encoding], list[Segment]]:
         """The function from an utterance, and what the engine says of it, to its segments."""
-        recognize = self._recognize_with(decoder, hotwords, n_best)
+        decode = decode_with(self.bundle, self.engine, decoder, hotwords, n_best)
 
         def segments(utterance: Utterance, encoding: Encoding) -> list[Segment]:
-            words, alternatives = recognize(encoding)
+            words, alternatives = decode(encoding)
             start = utterance.start
             moved = [replace(word, start=start + word.start, end=start + word.end) for word in words]
             # Alternatives are of the whole utterance.
             parts = [moved] if alternatives else sentences(moved)
-            return [_segment(part, alternatives, utterance.channel) for part in parts if part]
+            return [Segment.of(part, alternatives, utterance.channel) for part in parts if part]
 
         return segments
 
@@ -288,29 +231,6 @@ class Recognizer:
                 yield recording.error or self._transcript(segments, recording)
                 segments = []
 
-    def _aligned(
-        self, starts: Sequence[float], log_probs: Sequence[np.ndarray], text: str, unit_ids: list[int]
-    ) -> list[Segment]:
-        """The segments of a known text, given the start in seconds and the log-probs of each utterance."""
-        from asr.decoding.alignment import forced_align
-
-        # Which words are in which utterance is not known, so all are aligned in one go, on steps.
-        joined = np.concatenate(log_probs)
-        calibration = self.bundle.config.get("confidence", {}).get("greedy")
-        aligned = forced_align(joined, unit_ids)
-        step_words = iter(words_of(aligned, joined, self.tokenizer, 1, calibration))
-        step_seconds, steps = self.bundle.step_seconds, list(map(len, log_probs))
-        step_starts = np.repeat(starts, steps) + step_seconds * np.concatenate(list(map(np.arange, steps)))
-        step_utterances = np.repeat(np.arange(len(starts)), steps)
-        found: list[tuple[int, Word]] = []
-        for written, count in _written_words(text, self.tokenizer):
-            parts = list(islice(step_words, count))
-            first, last = round(parts[0].start), round(parts[-1].end) - 1
-            start, end = float(step_starts[first]), float(step_starts[last]) + step_seconds
-            confidence = min(part.confidence for part in parts)
-            found.append((step_utterances[first], Word(written, start, end, confidence)))
-        return [_segment([word for _, word in group]) for _, group in groupby(found, key=itemgetter(0))]
-
     def _computed(
         self, use: Callable[[Utterance, Encoding], Any], utterances: Utterances, progress: Progress | None
     ) -> Iterator[tuple[_Recording, Any]]:
@@ -321,7 +241,7 @@ class Recognizer:
             return None if utterance is None else use(utterance, self.engine.encode(utterance.samples))
 
         tell = progress or (lambda done_seconds, total_seconds: None)
-        for (recording, utterance), result in _map_ahead(compute, utterances, self.workers):
+        for (recording, utterance), result in map_ahead(compute, utterances, self.workers):
             yield recording, result
             if utterance is not None:
                 tell(utterance.end, recording.stated_seconds)
@@ -392,61 +312,3 @@ def _utterances(
         except AudioError as error:
             recording.error = error
         yield recording, None
-
-
-def _map_ahead(function: Callable, items: Iterator, workers: int) -> Iterator[tuple]:
-    """(item, function(item)) in order, each as soon as it is ready, computed a few items ahead of the caller.
-
-    A thread of its own takes the items, so that results need not wait for a silent pipe. It is a daemon, or
-    such a pipe would keep the program from ending.
-    """
-    pool = ThreadPoolExecutor(workers)
-    waiting: Queue = Queue(4 * workers)
-    stopped = threading.Event()
-
-    def submit() -> None:
-        with closing(items):
-            try:
-                for item in items:
-                    waiting.put((item, pool.submit(function, item).result))
-                    if stopped.is_set():
-                        return
-                waiting.put(None)
-            except BaseException as error:
-                failed: Future = Future()
-                failed.set_exception(error)
-                waiting.put((None, failed.result))
-
-    reader = threading.Thread(target=submit, daemon=True)
-    reader.start()
-    try:
-        while (pair := waiting.get()) is not None:
-            item, result = pair
-            yield item, result()
-    finally:
-        stopped.set()
-        with suppress(Empty):  # room for what the reader wants to put
-            while True:
-                waiting.get_nowait()
-        reader.join(STOP_SECONDS)
-        pool.shutdown(cancel_futures=True)
-
-
-def _segment(words: Sequence[Word], alternatives: tuple = (), channel: str | None = None) -> Segment:
-    text = WORD_BOUNDARY.join(word.text for word in words)
-    return Segment(words[0].start, words[-1].end, text, tuple(words), alternatives, channel)
-
-
-def _written_words(text: str, tokenizer: Tokenizer) -> list[tuple[str, int]]:
-    """The words as written, each with its number of words when normalised: ("twenty-one,", 2).
-
-    A token without letters ("–") is joined to the word before it, or at the beginning to the word after it.
-    """
-    written: list[tuple[str, int]] = []
-    for token in text.split():
-        count = len(tokenizer.normalize(token).split())
-        if written and 0 in (count, written[-1][1]):
-            before, before_count = written.pop()
-            token, count = f"{before} {token}", before_count + count
-        written.append((token, count))
-    return written

@@ -96,6 +96,14 @@ class Segment:
     channel: str | None = None
     speaker: str | None = None
 
+    @classmethod
+    def of(
+        cls, words: Sequence[Word], alternatives: tuple[str, ...] = (), channel: str | None = None
+    ) -> "Segment":
+        """The segment of these words, of which there is at least one."""
+        text = " ".join(word.text for word in words)
+        return cls(words[0].start, words[-1].end, text, tuple(words), alternatives, channel)
+
     @property
     def label(self) -> str | None:
         """Who speaks, as far as it is known: the speaker, or else the channel."""

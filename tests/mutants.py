@@ -465,8 +465,8 @@ MUTANTS = [
         "asr/test_recognizer.py",
     ),
     Mutant(
-        "recognizer: an aligned word as sure as its surest part",
-        "asr/recognizer.py",
+        "align: a word as sure as its surest part",
+        "asr/align.py",
         "confidence = min(part.confidence for part in parts)",
         "confidence = max(part.confidence for part in parts)",
         "asr/test_recognizer.py",

@@ -556,14 +556,14 @@ def test_ending_a_silent_pipe(tmp_path):
     """Ctrl-C ends the program though nobody writes."""
     command = (
         "import os, signal\n"
-        "from asr.recognizer import _map_ahead\n"
+        "from asr.ahead import map_ahead\n"
         # Which a shell makes the programs that it starts in the background ignore.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "read, write = os.pipe()\n"
         "def items():\n"
         "    yield 1\n"
         "    yield os.read(read, 1)\n"
-        "for item, result in _map_ahead(lambda x: x, items(), 2):\n"
+        "for item, result in map_ahead(lambda x: x, items(), 2):\n"
         "    print(result, flush=True)\n"
     )
     process = subprocess.Popen(
