@@ -4,27 +4,23 @@ The transcript is the browser's, in script/: there it is edited, kept and brough
 finds the times of corrected words, draws pictures and writes files, from what the browser sends it.
 """
 
-import base64
 import itertools
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import fastapi
 import gradio as gr
 from anyio import to_thread
 
-from asr.audio import SAMPLE_RATE, load_audio
+from asr.audio import SAMPLE_RATE
 from asr.bundle import Bundle
 from asr.recognizer import Recognizer
-from asr.transcript import Segment
 from asr.turns import Turns
-from asr.web.edited import from_page, segment_from_page, to_page, word_times
+from asr.web.edited import from_page, to_page
 from asr.web.markup import html
-from asr.web.picture import picture_html
 from asr.web.recognize import Recognition, in_turns
-from asr.web.sessions import Session, Sessions, several
-from asr.web.zipped import zipped
+from asr.web.server_functions import server_functions
+from asr.web.sessions import Sessions, several
 
 FOLDER = Path(__file__).parent
 # In one scope, in this order.
@@ -32,8 +28,6 @@ SCRIPTS = ("keep", "words", "text", "correct", "film", "sound", "live", "several
 # Words less likely than this are marked, but of each text at most such a part. On the dev sets, the marked
 # words are 12 % of all, and 52 % of the wrong ones.
 DOUBTFUL_BELOW, MARKED_AT_MOST = 0.85, 0.15
-PICTURE_SECONDS = 40.0  # the longest picture
-PICTURE_MARGIN_SECONDS = 0.2  # shown before and after a segment
 RECOGNIZER, AT_ONCE = "recognizer", 32  # recordings that take turns; others wait
 INTERNAL_ERROR = "Something went wrong. Try again, or ask whoever runs this page to look at its log."
 
@@ -47,32 +41,6 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], turns: Turns, sessions
     best = _decoders([recognizers[names[0]].bundle])[0][1]
     searching = best != "greedy"
     choices = len(names) > 1 or searching
-
-    def find_word_times(data: dict[str, Any]) -> Sequence[tuple[float, float]] | None:
-        """Seconds of each word of a corrected segment; None if they cannot be found."""
-        session, segment = sessions.get(data["page"]), _sent(segment_from_page, data["segment"])
-        if session is None or data["model"] not in recognizers:
-            return None
-        return word_times(recognizers[data["model"]], session.path, segment)
-
-    def draw(data: dict[str, Any]) -> str:
-        """The picture of a segment."""
-        segment, below = _sent(lambda data: (segment_from_page(data["segment"]), float(data["below"])), data)
-        return _picture_of(sessions.get(data["page"]), segment, below)
-
-    def render(data: dict[str, Any]) -> str:
-        """The transcript as a file of a format, in base64."""
-        content = _sent(lambda data: from_page(data["transcript"]).render(data["format"]), data)
-        return base64.b64encode(content.encode() if isinstance(content, str) else content).decode()
-
-    def zip_texts(data: dict[str, Any]) -> str:
-        """The transcripts of several recordings as files of a format in a zip file, in base64."""
-
-        def zipped_documents(data: dict[str, Any]) -> bytes:
-            named = [(str(one["name"]), from_page(one["transcript"])) for one in data["documents"]]
-            return zipped(named, data["format"])
-
-        return base64.b64encode(_sent(zipped_documents, data)).decode()
 
     with gr.Column(elem_id="transcribe"):
         sound = gr.Audio(
@@ -113,7 +81,7 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], turns: Turns, sessions
             js_on_load="\n".join(
                 (FOLDER / "script" / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS
             ),
-            server_functions=[find_word_times, draw, render, zip_texts],
+            server_functions=server_functions(recognizers, sessions),
             feed={},  # what the server has to say, for the script
             several={},  # the same of the running one of several recordings
             doubtful_below=DOUBTFUL_BELOW,
@@ -339,30 +307,6 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], turns: Turns, sessions
         api_name="transcribe",
         **at_once,
     )
-
-
-def _picture_of(session: Session | None, segment: Segment, doubtful_below: float) -> str:
-    """The picture of a segment, and its alternatives; "" for a page without a recording."""
-    if session is None:
-        return ""
-    start = max(0.0, segment.start - PICTURE_MARGIN_SECONDS)
-    duration = min(segment.end + PICTURE_MARGIN_SECONDS - start, PICTURE_SECONDS)
-    words = [word for word in segment.words if word.end <= start + duration]
-    try:
-        session.keep_file()
-        samples = load_audio(session.path, start, duration, warn=lambda warning: None)  # shown before
-        picture = picture_html(samples, start, words, doubtful_below)
-    except FileNotFoundError:
-        picture = html.error("The recording was deleted after an hour. Upload it again to see this picture.")
-    return picture + html.alternatives(segment)
-
-
-def _sent(read: Callable[[Any], Any], data: Any) -> Any:
-    """What was read from the browser's data; what is not of the page is its fault, not the server's."""
-    try:
-        return read(data)
-    except (KeyError, TypeError, ValueError) as error:
-        raise fastapi.HTTPException(422, f"cannot be read: {error!r}") from None
 
 
 def _without_folder(error: Exception, path: str) -> str:
