@@ -7,6 +7,18 @@ from asr.web.page import build_page, serving_options
 from tests.browser.recordings import noise, write
 from tests.loudness_recognizer import LoudnessRecognizer
 
+DESKTOP, PHONE = {"width": 1280, "height": 720}, {"width": 390, "height": 844}
+
+
+def pytest_addoption(parser):
+    parser.addoption("--phone", action="store_true", help="browser tests on a phone's screen")
+
+
+@pytest.fixture(scope="session")
+def screen(request):
+    """Width and height in CSS pixels."""
+    return PHONE if request.config.getoption("--phone", default=False) else DESKTOP
+
 
 @pytest.fixture(scope="module")
 def recognizer():
@@ -40,9 +52,9 @@ def serve(recognizer, uploads):
 
 
 @pytest.fixture
-def page(chromium, url, recognizer):
+def page(chromium, url, recognizer, screen):
     recognizer.pause_seconds = 0.0
-    page = chromium.new_page()
+    page = chromium.new_page(viewport=screen)
     page.goto(url)
     yield page
     page.close()
