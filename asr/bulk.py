@@ -89,6 +89,7 @@ def run_bulk(
     address: str | None = None,
     formats: Sequence[str] = (),
     retry_failed: bool = False,
+    workers: int | None = None,
 ) -> int:
     """Recognises what is not yet done of an archive; prints a summary, and the progress on standard error.
 
@@ -99,6 +100,7 @@ def run_bulk(
       address: ray://HOST:PORT of a cluster; None starts Ray on this machine for the time of the call.
       formats: of asr.transcript.FORMATS, each written into a folder of that name.
       retry_failed: does again what failed before.
+      workers: cores to use of this machine; None takes all.
 
     Returns how many inputs have failed.
     Raises ValueError for a wrong source, model, decoder or address, and for the folder of another job.
@@ -107,7 +109,7 @@ def run_bulk(
     shards = _shards(job, folder)
     todo = list(_todo(folder, shards, retry_failed))
     if todo:
-        with _ray(address) as ray:
+        with _ray(address, workers) as ray:
             _recognise_all(ray, job, todo, folder)
     outcomes = [outcome for number in range(len(shards)) for outcome in read_outcomes(folder, number)]
     failed = write_outcomes(folder, outcomes)
@@ -266,13 +268,13 @@ def _after_death(piece: Piece) -> tuple[Result | None, list[Piece]]:
 
 
 @contextmanager
-def _ray(address: str | None) -> Iterator[Any]:
+def _ray(address: str | None, workers: int | None) -> Iterator[Any]:
     """Ray's module, connected. Raises ValueError where no cluster answers."""
     import ray
 
     options = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
-        options["include_dashboard"] = False
+        options |= {"include_dashboard": False, "num_cpus": workers}
     else:
         _check_address(address)
     # Ray gives a busy machine 15 s to start it, and a cluster may fail to start what serves a client.

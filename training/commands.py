@@ -246,8 +246,16 @@ def add_measuring(commands) -> None:
 
 def add_benchmarks(commands) -> None:
     """Adds `benchmark` with its verbs."""
-    summary = "measure Hark: hotwords, peers, sequence-models, server, streaming, training"
+    summary = "measure Hark: bulk, hotwords, peers, sequence-models, server, streaming, training"
     verbs = _add_group(commands, "benchmark", summary, "BENCHMARK")
+
+    summary = "throughput of `hark bulk` with several workers, beside one"
+    add = add_command(verbs, "bulk", summary, working("benchmarks.bulk")).add_argument
+    add("source", metavar="SOURCE", help="as of hark bulk; some 10 minutes of sound for each worker")
+    add("--model", default="english", help=f"{BUNDLE} (english)")
+    add("--decoder", choices=DECODERS, help="(the model's own choice)")
+    add("--workers", type=positive, default=os.cpu_count(), metavar="N", help="(one for each core)")
+    add("--repeats", type=positive, default=3, metavar="N", help="runs of each (3)")
 
     summary = "how many hot words are found, and what they cost elsewhere"
     run = working("benchmarks.hotwords")
@@ -276,6 +284,7 @@ def add_benchmarks(commands) -> None:
     add = add_command(verbs, "server", summary, working("benchmarks.server"), more="manifests").add_argument
     _add_manifests(add, "speech to send")
     add("--model", metavar="DIR", help="of the server (as hark serve)")
+    add("--workers", type=positive, default=1, metavar="N", help="of the server (1)")
     add("--clients", type=positive, default=20, metavar="N", help="at once (20)")
     add("--minutes", type=positive, default=10, metavar="M", help="(10)")
 

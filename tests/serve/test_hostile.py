@@ -8,6 +8,7 @@ import io
 import json
 import os
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from websockets.sync.client import connect
 
 from asr.bundle import available_bundles
 from tests import voice
@@ -81,7 +83,7 @@ def unharmed(server):
     assert request(server, "GET", "/healthz") == (200, {"status": "ok", "version": "0.1.0"})
     wait_until(lambda: b"hark_recognising 0.0" in request(server, "GET", "/metrics")[1])
     lines = (server.folder / "log").read_text().splitlines()
-    assert [line for line in lines if not line.startswith("20") or f" {PATH} " not in line] == []
+    assert [line for line in lines if not re.match(rf"20.* ({PATH}|WebSocket) ", line)] == []
     assert [path.name for path in server.folder.iterdir()] in (["temporary", "log"], ["log", "temporary"])
     uploads = [path for path in server.folder.rglob("*") if path.is_file() and path.name != "log"]
     assert uploads == []
@@ -334,3 +336,17 @@ def test_connections_that_say_nothing_hold_up_nobody(server):
     finally:
         for connection in idle:
             connection.close()
+
+
+@pytest.mark.parametrize("decibels", [-60, -20])
+def test_minutes_of_noise_over_a_socket_give_no_word(server, decibels):
+    noise = np.random.default_rng(0).normal(0, 10 ** (decibels / 20), 5 * 60 * 8000)
+    sound = (32767 * noise.clip(-1, 1)).astype("<i2").tobytes()
+    with connect(f"ws://127.0.0.1:{server.port}/", proxy=None) as client:
+        texts = []
+        for start in range(0, len(sound), 64_000):
+            client.send(sound[start : start + 64_000])
+            texts.append(json.loads(client.recv(ANSWER_SECONDS)))
+        client.send('{"eof": 1}')
+        texts.append(json.loads(client.recv(ANSWER_SECONDS)))
+    assert not any(text.get("partial") or text.get("text") for text in texts)

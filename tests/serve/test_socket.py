@@ -472,32 +472,45 @@ def test_garbage_frames(url, frames, code):
     assert answer[0] == 0x88 and int.from_bytes(answer[2:4]) == code
 
 
-def test_clients_that_go_without_a_word(url, talk):
-    frame = b"\x82\xfe\x7d\0\0\0\0\0" + pcm(talk)[:32_000]
-    with upgraded(url) as client:
+def block_in(protocol: str, sound: bytes) -> tuple[bytes, bytes]:
+    """The address of a protocol, and a frame of its message with this sound."""
+    if protocol == "vosk":
+        path, kind, message = b"/", b"\x82", sound
+    else:
+        path, kind = b"/v1/realtime?intent=transcription", b"\x81"
+        append = {"type": "input_audio_buffer.append", "audio": base64.b64encode(sound).decode()}
+        message = json.dumps(append).encode()
+    return path, kind + b"\xff" + len(message).to_bytes(8) + b"\0\0\0\0" + message
+
+
+@pytest.mark.parametrize("protocol", ["vosk", "realtime"])
+def test_clients_that_go_without_a_word(url, talk, protocol):
+    path, frame = block_in(protocol, pcm(talk)[:32_000])
+    with upgraded(url, path) as client:
         client.sendall(frame * 3)
         client.shutdown(socket.SHUT_WR)  # half closed: nothing more can come
         while client.recv(1000):
             pass
-    with upgraded(url) as client:
+    with upgraded(url, path) as client:
         client.sendall(frame[:1000])  # in the midst of a message
-    client = upgraded(url)
+    client = upgraded(url, path)
     client.sendall(frame * 3)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     client.close()  # by a reset
     assert [answer["text"] for answer in vosk(url, [pcm(talk)]) if "text" in answer][-1] == "it's me"
 
 
-def test_a_flood_is_read_no_faster_than_it_is_recognised(url, talk):
+@pytest.mark.parametrize(("protocol", "rate"), [("vosk", 8000), ("realtime", 24_000)])
+def test_a_flood_is_read_no_faster_than_it_is_recognised(url, talk, protocol, rate):
     """1 GB is sent at once, as far as it is taken; memory is bounded, and another client is served."""
     block = pcm(talk)[:64_000]
+    path, frame = block_in(protocol, block)
     sent, stop = 0, threading.Event()
 
     def flood() -> None:
         nonlocal sent
-        with upgraded(url) as client:
+        with upgraded(url, path) as client:
             client.settimeout(0.2)
-            frame = b"\x82\xfe" + len(block).to_bytes(2) + b"\0\0\0\0" + block
             while sent < 1_000_000_000 and not stop.is_set():
                 try:
                     sent += client.send(frame[sent % len(frame) :])
@@ -513,8 +526,8 @@ def test_a_flood_is_read_no_faster_than_it_is_recognised(url, talk):
         answers = vosk(url, blocks(pcm(talk)))
         assert [answer["text"] for answer in answers if "text" in answer] == TEXTS
         assert metric(url, "hark_streams") == 1
-        recognised = 2 * 8000 * (metric(url, "hark_streamed_seconds_total") - worked_off)
-        waiting = sent - recognised
+        recognised = 2 * rate * (metric(url, "hark_streamed_seconds_total") - worked_off)
+        waiting = sent * len(block) / len(frame) - recognised
     finally:
         stop.set()
         thread.join()

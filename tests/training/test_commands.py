@@ -36,6 +36,7 @@ VERBS = [
     ["prepare"],
     ["evaluate"],
     ["benchmark"],
+    ["benchmark", "bulk"],
     ["benchmark", "hotwords"],
     ["benchmark", "peers"],
     ["benchmark", "sequence-models"],
