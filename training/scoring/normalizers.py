@@ -1,9 +1,10 @@
 """Normalisers of texts before their words are counted: a choice that changes WER by points."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from asr.tokenizer import letters_of, normalize
+from asr.tokenizer import letters_of, lost_characters, normalize
+from training.scoring.transcripts import Reference
 
 DESCRIPTIONS = {
     "english": "Whisper's English normaliser: spellings, numbers, contractions and fillers unified",
@@ -31,3 +32,25 @@ def normalizer(name: str) -> Callable[[str], str]:
 
 def _letters(text: str) -> str:
     return normalize(text, letters_of([text]))
+
+
+def texts_lost(
+    references: Sequence[Reference], normalizers: Sequence[str]
+) -> tuple[dict[str, str], list[str]]:
+    """What "basic" takes away: why, by id, of references that it makes empty though something is spoken; and
+    what texts lose that keep some of their characters. The other normalisers lose no letters.
+
+    The first are to be left out under every normaliser, so that all are measured on the same speech.
+    """
+    empty: dict[str, str] = {}
+    lossy: list[str] = []
+    for one in references if "basic" in normalizers else ():
+        lost = [] if one.ignored else lost_characters(one.text)
+        if lost and normalize(one.text):
+            lossy.append(f"{' '.join(lost)} of {one.id}")
+        elif lost:
+            empty[one.id] = (
+                f"{one.id}: nothing is left of {one.text[:40]!r} in the normaliser basic; "
+                "choose other normalisers (--normalizer)"
+            )
+    return empty, lossy
