@@ -9,7 +9,7 @@ import pytest
 from asr.audio import SAMPLE_RATE
 from asr.turns import Turns
 from asr.web.page import build_page, serving_options
-from tests.browser.recordings import expect, noise, write
+from tests.browser.recordings import PLAYER, expect, noise, transcribe, write
 from tests.loudness_recognizer import SPOKEN, LoudnessRecognizer
 from training.evaluate_tab import evaluate_tab
 
@@ -236,3 +236,20 @@ def test_a_part_of_a_recording_and_silence_can_be_evaluated(page, tmp_path):
     expect(
         report(page).locator("#rows tr").filter(has_text="nothing said, nothing recognised")
     ).to_have_count(1)
+
+
+def test_keys_of_the_tab_transcribe_rest_while_it_is_not_shown(chromium, url, recording):
+    page = chromium.new_page()
+    page.goto(url)
+    transcribe(page, recording)
+    page.get_by_role("tab", name="Evaluate").click()
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("Space")
+    page.wait_for_timeout(300)
+    assert page.evaluate(PLAYER)["paused"]
+    page.get_by_role("tab", name="Transcribe").click()
+    expect(page.locator(".text .segment")).to_have_count(3)
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("Space")
+    page.wait_for_function(f"() => !({PLAYER})().paused")
+    page.close()

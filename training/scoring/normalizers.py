@@ -2,9 +2,12 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from asr.tokenizer import letters_of, lost_characters, normalize
-from training.scoring.transcripts import Reference
+
+if TYPE_CHECKING:  # --help need not wait for NumPy
+    from training.scoring.transcripts import Reference
 
 DESCRIPTIONS = {
     "english": "Whisper's English normaliser: spellings, numbers, contractions and fillers unified",
@@ -35,7 +38,7 @@ def _letters(text: str) -> str:
 
 
 def texts_lost(
-    references: Sequence[Reference], normalizers: Sequence[str]
+    references: "Sequence[Reference]", normalizers: Sequence[str]
 ) -> tuple[dict[str, str], list[str]]:
     """What "basic" takes away: why, by id, of references that it makes empty though something is spoken; and
     what texts lose that keep some of their characters. The other normalisers lose no letters.

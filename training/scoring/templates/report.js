@@ -105,7 +105,8 @@ for (const heading of document.querySelectorAll("[data-sort]")) {
 show();
 
 if (parent !== window) { // a frame as high as the report
-  document.documentElement.classList.add("embedded");
-  const tell = () => parent.postMessage({ height: document.documentElement.offsetHeight }, "*");
-  new ResizeObserver(tell).observe(document.documentElement);
+  const root = document.documentElement;
+  root.classList.add("embedded");
+  const tell = () => parent.postMessage({ height: root.getBoundingClientRect().height }, "*");
+  new ResizeObserver(tell).observe(root);
 }
