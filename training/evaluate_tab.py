@@ -4,6 +4,7 @@ import os
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,6 +67,7 @@ class Evaluation:
 
     async def recognise(self, turns: Turns, session: Session) -> AsyncIterator[None]:
         """Recognises all in turns with others, or until the session is cancelled; yields after each part."""
+        readers = {name: await to_thread.run_sync(reader, *system) for name, system in self._systems.items()}
         for number, one in enumerate(self.references):
             session.keep_file()
             try:
@@ -77,16 +79,17 @@ class Evaluation:
                 continue
             seconds = len(samples) / SAMPLE_RATE
             one = self.references[number] = replace(one, duration_seconds=one.duration_seconds or seconds)
-            for name, (recognizer, decoder) in self._systems.items():
+            for name, read in readers.items():
                 run, before, parts = self.runs[name], self.done_seconds, []
-                async for words in turns.segments(_timed(reader(recognizer, decoder)(samples), run)):
-                    if session.cancelled:
-                        return
-                    parts.append(words)
-                    self.words += len(words)
-                    if words:
-                        self.done_seconds = before + min(words[-1].end, seconds)
-                    yield
+                async with aclosing(turns.segments(_timed(read(samples), run))) as found:
+                    async for words in found:
+                        if session.cancelled:
+                            return
+                        parts.append(words)
+                        self.words += len(words)
+                        if words:
+                            self.done_seconds = before + min(words[-1].end, seconds)
+                        yield
                 self.done_seconds = before + seconds
                 run.recognised[one.id] = joined(parts)
                 run.speech_seconds += seconds
@@ -141,13 +144,14 @@ def _speed(run: RecogniserRun) -> dict[str, float]:
 
 def _timed(parts: Iterator[Sequence[Word]], run: RecogniserRun) -> Iterator[Sequence[Word]]:
     """The same parts; adds the time that each takes to the run, without that between them."""
-    while True:
-        began = time.perf_counter()
-        words = next(parts, None)
-        run.compute_seconds += time.perf_counter() - began
-        if words is None:
-            return
-        yield words
+    with closing(parts):
+        while True:
+            began = time.perf_counter()
+            words = next(parts, None)
+            run.compute_seconds += time.perf_counter() - began
+            if words is None:
+                return
+            yield words
 
 
 def evaluate_tab(recognizers: Mapping[str, Recognizer], turns: Turns, sessions: Sessions) -> None:
@@ -244,14 +248,13 @@ def evaluate_tab(recognizers: Mapping[str, Recognizer], turns: Turns, sessions: 
                 references = await to_thread.run_sync(read_uploads, *uploaded)
                 evaluation = Evaluation(references, chosen)
                 shown_at = 0.0
-                async for _ in evaluation.recognise(turns, session):
-                    if time.monotonic() - shown_at >= REFRESH_SECONDS:
-                        shown_at = time.monotonic()
-                        yield {status: evaluation.progress(turns.recordings - 1)}
-                if session.cancelled:
-                    yield {**idle, status: ""}
-                    return
-                page, summary = await to_thread.run_sync(evaluation.report, normalizers)
+                async with aclosing(evaluation.recognise(turns, session)) as parts:
+                    async for _ in parts:
+                        if time.monotonic() - shown_at >= REFRESH_SECONDS:
+                            shown_at = time.monotonic()
+                            yield {status: evaluation.progress(turns.recordings - 1)}
+                if not session.cancelled:
+                    page, summary = await to_thread.run_sync(evaluation.report, normalizers)
         except FileNotFoundError:
             yield {**idle, status: html.error("The files were deleted after an hour. Upload them again.")}
             return
@@ -261,6 +264,9 @@ def evaluate_tab(recognizers: Mapping[str, Recognizer], turns: Turns, sessions: 
         except Exception:  # a bug
             yield {**idle, status: html.error(INTERNAL_ERROR)}
             raise
+        if session.cancelled:  # by Stop, or since there are other files
+            yield {**idle, status: ""}
+            return
         news = {**idle, report: gr.update(report=page)}
         if len(references) == 1:
             yield {**news, status: html.warnings([summary])}

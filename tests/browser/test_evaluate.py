@@ -100,7 +100,8 @@ def test_two_decoders_are_compared_on_one_recording(chromium, url, recording, si
     assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
     frame = page.frames[-1]
     assert frame.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    # It is the page that scrolls.
+    # It is the page that scrolls. Chromium lays out what is seen.
+    page.locator(".report iframe").scroll_into_view_if_needed()
     frame.wait_for_function("document.documentElement.scrollHeight <= innerHeight && innerHeight < 10_000")
     page.close()
 

@@ -1,6 +1,7 @@
 """Normalisers of texts before their words are counted: a choice that changes WER by points."""
 
 import functools
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -26,11 +27,33 @@ def normalizer(name: str) -> Callable[[str], str]:
     if name == "english":
         from whisper_normalizer.english import EnglishTextNormalizer
 
-        clean = EnglishTextNormalizer()
+        english = EnglishTextNormalizer()
+
+        def clean(text: str) -> str:
+            try:
+                return english(_quick(text))
+            except AssertionError:
+                message = "the normaliser english reads no number of thousands of digits; choose another"
+                raise ValueError(f"{message} (--normalizer), or correct {text[:40]!r}") from None
     else:
         clean = {"none": str, "basic": normalize, "letters": _letters}[name]
     # Cached, since timed words are normalised one by one, and "english" takes 0.3 ms for each text.
     return functools.cache(lambda text: " ".join(clean(text).split()))
+
+
+def _quick(text: str) -> str:
+    """A text that "english" makes the same of, in time that does not grow with the square of its length.
+
+    It drops what is in <>, [] and (), and looks at all that follows each bracket that nothing closes, and
+    each of many spaces. Here such brackets become "{": all signs of punctuation end as spaces there.
+    """
+    text = re.sub(r"[<\[][^>\]]*[>\]]", "", _closed(text, "<[", ">]"))
+    return re.sub(r"\s{3,}", "  ", _closed(text, "(", ")"))
+
+
+def _closed(text: str, brackets: str, closing: str) -> str:
+    end = max(map(text.rfind, closing)) + 1
+    return text[:end] + text[end:].translate(dict.fromkeys(map(ord, brackets), "{"))
 
 
 def _letters(text: str) -> str:

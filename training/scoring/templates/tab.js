@@ -11,5 +11,5 @@ watch('report', () => {
 });
 
 addEventListener('message', ({ source, data }) => {
-  if (source === frame.contentWindow && data.height > 0) frame.style.height = `${Math.ceil(data.height)}px`;
+  if (source === frame.contentWindow && data?.height > 0) frame.style.height = `${Math.ceil(data.height)}px`;
 });
