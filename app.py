@@ -3,14 +3,12 @@
 import sys
 from collections.abc import Sequence
 
-from asr.cli import build_parser, execute
-from asr.serve.command import add_serving
+from training import commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code; `arguments` are those of `hark serve`."""
-    parser = build_parser({"Serve": add_serving})
-    return execute(parser, ["serve", *(sys.argv[1:] if arguments is None else arguments)])
+    return commands.main(["serve", *(sys.argv[1:] if arguments is None else arguments)])
 
 
 if __name__ == "__main__":

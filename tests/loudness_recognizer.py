@@ -34,6 +34,7 @@ class LoudnessRecognizer:
             tokenizer=Tokenizer.characters("english"),
             config={},
         )
+        self.engine = SimpleNamespace(encode=lambda samples: samples)
         self.pause_seconds = 0.0
         self.utterances = 0
 
@@ -50,6 +51,10 @@ class LoudnessRecognizer:
         if decoder == "greedy" and hotwords:
             raise ValueError("the greedy decoder knows no hot words")
         return self._segments(source, n_best, progress, warn)
+
+    def decoder(self, name: str | None = None) -> Callable[[np.ndarray], list[Word]]:
+        """From what the engine says of an utterance, here the samples, to its words."""
+        return lambda samples: [word for segment in self.segments(samples) for word in segment.words]
 
     def align(self, source: Source, text: str) -> Transcript:
         """The words of the text, each as long as the others."""

@@ -91,7 +91,7 @@ def test_help_loads_neither_gradio_nor_a_framework():
 
 def test_page_and_api_load_no_framework():
     code = (
-        "import app, sys, asr.web.page, asr.serve.app, asr.engine;"
+        "import app, sys, asr.web.page, asr.serve.app, asr.engine, training.evaluate_tab;"
         "print([m for m in ('tensorflow', 'keras', 'torch', 'jax') if m in sys.modules])"
     )
     assert run("-c", code).stdout == "[]\n"

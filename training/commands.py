@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from asr import DECODERS
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; `arguments` are those after `hark`."""
     groups = {
         "Recognise": add_recognition,
-        "Serve": add_serving,
+        "Serve": partial(add_serving, tabs={"Evaluate": _evaluate_tab}),
         "Train": add_training,
         "Measure": add_measuring,
     }
@@ -70,6 +71,12 @@ def share(text: str) -> tuple[str, float]:
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(f"{text!r} is no share from 0 to 1")
+
+
+def _evaluate_tab(*page) -> None:
+    from training.evaluate_tab import evaluate_tab
+
+    evaluate_tab(*page)
 
 
 def _train(options: argparse.Namespace) -> None:

@@ -22,11 +22,11 @@ import numpy as np
 
 from asr.audio import SAMPLE_RATE
 from asr.bundle import Bundle
-from asr.tokenizer import lost_characters, normalize
 from training.augmentation import degrade
 from training.environment import environment
 from training.manifest import read_manifest
 from training.scoring.console import progress, summary
+from training.scoring.normalizers import texts_lost
 from training.scoring.recognisers import RecogniserError, RecogniserRun, run
 from training.scoring.report import write_report
 from training.scoring.results import ALWAYS_GROUPED, score
@@ -89,7 +89,13 @@ def evaluate(
     given = [one for path in hypotheses for one in _read_outputs(path, references, options.conditions[0])]
     ignored = {one.id: "its file marks it as not to be scored" for one in references if one.ignored}
     normalizers = list(dict.fromkeys(options.normalizer))
-    not_scored = _texts_lost(references, normalizers)
+    not_scored, lossy = texts_lost(references, normalizers)
+    if lossy:
+        print(
+            f"evaluate: the normaliser basic drops letters, digits or signs of {len(lossy)} references, "
+            f"such as {lossy[0]}",
+            file=sys.stderr,
+        )
     scorable = [one for one in references if one.id not in ignored | not_scored]
     if options.cased and not any(one.written for one in scorable):
         raise ValueError(
@@ -157,34 +163,6 @@ def _read_outputs(path: Path, references: list[Reference], condition: str) -> li
             f"{references[0].id}; give matching ids or paths"
         )
     return outputs
-
-
-def _texts_lost(references: list[Reference], normalizers: Sequence[str]) -> dict[str, str]:
-    """Why, by id, of references that the normaliser makes empty though something is spoken.
-
-    They are left out under every normaliser, so that all are measured on the same speech. Warns of texts that
-    lose only some of their characters; they are scored.
-    """
-    if "basic" not in normalizers:  # the others lose no letters
-        return {}
-    empty: dict[str, str] = {}
-    lossy: list[str] = []
-    for one in references:
-        lost = [] if one.ignored else lost_characters(one.text)
-        if lost and normalize(one.text):
-            lossy.append(f"{' '.join(lost)} of {one.id}")
-        elif lost:
-            empty[one.id] = (
-                f"{one.id}: nothing is left of {one.text[:40]!r} in the normaliser basic; "
-                "choose others by --normalizer"
-            )
-    if lossy:
-        print(
-            f"evaluate: the normaliser basic drops letters, digits or signs of {len(lossy)} references, "
-            f"such as {lossy[0]}",
-            file=sys.stderr,
-        )
-    return empty
 
 
 def _check_fields(by: Sequence[str], references: list[Reference]) -> None:

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
@@ -22,6 +23,9 @@ from asr.serve.openai import openai_routes
 from asr.serve.settings import Settings
 from asr.turns import Turns
 
+if TYPE_CHECKING:
+    from asr.web.page import Tab
+
 API_ROOT = "/v1/"
 API_PATHS = ("/v1", "/healthz", "/metrics", "/openapi.json")
 TRANSCRIPTIONS = "/v1/audio/transcriptions"
@@ -29,15 +33,21 @@ TRANSCRIPTIONS = "/v1/audio/transcriptions"
 log = logging.getLogger("hark")
 
 
-def build_app(recognizers: Mapping[str, Recognizer], settings: Settings, with_page: bool = True) -> ASGIApp:
+def build_app(
+    recognizers: Mapping[str, Recognizer],
+    settings: Settings,
+    with_page: bool = True,
+    tabs: "Mapping[str, Tab] | None" = None,
+) -> ASGIApp:
     """The server of `recognizers` (name → recogniser, at least one; the first is the default).
 
+    `tabs` are those that `build_page` takes.
     Raises ModuleNotFoundError where the page is wanted and Gradio is not installed.
     """
     metrics = Metrics()
     turns = Turns(max(recognizer.workers for recognizer in recognizers.values()))  # of the page and the API
     api = build_api(recognizers, settings, turns, metrics, with_page)
-    mounted = build_mounted_page(recognizers, turns) if with_page else api
+    mounted = build_mounted_page(recognizers, turns, tabs) if with_page else api
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")  # none at the start and the end of the server
@@ -96,13 +106,15 @@ def build_api(
     return api
 
 
-def build_mounted_page(recognizers: Mapping[str, Recognizer], turns: Turns) -> FastAPI:
+def build_mounted_page(
+    recognizers: Mapping[str, Recognizer], turns: Turns, tabs: "Mapping[str, Tab] | None"
+) -> FastAPI:
     """The page at the root of an application of its own."""
     import gradio
 
     from asr.web.page import build_page, serving_options
 
-    blocks = build_page(recognizers, turns)
+    blocks = build_page(recognizers, turns, tabs)
     return gradio.mount_gradio_app(FastAPI(openapi_url=None), blocks, "/", **serving_options())
 
 

@@ -22,6 +22,7 @@ from asr.serve.settings import Settings
 
 if TYPE_CHECKING:
     from asr.recognizer import Recognizer
+    from asr.web.page import Tab
 
 LARGEST_PORT = 65535
 POLL_SECONDS = 0.2  # between two looks for a signal, or for a worker that has died
@@ -34,10 +35,10 @@ The page is at the printed address, the API below its /v1. Only this machine rea
 HARK_API_KEY and further environment variables limit the API: docs/serving.md."""
 
 
-def add_serving(commands) -> None:
-    """Adds `serve` to the commands of a parser."""
+def add_serving(commands, tabs: Mapping[str, Tab] | None = None) -> None:
+    """Adds `serve` to the commands of a parser. `tabs` are those that the page has besides its own."""
     summary = "the page and the API, for a browser and for programs"
-    add = add_command(commands, "serve", summary, _serve, DETAILS).add_argument
+    add = add_command(commands, "serve", summary, partial(_serve, tabs), DETAILS).add_argument
     model = "also offer the model in this folder, and select it by default; repeatable"
     add("--model", action="append", default=[], metavar="DIR", help=model)
     add("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
@@ -47,7 +48,7 @@ def add_serving(commands) -> None:
     add("--workers", type=positive, default=1, metavar="N", help=workers)
 
 
-def _serve(options: argparse.Namespace) -> None:
+def _serve(tabs: Mapping[str, Tab] | None, options: argparse.Namespace) -> None:
     """Serves until Ctrl-C, and then ends the process. Raises ValueError for a bad option, port or model."""
     settings = Settings.from_environment(os.environ)
     count = options.workers
@@ -61,7 +62,7 @@ def _serve(options: argparse.Namespace) -> None:
         try:
             from asr.serve.app import build_app
 
-            app = build_app(recognizers, settings, not options.no_page)
+            app = build_app(recognizers, settings, not options.no_page, tabs)
         except ModuleNotFoundError as error:
             extra, or_else = ("serve", "") if options.no_page else ("page", ", or --no-page for the API only")
             missing = f"the server needs {error.name}, which is not installed"

@@ -1,6 +1,6 @@
-"""The whole page: header, tab, theme and the options to serve it with."""
+"""The whole page: header, tabs, theme and the options to serve it with."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import gradio as gr
 
 from asr.recognizer import Recognizer
 from asr.turns import Turns
-from asr.web.sessions import Sessions, several
+from asr.web.sessions import Sessions
 from asr.web.transcribe import transcribe_tab
 
 FOLDER = Path(__file__).parent
@@ -39,18 +39,33 @@ THEME = gr.themes.Base(
 )
 
 
-def build_page(recognizers: Mapping[str, Recognizer], turns: Turns) -> gr.Blocks:
-    """The page for `recognizers` (name → recogniser, at least one; the first is the default)."""
+Tab = Callable[[Mapping[str, Recognizer], Turns, Sessions], None]  # adds its components to the current Blocks
+
+
+def build_page(
+    recognizers: Mapping[str, Recognizer], turns: Turns, tabs: Mapping[str, Tab] | None = None
+) -> gr.Blocks:
+    """The page for `recognizers` (name → recogniser, at least one; the first is the default).
+
+    Args:
+      turns: that all recordings of the server take.
+      tabs: what the page has besides "Transcribe", by name: those of packages that `asr` does not import.
+    """
     sessions = Sessions()
     with gr.Blocks(
         title="Hark", analytics_enabled=False, delete_cache=(CLEANUP_SECONDS, KEPT_SECONDS), fill_width=False
     ) as page:
         gr.HTML(HEAD, js_on_load=SHOW_INSECURE, apply_default_css=False)
-        transcribe_tab(recognizers, turns, sessions)
+        if tabs:
+            with gr.Tabs():
+                for name, add in {"Transcribe": transcribe_tab, **tabs}.items():
+                    with gr.Tab(name):
+                        add(recognizers, turns, sessions)
+        else:
+            transcribe_tab(recognizers, turns, sessions)
 
         def closed(request: gr.Request) -> None:
-            sessions.end(request.session_hash)
-            sessions.end(several(request.session_hash))
+            sessions.end_all(request.session_hash)
 
         page.unload(closed)
     return page.queue(max_size=QUEUE_SIZE)

@@ -1,10 +1,11 @@
 """Transcription of one recording, segment by segment, for the page and its API."""
 
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
+from asr.bundle import Bundle
 from asr.recognizer import Recognizer
 from asr.transcript import Segment, Transcript
 from asr.turns import Turns
@@ -13,6 +14,16 @@ from asr.web.sessions import Session
 N_BEST = 4  # hypotheses per segment: its text and three alternatives
 REFRESH_SECONDS = 0.4  # a long recording gives several utterances a second; the page need not show each
 ESTIMATE_SECONDS = 2.0  # of work, after which the time left is told
+
+
+def decoder_choices(bundles: Sequence[Bundle]) -> list[tuple[str, str]]:
+    """Labels and names of the decoders that suit one of the models, the best first."""
+    suitable = {
+        ("Sentences", "joint"): lambda bundle: bundle.vocabulary is not None,
+        ("Words, with language model", "beam"): lambda bundle: bundle.has_ctc and bundle.has_language_model,
+        ("Words, without language model (faster)", "greedy"): lambda bundle: bundle.has_ctc,
+    }
+    return [choice for choice, suits in suitable.items() if any(map(suits, bundles))]
 
 
 def separated(hotwords: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What the server keeps for each open page: the uploaded file, until the page closes."""
+"""What the server keeps for each open page: the uploaded files, until the page closes."""
 
 import os
 import shutil
@@ -9,26 +9,37 @@ from pathlib import Path
 
 @dataclass
 class Session:
-    """One open page with one recording.
+    """One open page with one recording, or with several files.
 
     Attributes:
-      path: the uploaded file.
+      paths: the uploaded files.
       started: whether transcription has left the queue.
       cancelled: whether it was stopped, cleared, replaced or closed; transcription then ends early.
     """
 
-    path: str
+    paths: tuple[str, ...]
     started: bool = False
     cancelled: bool = False
 
+    @property
+    def path(self) -> str:
+        """The uploaded file; the first of several."""
+        return self.paths[0]
+
     def keep_file(self) -> None:
-        """Renews the file's age, so that Gradio does not delete it. FileNotFoundError if it already has."""
-        os.utime(self.path)
+        """Renews the files' age, so that Gradio does not delete them. FileNotFoundError if it already has."""
+        for path in self.paths:
+            os.utime(path)
 
 
 def several(page: str) -> str:
     """The name of a page for the sessions of several recordings, one after another."""
     return f"{page} several"
+
+
+def evaluated(page: str) -> str:
+    """The name of a page for what it evaluates."""
+    return f"{page} evaluated"
 
 
 class Sessions:
@@ -38,11 +49,11 @@ class Sessions:
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
 
-    def begin(self, page: str, path: str) -> Session:
-        """Replaces the page's recording by `path`; the old file is deleted unless another page uses it."""
+    def begin(self, page: str, *paths: str) -> Session:
+        """Replaces the page's files by `paths`; old ones are deleted unless another page uses them."""
         with self._lock:
             previous = self._sessions.get(page)
-            self._sessions[page] = session = Session(path)
+            self._sessions[page] = session = Session(paths)
             self._discard(previous)
             return session
 
@@ -55,10 +66,16 @@ class Sessions:
         with self._lock:
             self._discard(self._sessions.pop(page, None))
 
+    def end_all(self, page: str) -> None:
+        """The page was closed."""
+        for name in (page, several(page), evaluated(page)):
+            self.end(name)
+
     def _discard(self, session: Session | None) -> None:
         if session is None:
             return
         session.cancelled = True
-        if session.path not in {other.path for other in self._sessions.values()}:
-            # The upload's own folder, named by the hash.
-            shutil.rmtree(Path(session.path).parent, ignore_errors=True)
+        # Each upload's own folder, named by the hash of its content.
+        used = {Path(path).parent for other in self._sessions.values() for path in other.paths}
+        for folder in {Path(path).parent for path in session.paths} - used:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -5,7 +5,7 @@ finds the times of corrected words, draws pictures and writes files, from what t
 """
 
 import itertools
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,11 @@ import gradio as gr
 from anyio import to_thread
 
 from asr.audio import SAMPLE_RATE
-from asr.bundle import Bundle
 from asr.recognizer import Recognizer
 from asr.turns import Turns
 from asr.web.edited import from_page, to_page
 from asr.web.markup import html
-from asr.web.recognize import Recognition, in_turns
+from asr.web.recognize import Recognition, decoder_choices, in_turns
 from asr.web.server_functions import server_functions
 from asr.web.sessions import Sessions, several
 
@@ -37,8 +36,8 @@ Update = dict[Any, Any]  # component → new value
 def transcribe_tab(recognizers: Mapping[str, Recognizer], turns: Turns, sessions: Sessions) -> None:
     """Adds the tab to the current Blocks or Tab; the first of `recognizers` is the default."""
     names = list(recognizers)
-    decoders = _decoders([recognizer.bundle for recognizer in recognizers.values()])
-    best = _decoders([recognizers[names[0]].bundle])[0][1]
+    decoders = decoder_choices([recognizer.bundle for recognizer in recognizers.values()])
+    best = decoder_choices([recognizers[names[0]].bundle])[0][1]
     searching = best != "greedy"
     choices = len(names) > 1 or searching
 
@@ -312,13 +311,3 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], turns: Turns, sessions
 def _without_folder(error: Exception, path: str) -> str:
     """The message with the file's name in place of its path on the server."""
     return str(error).replace(path, Path(path).name)
-
-
-def _decoders(bundles: Sequence[Bundle]) -> list[tuple[str, str]]:
-    """Labels and names of the decoders that suit one of the models, the best first."""
-    suitable = {
-        ("Sentences", "joint"): lambda bundle: bundle.vocabulary is not None,
-        ("Words, with language model", "beam"): lambda bundle: bundle.has_ctc and bundle.has_language_model,
-        ("Words, without language model (faster)", "greedy"): lambda bundle: bundle.has_ctc,
-    }
-    return [choice for choice, suits in suitable.items() if any(map(suits, bundles))]

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from asr.audio import SAMPLE_RATE, AudioError
+from asr.transcript import Word
 from training.scoring.transcripts import CLEAN, Recognised, Reference, TimedWord, read_samples
 
 WINDOW_SECONDS = 30.0  # longer utterances are cut at pauses, as a user's recording would be
@@ -36,22 +37,37 @@ def _hark(model: str, threads: int, decoder: str) -> Transcribe:
 
 
 def transcriber(recognizer: "Recognizer", decoder: str = "") -> Transcribe:  # noqa: F821 (loaded late)
-    """A function from an utterance, float32 [samples], to its words.
+    """A function from an utterance, float32 [samples], to its words."""
+    read = reader(recognizer, decoder)
+    return lambda samples: joined(read(samples))
+
+
+def reader(
+    recognizer: "Recognizer",  # noqa: F821
+    decoder: str = "",
+) -> Callable[[np.ndarray], Iterator[Sequence[Word]]]:
+    """A generator function from an utterance, float32 [samples], to its words, part by part.
 
     An utterance up to WINDOW_SECONDS goes whole through the model: nothing is cut and nothing dropped as
     silence. Each goes alone, as a user's would: an 8-bit graph scales activations by all of a batch.
     """
     decode = recognizer.decoder(decoder or None)
 
-    def transcribe(samples: np.ndarray) -> Recognised:
+    def read(samples: np.ndarray) -> Iterator[Sequence[Word]]:
         if len(samples) <= WINDOW_SECONDS * SAMPLE_RATE:
-            words = decode(recognizer.engine.encode(samples))
+            yield decode(recognizer.engine.encode(samples))
         else:
-            words = recognizer.transcribe((samples, SAMPLE_RATE), decoder=decoder or None).words
-        timed = tuple(TimedWord(word.text, word.start, word.end, word.confidence) for word in words)
-        return Recognised(" ".join(word.text for word in words), timed)
+            for segment in recognizer.segments((samples, SAMPLE_RATE), decoder=decoder or None):
+                yield segment.words
 
-    return transcribe
+    return read
+
+
+def joined(parts: Iterable[Sequence[Word]]) -> Recognised:
+    """What was recognised, from its words part by part."""
+    words = [word for part in parts for word in part]
+    timed = tuple(TimedWord(word.text, word.start, word.end, word.confidence) for word in words)
+    return Recognised(" ".join(word.text for word in words), timed)
 
 
 def _faster_whisper(model: str, threads: int, beam: str) -> Transcribe:

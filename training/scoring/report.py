@@ -43,18 +43,38 @@ def write_report(
       finetuning: of a report of `hark finetune`, which the templates finetune.* lay out.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    results = {
-        "header": dict(header),
-        **scores.document,
-        "measured": dict(measured),
-        "finetuning": finetuning,
-    }
-    results = plain(results)
-    write_whole(folder / "results.json", json.dumps(results, ensure_ascii=False, indent=1) + "\n")
+    view = _view(scores, header, measured, finetuning)
+    write_whole(folder / "results.json", json.dumps(view["results"], ensure_ascii=False, indent=1) + "\n")
     write_whole(folder / "utterances.jsonl", _json_lines(utterance_rows(scores)))
     (folder / "hypotheses").mkdir(exist_ok=True)
     for system, rows in hypothesis_rows(scores).items():
         write_whole(folder / "hypotheses" / f"{system}.jsonl", _json_lines(rows))
+    write_whole(folder / "report.md", _templates().get_template("report.md.j2").render(view))
+    write_whole(folder / "report.html", _page(view, scores, folder))
+
+
+def report_page(scores: Scores, header: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
+    """The report.html of `write_report` alone, for a reader who has no other file of it.
+
+    The sound is inside it while there is room; what is larger is left out.
+    """
+    return _page(_view(scores, header, measured), scores, None)
+
+
+def _view(
+    scores: Scores,
+    header: Mapping[str, Any],
+    measured: Mapping[str, Any],
+    finetuning: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What the templates lay out."""
+    results = plain(
+        {"header": dict(header), **scores.document, "measured": dict(measured), "finetuning": finetuning}
+    )
+    return {"results": results, "rates": RATES, "everything": EVERYTHING, **_tables(results)}
+
+
+def _templates() -> Environment:
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=lambda name: bool(name and ".html" in name),
@@ -64,16 +84,18 @@ def write_report(
     )
     filters = {"percent": percent, "interval": interval_text, "rate": rate_text, "p": p_text, "tally": tally}
     templates.filters |= filters | {"worst_first": worst_first}
-    view = {"results": results, "rates": RATES, "everything": EVERYTHING, **_tables(results)}
-    write_whole(folder / "report.md", templates.get_template("report.md.j2").render(view))
-    page_rows = _page_rows(scores, folder)
-    view |= {
+    return templates
+
+
+def _page(view: dict[str, Any], scores: Scores, folder: Path | None) -> str:
+    rows = _page_rows(scores, folder)
+    view = view | {
         "plots": _plots(view),
         "colour": plots.colour,
-        "data": json.dumps(page_rows, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
-        "rows": len(page_rows),
+        "data": json.dumps(rows, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
+        "rows": len(rows),
     }
-    write_whole(folder / "report.html", templates.get_template("report.html.j2").render(view))
+    return _templates().get_template("report.html.j2").render(view)
 
 
 def _json_lines(rows: Iterable[dict[str, Any]]) -> str:
@@ -213,7 +235,7 @@ def _plots(view: dict[str, Any]) -> dict[str, str]:
     return drawn
 
 
-def _page_rows(scores: Scores, folder: Path) -> list[list[Any]]:
+def _page_rows(scores: Scores, folder: Path | None) -> list[list[Any]]:
     """Rows of the page's table: id, set, speaker, seconds, audio, words, and each system's alignment, errors
     and whether its text is missing.
     """
@@ -251,8 +273,10 @@ def _tokens(operations: Sequence[Operation], words: list[str], recognised: list[
     return tokens
 
 
-def _audio_sources(references: list[Reference], folder: Path) -> list[str]:
-    """For a player: the sound itself while there is room, then a link relative to the page; "" without."""
+def _audio_sources(references: list[Reference], folder: Path | None) -> list[str]:
+    """For a player: the sound itself while there is room, then a link relative to the page's folder; ""
+    without sound, and without a folder.
+    """
     room = _EMBEDDED_AUDIO_BYTES
     sources = []
     for reference in references:
@@ -264,6 +288,8 @@ def _audio_sources(references: list[Reference], folder: Path) -> list[str]:
             room -= size
             kind = mimetypes.guess_type(reference.audio.name)[0] or "audio/ogg"
             sources.append(f"data:{kind};base64,{base64.b64encode(reference.audio.read_bytes()).decode()}")
+        elif folder is None:
+            sources.append("")
         else:
             link = Path(os.path.relpath(reference.audio, folder.absolute())).as_posix()
             if reference.end_seconds:

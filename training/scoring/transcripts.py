@@ -115,7 +115,7 @@ def read_references(path: Path | str) -> list[Reference]:
             id=entry.id,
             text=entry.text,
             speaker=entry.speaker,
-            recording=str(entry.audio.with_suffix("")),
+            recording=os.path.splitext(entry.audio)[0],
             start_seconds=entry.offset_seconds,
             end_seconds=entry.offset_seconds + entry.duration_seconds if entry.offset_seconds else None,
             duration_seconds=entry.duration_seconds,

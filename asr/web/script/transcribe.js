@@ -270,7 +270,7 @@ document.addEventListener(
     if (correcting?.contains(target)) {
       if (key === 'Enter' || key === 'Escape') action = () => (finishCorrecting(), select(selected()));
       if (command && key === ' ') action = playOrPause;
-    } else if (!shown || find('dialog').open || target.closest('input, textarea, select, [contenteditable]')) {
+    } else if (!shown || !tab.offsetParent || find('dialog').open || target.closest('input, textarea, select, [contenteditable]')) {
       return;
     } else if (command && key.toLowerCase() === 'z') {
       action = event.shiftKey ? actions.redo : actions.undo;

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from asr.web.sessions import Sessions
+from asr.web.sessions import Sessions, evaluated
 
 
 @pytest.fixture
@@ -78,3 +78,24 @@ def test_a_file_in_use_counts_as_new(upload):
     sessions.end("page")
     with pytest.raises(FileNotFoundError):
         session.keep_file()
+
+
+def test_all_files_of_a_page_go_when_it_closes_but_those_of_others(upload):
+    sessions, files = Sessions(), [upload(f"{number}.wav") for number in range(4)]
+    sessions.begin("page", str(files[0]))
+    sessions.begin(evaluated("page"), *map(str, files[1:]))
+    sessions.begin("other", str(files[3]))
+    sessions.begin(evaluated("page"), *map(str, files[2:]))
+    assert [path.exists() for path in files] == [True, False, True, True]
+    sessions.end_all("page")
+    assert [path.exists() for path in files] == [False, False, False, True]
+
+
+def test_two_names_of_the_same_content_share_a_folder(upload):
+    sessions, first = Sessions(), upload("a.wav")
+    second = first.with_name("b.wav")
+    second.write_bytes(b"sound")
+    sessions.begin("page", str(first))
+    sessions.begin("other", str(second))
+    sessions.end("page")
+    assert second.exists()

@@ -70,10 +70,10 @@ function drawn(row) {
     first.append(player);
   }
   made.append(first, element("td", "", row.speaker));
-  made.append(element("td", "n", row.seconds === null ? "–" : row.seconds.toFixed(1)));
+  made.append(element("td", "n seconds", row.seconds === null ? "–" : row.seconds.toFixed(1)));
   row.systems.forEach((_, system) => {
     const wer = rate(row, system);
-    made.append(element("td", "n", Number.isFinite(wer) ? (100 * wer).toFixed(0) : "–"));
+    made.append(element("td", "n wer", Number.isFinite(wer) ? (100 * wer).toFixed(0) : "–"));
   });
   const words = element("td");
   row.systems.forEach((recognised, system) => words.append(line(recognised, system, row.systems.length > 1)));
@@ -103,3 +103,10 @@ for (const heading of document.querySelectorAll("[data-sort]")) {
   });
 }
 show();
+
+if (parent !== window) { // a frame as high as the report
+  const root = document.documentElement;
+  root.classList.add("embedded");
+  const tell = () => parent.postMessage({ height: root.getBoundingClientRect().height }, "*");
+  new ResizeObserver(tell).observe(root);
+}
