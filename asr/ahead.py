@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from queue import Empty, Queue
 
@@ -22,8 +22,11 @@ def map_ahead(function: Callable, items: Iterator, workers: int) -> Iterator[tup
     def submit() -> None:
         with closing(items):
             try:
-                for item in items:
-                    waiting.put((item, pool.submit(function, item).result))
+                for number, item in enumerate(items):
+                    future = pool.submit(function, item)
+                    waiting.put((item, future.result))
+                    if number == 0:
+                        wait([future])  # without competitors, or the first result would come late
                     if stopped.is_set():
                         return
                 waiting.put(None)

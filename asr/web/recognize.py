@@ -1,5 +1,6 @@
 """Transcription of one recording, segment by segment, for the page and its API."""
 
+import math
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
@@ -98,7 +99,7 @@ async def in_turns(recognition: Recognition, turns: Turns, session: Session) -> 
 
     Raises AudioError for a recording that cannot be read.
     """
-    shown_at = time.monotonic()
+    shown_at = -math.inf
     async with aclosing(turns.segments(iter(recognition))) as segments:
         async for _ in segments:
             if session.cancelled:

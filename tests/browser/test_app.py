@@ -8,9 +8,12 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from asr import Recognizer
+from asr.audio import SAMPLE_RATE, load_audio
 from asr.bundle import available_bundles
 
 expect = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright").expect
@@ -66,3 +69,40 @@ def test_real_speech_is_transcribed_without_requests_to_other_hosts(chromium, sh
         page.get_by_role("button", name="Transcribe again").click()
         expect(page.locator(".alternatives li mark").first).to_be_visible()
     page.close()
+
+
+# Notes when the first word is there, and when all of the text is.
+STOPWATCH = """() => {
+  const began = performance.now();
+  window.seconds = {};
+  const look = () => {
+    if (!document.querySelector('.text .word')) return;
+    const now = (performance.now() - began) / 1000;
+    window.seconds.first ??= now;
+    if (!document.querySelector('.saving').hidden) window.seconds.all ??= now;
+  };
+  new MutationObserver(look).observe(document.body, { subtree: true, childList: true, attributes: true });
+}"""
+
+
+@pytest.mark.parametrize(("length", "what", "bound"), [(10, "all", 1.0), (3600, "first", 2.0)])
+def test_text_is_there_soon(chromium, shared_data, url, tmp_path, length, what, bound):
+    """The best of five: the first one loads what it needs."""
+    if os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1") != "1":
+        pytest.skip("needs two quiet cores: -n 0")
+    with open(shared_data / "dev-read.jsonl", encoding="utf-8") as manifest:
+        clips = [load_audio(shared_data / json.loads(line)["audio_filepath"]) for line in manifest]
+    path = tmp_path / "recording.wav"
+    soundfile.write(path, np.resize(np.concatenate(clips), length * SAMPLE_RATE), SAMPLE_RATE)
+    taken = []
+    for _ in range(5):
+        page = chromium.new_page()
+        page.goto(url)
+        expect(page.locator("#sound input[type=file]")).to_be_attached()
+        page.evaluate(STOPWATCH)
+        page.set_input_files("#sound input[type=file]", path)
+        page.wait_for_function(f"() => window.seconds.{what}")
+        taken.append(page.evaluate(f"window.seconds.{what}"))
+        page.close()
+    print(f"{what} text of {length} s after", *(f"{seconds:.2f}" for seconds in taken), "s")
+    assert min(taken) <= bound

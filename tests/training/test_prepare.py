@@ -12,15 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
-from hypothesis import strategies as st
 
 from asr.audio import SAMPLE_RATE
 from training.commands import main
 from training.corpora import CORPORA
 from training.corpora.corpus import sounds
 from training.corpora.download import download
-from training.corpora.folder import subtitles
 from training.manifest import read_manifest
 
 SECONDS = 0.5
@@ -219,16 +216,6 @@ def test_subtitles_cut_a_recording(tmp_path):
     entries = sorted(itertools.chain(*sets.values()), key=lambda one: one.offset_seconds)
     assert [one.written for one in entries] == ["Hold on, 42!", "- I'm coming!"]
     assert [(one.offset_seconds, one.duration_seconds) for one in entries] == [(1, 1.5), (5, 1)]
-
-
-lines = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=12)
-special = st.sampled_from(["", "7", "00:01.5 --> 00:02.5", "WEBVTT", "1:00:00,1 --> 1:00:01,2"])
-
-
-@given(st.lists(lines | special))
-def test_any_subtitles(content):
-    for start, end, said in subtitles("\n".join(content)):
-        assert 0 <= start < end and said == said.strip() != ""
 
 
 class Server(http.server.BaseHTTPRequestHandler):

@@ -3,7 +3,6 @@
 Names in a manifest or a zip file open nothing: the last part of each is looked up among what was uploaded.
 """
 
-import html
 import re
 import shutil
 import struct
@@ -15,6 +14,7 @@ from pathlib import Path
 from asr.files import READ_ERRORS, open_file, reason
 from training.manifest import ManifestError
 from training.scoring.transcripts import Reference, read_all_references
+from training.subtitles import subtitles
 
 TEXTS = (".txt", ".srt", ".vtt")
 MANIFESTS = (".jsonl", ".json")
@@ -25,7 +25,6 @@ LARGEST_TEXT_MB = 20  # of subtitles, and of a manifest
 LONGEST_TEXT = 200_000  # characters, which is some four hours of speech
 
 _ZIP_ERRORS = (*READ_ERRORS, zipfile.BadZipFile, RuntimeError, ValueError, struct.error)
-_MARKUP = re.compile(r"<[^<>]*>|\{\\[^{}]*\}")
 
 
 def read_text(path: Path | str) -> str:
@@ -40,22 +39,9 @@ def read_text(path: Path | str) -> str:
             text = file.read()
     except (UnicodeDecodeError, *READ_ERRORS) as error:
         raise ManifestError(f"{path.name}: {reason(error)}") from None
-    kind = path.suffix.lower()
-    return text.strip() if kind == ".txt" else "\n".join(_cues(text, kind == ".vtt"))
-
-
-def _cues(text: str, is_vtt: bool) -> list[str]:
-    """The text of each cue, without numbers, times and markup."""
-    cues = []
-    for block in re.split(r"\n\s*\n", text):
-        lines = block.strip().split("\n")
-        times = next((at for at, line in enumerate(lines[:2]) if "-->" in line), None)
-        if times is None and is_vtt:
-            continue  # the heading, a note or a style
-        # In a .srt, a block without times is what follows an empty line in a cue.
-        said = " ".join(lines if times is None else lines[times + 1 :])
-        cues.append(" ".join(html.unescape(_MARKUP.sub("", said)).split()))
-    return [cue for cue in cues if cue]
+    if path.suffix.lower() == ".txt":
+        return text.strip()
+    return "\n".join(said for _, _, said in subtitles(text))
 
 
 def read_uploads(
