@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from openai.types.audio import Transcription, TranscriptionVerbose
 from prometheus_client.parser import text_string_to_metric_families
 
+from asr.decode import decode_with
 from asr.serve.openai import MAX_HOTWORD_CHARACTERS, terms_of
 from asr.serve.settings import Settings
 from tests.asr.conftest import speak  # noqa: F401 (a fixture)
@@ -502,14 +503,14 @@ def test_openapi_describes_the_form_and_no_page_loads_scripts_from_elsewhere(url
         assert HTTP.get(url + path).status_code == 404
 
 
-def test_words_of_the_prompt_are_expected(url, recognizer, recording, monkeypatch):
+def test_words_of_the_prompt_are_expected(url, recording, monkeypatch):
     asked = []
-    decoder = recognizer._recognize_with
-    monkeypatch.setattr(
-        recognizer,
-        "_recognize_with",
-        lambda name, hotwords, n_best: asked.append(hotwords) or decoder(name, hotwords, n_best),
-    )
+
+    def decode(bundle, engine, name, hotwords, n_best):
+        asked.append(hotwords)
+        return decode_with(bundle, engine, name, hotwords, n_best)
+
+    monkeypatch.setattr("asr.recognizer.decode_with", decode)
     post(url, recording, {"prompt": "Ann Quillan, GPT-4, ?, etcd", "keywords[]": ["Hark"]})
     post(url, recording)
     assert [list(words) for words in asked] == [["Hark", "Ann Quillan", "etcd"], []]

@@ -35,7 +35,7 @@ def zip_of(path, **members):
             "a.srt",
             "1\r\n00:00:01,000 --> 00:00:02,000\r\n{\\an8}<i>Hello</i>\r\nyou\r\n\r\n"
             "2\r\n00:00:03,000 --> 00:00:04,000\r\nAnd\r\n\r\nbye\r\n",
-            "Hello you\nAnd\nbye",
+            "Hello you\nAnd bye",
         ),
         (
             "a.VTT",
