@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
@@ -15,6 +15,16 @@ from asr.web.sessions import Session
 N_BEST = 4  # hypotheses per segment: its text and three alternatives
 REFRESH_SECONDS = 0.4  # a long recording gives several utterances a second; the page need not show each
 ESTIMATE_SECONDS = 2.0  # of work, after which the time left is told
+
+
+def model_choices(recognizers: Mapping[str, Recognizer]) -> list[tuple[str, str]]:
+    """Labels and names of the models; a label has the word error rates that the model's maker states."""
+
+    def rates(bundle: Bundle) -> str:
+        stated = bundle.config.get("wer", {}).values()
+        return f"{min(stated):.0f} to {max(stated):.0f} %" if stated else "not stated"
+
+    return [(f"{name}: WER {rates(one.bundle)}", name) for name, one in recognizers.items()]
 
 
 def decoder_choices(bundles: Sequence[Bundle]) -> list[tuple[str, str]]:

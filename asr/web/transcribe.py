@@ -17,7 +17,7 @@ from asr.recognizer import Recognizer
 from asr.turns import Turns
 from asr.web.edited import from_page, to_page
 from asr.web.markup import html
-from asr.web.recognize import Recognition, decoder_choices, in_turns
+from asr.web.recognize import Recognition, decoder_choices, in_turns, model_choices
 from asr.web.server_functions import server_functions
 from asr.web.sessions import Sessions, several
 
@@ -54,7 +54,9 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], turns: Turns, sessions
         )
         queued = gr.Audio(type="filepath", visible=False)  # one of several recordings
         with gr.Row(elem_classes="options", visible=choices):
-            model = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1)
+            model = gr.Dropdown(
+                model_choices(recognizers), value=names[0], label="Model", visible=len(names) > 1
+            )
             decoder = gr.Dropdown(
                 decoders,
                 value=best,
@@ -235,24 +237,26 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], turns: Turns, sessions
             )
         }
 
-    def offer_options(model: str) -> Update:
-        can_choose = recognizers[model].bundle.has_language_model
+    def offer_decoders(model: str) -> Update:
+        offered = decoder_choices([recognizers[model].bundle])
+        best = offered[0][1]
         return {
-            decoder: gr.update(value="beam" if can_choose else "greedy", visible=can_choose),
-            hotwords: gr.update(value="", visible=can_choose),
+            decoder: gr.update(choices=offered, value=best, visible=len(offered) > 1),
+            **offer_hotwords(best),
         }
 
     def offer_hotwords(decoder: str) -> Update:
-        """Hot words work only with the beam search, so other decoders hide them."""
-        return {
-            hotwords: gr.update(visible=True) if decoder == "beam" else gr.update(value="", visible=False)
-        }
+        """The greedy decoder knows none."""
+        if decoder == "greedy":
+            return {hotwords: gr.update(value="", visible=False)}
+        return {hotwords: gr.update(visible=True)}
 
     async def transcribe(sound: str | None, model: str, decoder: str, hotwords: str) -> dict[str, Any]:
         """Transcribes a recording; returns text, segments and words with the fields of OpenAI's verbose_json.
 
-        sound: an audio file. model: name of a model on the page. decoder: "beam" (if the model has a language
-        model) or "greedy". hotwords: names and terms to expect, separated by commas; only for "beam".
+        sound: an audio file. model: name of a model on the page. decoder: "joint" (if the model has an
+        attention decoder), "beam" (if it has a language model) or "greedy". hotwords: names and terms to
+        expect, separated by commas; not for "greedy".
         """
         if sound is None:
             raise gr.Error("no recording: pass an audio file as sound", print_exception=False)
@@ -288,7 +292,7 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], turns: Turns, sessions
     text.stopseveral(stop_queued, None, None, queue=False, **private)
     stop.click(stopped, None, page, queue=False, **private)
     sound.clear(cleared, None, page, queue=False, **private)
-    model.change(offer_options, model, [decoder, hotwords], queue=False, **private)
+    model.change(offer_decoders, model, [decoder, hotwords], queue=False, **private)
     decoder.change(offer_hotwords, decoder, hotwords, queue=False, **private)
 
     # What only the browser has to know.

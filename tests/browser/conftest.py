@@ -32,20 +32,20 @@ def uploads(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def url(recognizer, uploads):
-    yield from serve(recognizer, uploads)
+    yield from serve(uploads, recognizer)
 
 
 @pytest.fixture(scope="module")
 def searching_url(uploads):
     """A page whose recogniser has a language model, and with it options."""
-    yield from serve(LoudnessRecognizer(has_language_model=True), uploads)
+    yield from serve(uploads, LoudnessRecognizer(has_language_model=True))
 
 
-def serve(recognizer, uploads):
+def serve(uploads, *recognizers):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(uploads))
         patch.setenv("NO_PROXY", "127.0.0.1")
-        page = build_page({"tiny": recognizer}, Turns(1))
+        page = build_page({one.bundle.name: one for one in recognizers}, Turns(1))
         _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **serving_options())
         yield url
         page.close(verbose=False)

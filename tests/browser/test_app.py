@@ -68,6 +68,10 @@ def test_real_speech_is_transcribed_without_requests_to_other_hosts(chromium, sh
         page.get_by_role("option", name="Words, with language model").click()
         page.get_by_role("button", name="Transcribe again").click()
         expect(page.locator(".alternatives li mark").first).to_be_visible()
+        for option, offered in (("without language model", False), ("Sentences", True)):
+            decoding.click()
+            page.get_by_role("option", name=option).click()
+            expect(page.get_by_label("Names and terms to expect")).to_be_visible(visible=offered)
     page.close()
 
 

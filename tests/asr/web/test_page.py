@@ -117,3 +117,12 @@ def test_decoder_and_hot_words_are_offered_only_with_a_language_model(language_m
     }
     assert offered["Decoding"] is offered["Names and terms to expect"] is shown
     assert offered["Model"] is False  # there is only one
+
+
+def test_models_are_offered_with_their_error_rates():
+    rated = LoudnessRecognizer("rated")
+    rated.bundle.config["wer"] = {"clean": 5.9, "noisy": 24.9}
+    page = build_page({"rated": rated, "tiny": LoudnessRecognizer()}, Turns(1))
+    [model] = [one for one in page.get_config_file()["components"] if one["props"].get("label") == "Model"]
+    labels = [label for label, _ in model["props"]["choices"]]
+    assert labels == ["rated: WER 6 to 25 %", "tiny: WER not stated"]
