@@ -75,17 +75,17 @@ def test_late_text_goes_to_its_own_recording(page, recognizer, recording, tmp_pa
     page.locator("#sound").get_by_role("button", name="Upload file").click()
     expect(page.locator(".text .word")).to_have_count(0)
     upload(page, write(tmp_path / "later.wav", noise(8)))
-    expect(page.locator(SEGMENTS)).to_have_text([LINE])  # the first of four
+    expect(page.locator(SEGMENTS).first).to_have_text(LINE)  # of four, with a second between them
     page.route("**/upload*", lambda route: held.append(route))
     page.get_by_role("button", name="Bring back noise.wav").click()
     expect(page.locator("#transcribe .actions").get_by_role("button", name="Stop")).to_be_hidden()
     expect(page.locator(SEGMENTS)).to_have_text([LINE] * 3)
     held[0].continue_()
+    page.unroute("**/upload*")
     plays(page, 12, 4.8)
     expect(page.locator(SEGMENTS)).to_have_text([LINE] * 3)
     page.get_by_role("button", name="Bring back later.wav").click()
     expect(page.locator(SEGMENTS)).to_have_text([LINE] * 4)
-    held[1].continue_()
 
 
 def test_all_kept_texts_are_searched_and_what_is_found_is_played(page, recording, tmp_path):
