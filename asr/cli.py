@@ -24,7 +24,7 @@ ALL_DONE, SOME_FAILED, WRONG_CALL = 0, 1, 2
 INTERRUPTED, READER_GONE = 130, 141  # what a shell reports: 128 + SIGINT, 128 + SIGPIPE
 
 STANDARD_INPUT = "-"
-COMPILING = "compiling the search, once on this machine"  # some 15 s, in which nothing else would move
+COMPILING = "compiling the search, once on this machine"  # some 8 s, in which nothing else would move
 
 
 class Parser(argparse.ArgumentParser):

@@ -20,7 +20,12 @@ Decode = Callable[["Encoding"], tuple[list[Word], tuple[str, ...]]]
 
 
 def decode_with(
-    bundle: Bundle, engine: Engine, name: str | None, hotwords: Sequence[str] = (), n_best: int = 1
+    bundle: Bundle,
+    engine: Engine,
+    name: str | None,
+    hotwords: Sequence[str] = (),
+    n_best: int = 1,
+    draft: bool = False,
 ) -> Decode:
     """The function from an encoding to the words, in seconds from the utterance's start, and other texts.
 
@@ -29,6 +34,7 @@ def decode_with(
         has a language model, there are hot words or several texts are wanted, else "greedy".
       hotwords: names and terms to expect.
       n_best: texts to give, that of the words included.
+      draft: whether speed counts more than a few errors: "beam" then keeps `DRAFT_BEAM` prefixes.
 
     Raises ValueError where the model has no such decoder, or the decoder knows no hot words or other texts.
     """
@@ -48,7 +54,7 @@ def decode_with(
         raise ValueError("the greedy decoder knows no hot words: choose the beam decoder")
     if name == "greedy" and n_best > 1:
         raise ValueError("the greedy decoder has only one text: choose the beam decoder")
-    hypotheses = _hypotheses_with(bundle, engine, name, hotwords)
+    hypotheses = _hypotheses_with(bundle, engine, name, hotwords, draft)
     calibration = bundle.config.get("confidence", {}).get(name)
 
     def decode(encoding: Encoding) -> tuple[list[Word], tuple[str, ...]]:
@@ -63,19 +69,18 @@ def decode_with(
 
 
 def _hypotheses_with(
-    bundle: Bundle, engine: Engine, name: str, hotwords: Sequence[str]
+    bundle: Bundle, engine: Engine, name: str, hotwords: Sequence[str], draft: bool
 ) -> Callable[[Encoding, int], list[Hypothesis]]:
     """The function from an encoding and a number to so many hypotheses, the best first."""
     if name == "greedy":
         return lambda encoding, _: [greedy_decode(encoding.log_probs, bundle.tokenizer)]
-    from asr.decoding.beam import BeamDecoder
+    from asr.decoding.beam import DRAFT_BEAM, BeamDecoder
 
-    beam = BeamDecoder.from_bundle(bundle, hotwords) if bundle.has_ctc else None
+    ctc = BeamDecoder.from_bundle(bundle, hotwords) if bundle.has_ctc else None
     if name == "beam":
-        return lambda encoding, n_best: beam.decode(encoding.log_probs, n_best)
+        beam = DRAFT_BEAM if draft else None
+        return lambda encoding, n_best: ctc.decode(encoding.log_probs, n_best, beam)
     from asr.decoding.joint import JointDecoder
 
-    joint = JointDecoder(
-        engine.step, bundle.vocabulary, bundle.tokenizer, beam, bundle.step_seconds, hotwords
-    )
+    joint = JointDecoder(engine.step, bundle.vocabulary, bundle.tokenizer, ctc, bundle.step_seconds, hotwords)
     return lambda encoding, n_best: joint.decode(encoding.log_probs, encoding.memory, n_best)

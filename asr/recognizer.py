@@ -157,9 +157,10 @@ class Recognizer:
         if not self.bundle.has_ctc:
             raise ValueError(f"{self.bundle.name} has no CTC head, which writes while one speaks")
         decode = self._segments_with(decoder, hotwords)
-        read = self.decoder("beam" if hotwords or self.bundle.has_language_model else "greedy", hotwords)
-        read(self.engine.encode(np.zeros(0, np.float32)))  # or the first word would wait for what it loads
-        return Stream(self.engine.encode, read, decode, rate)
+        name = "beam" if hotwords or self.bundle.has_language_model else "greedy"
+        draft = decode_with(self.bundle, self.engine, name, hotwords, draft=True)
+        draft(self.engine.encode(np.zeros(0, np.float32)))  # or the first word would wait for what it loads
+        return Stream(self.engine.encode, lambda encoding: draft(encoding)[0], decode, rate)
 
     def align(self, source: Source, text: str, *, progress: Progress | None = None) -> Transcript:
         """When each word of a known text is spoken.

@@ -58,8 +58,8 @@ WEIGHTS = {
 }
 HALVINGS = 2  # of the steps
 BEAM = 64  # while the weights are moved
-BEAMS = (16, 32, 64, 128)
-NEGLIGIBLE = 0.01  # fraction of the errors that is no reason for a wider beam
+BEAMS = (32, 64, 128, 256, 512)
+NEGLIGIBLE = 0.005  # fraction of the errors that is no reason for a wider beam
 
 
 class DevUtterance(NamedTuple):

@@ -52,7 +52,10 @@ def forced_align(log_probs: np.ndarray, unit_ids: Sequence[int]) -> Hypothesis:
             f"{steps} steps and {len(labels)} units are too many at once: align the recording in parts"
         )
 
-    path, score = _best_path(np.ascontiguousarray(log_probs), labels, _CHECKPOINT_STEPS)
+    units = np.append(labels, BLANK_ID)  # so that the last blank has a unit behind it, which is never used
+    skip_scores = np.full(len(units), -np.inf)  # 0 where the blank before a unit may be left out
+    skip_scores[1:-1] = np.where(labels[1:] == labels[:-1], -np.inf, 0.0)
+    path, score = _best_path(np.ascontiguousarray(log_probs), units, skip_scores, _CHECKPOINT_STEPS)
     if score == -np.inf:
         raise ValueError("the text has probability 0 under these log-probs")
     states = np.arange(1, 2 * len(labels), 2)
@@ -62,22 +65,20 @@ def forced_align(log_probs: np.ndarray, unit_ids: Sequence[int]) -> Hypothesis:
 
 
 @compiled
-def _best_path(log_probs, labels, checkpoint_steps):
+def _best_path(log_probs, units, skip_scores, checkpoint_steps):
     """The state at each step, [steps], and the path's score; states are numbered as in `forced_align`."""
-    steps, states = len(log_probs), 2 * len(labels) + 1
-    units = np.append(labels, BLANK_ID)  # so that the last blank has a unit behind it, which is never used
-    skip_score = np.full(len(units), -np.inf)  # 0 where the blank before a unit may be left out
-    skip_score[1:-1] = np.where(labels[1:] == labels[:-1], -np.inf, 0.0)
+    steps, states = len(log_probs), 2 * len(units) - 1
     scores = np.full(states + 1, -np.inf)
     scores[0] = 0.0  # before the first step, as after a blank
     moves = np.empty(states + 1, np.int8)
     checkpoints = np.empty(((steps - 1) // checkpoint_steps + 1, states + 1))
     for step in range(steps):
         if step % checkpoint_steps == 0:
-            checkpoints[step // checkpoint_steps] = scores
+            for i in range(len(scores)):  # an assignment takes numba seconds to compile
+                checkpoints[step // checkpoint_steps, i] = scores[i]
         # Only states that can be reached from the start and from which the end can be reached.
         low, high = max(0, states - 2 * (steps - step)), min(states, 2 * step + 2)
-        _advance(scores, log_probs[step], units, skip_score, low // 2, (high - 1) // 2, moves)
+        _advance(scores, log_probs[step], units, skip_scores, low // 2, (high - 1) // 2, moves)
 
     state = states - 1
     if states > 1 and scores[states - 2] > scores[states - 1]:
@@ -92,7 +93,7 @@ def _best_path(log_probs, labels, checkpoint_steps):
         arrived_by = np.empty((end - first, 2 * (high - low + 1)), np.int8)
         for step in range(first, end):
             _advance(
-                checkpoints[block], log_probs[step], units, skip_score, low, high, arrived_by[step - first]
+                checkpoints[block], log_probs[step], units, skip_scores, low, high, arrived_by[step - first]
             )
         for step in range(end - 1, first - 1, -1):
             path[step] = state
@@ -102,13 +103,13 @@ def _best_path(log_probs, labels, checkpoint_steps):
 
 
 @compiled
-def _advance(scores, row, units, skip_score, low, high, moves):
+def _advance(scores, row, units, skip_scores, low, high, moves):
     """One step further for the units from `low` to `high`, each with the blank before it, in place."""
     for i in range(high, low - 1, -1):  # from above: a state is reached from those below it
         before = scores[2 * i - 1] if i > 0 else -np.inf
         blank, unit = scores[2 * i], scores[2 * i + 1]
         best = blank if blank > unit else unit
-        skip = before + skip_score[i]
+        skip = before + skip_scores[i]
         scores[2 * i + 1] = (skip if skip > best else best) + row[units[i]]
         moves[2 * (i - low) + 1] = 2 if skip > best else (1 if blank > unit else 0)
         scores[2 * i] = (before if before > blank else blank) + row[BLANK_ID]

@@ -12,7 +12,7 @@ import numpy as np
 
 from asr.decoding import Hypothesis, WrittenWord
 from asr.decoding.alignment import forced_align
-from asr.decoding.beam import BeamDecoder
+from asr.decoding.beam import DRAFT_BEAM, BeamDecoder
 from asr.tokenizer import WORD_BOUNDARY, Tokenizer
 from asr.vocabulary import Vocabulary
 
@@ -114,7 +114,7 @@ class JointDecoder:
           Hypotheses as they are written, whose score is the decoder's log-probability plus CTC_WEIGHT times
           that of CTC. Their units are what is spoken; there are none without a CTC head.
         """
-        by_ctc = None if self.ctc is None else self.ctc.decode(log_probs)[0]
+        by_ctc = None if self.ctc is None else self.ctc.decode(log_probs, beam=DRAFT_BEAM)[0]
         if by_ctc is not None and not by_ctc.text:  # nothing is said
             return [by_ctc]
         draft = by_ctc.text if by_ctc else ""

@@ -95,7 +95,9 @@ def search(log_probs, unit_text, language, beam, score_margin, least_unit_log_pr
         row = log_probs[step]
         if count + most > len(nodes):
             count, nodes = _drop_unreachable(nodes, count, kept[:entries], most)
-        best_unit = np.float64(row.max())
+        best_unit = np.float64(row[0])
+        for unit in range(1, size):
+            best_unit = max(best_unit, row[unit])
         threshold = min(least_unit_log_prob, best_unit)
         likely_count = 0
         for unit in range(1, size):
@@ -155,7 +157,9 @@ def search(log_probs, unit_text, language, beam, score_margin, least_unit_log_pr
 @compiled
 def _find_active_children(nodes, prefixes, active_child):
     """active_child[i, unit]: the place in the beam of prefix i with one unit more, -1 if it is not there."""
-    active_child[: len(prefixes)] = -1
+    for i in range(len(prefixes)):
+        for unit in range(active_child.shape[1]):
+            active_child[i, unit] = -1
     for i in range(len(prefixes)):
         node = prefixes[i].node
         if node > 0:
@@ -167,16 +171,22 @@ def _find_active_children(nodes, prefixes, active_child):
 @compiled
 def _select(nodes, candidates, size, kept, score_margin):
     """Moves the best candidates to `kept`, best first; returns how many."""
-    scores = np.empty(size)
+    best = -np.inf
     for i in range(size):
         candidate = candidates[i]
         candidate.acoustic = log_add(candidate.blank, candidate.unit)
-        candidate.score = scores[i] = candidate.acoustic + nodes[candidate.node].text_score
-    within = np.flatnonzero(scores >= scores.max() - score_margin)
-    ranked = within[np.argsort(-scores[within], kind="mergesort")]
-    entries = min(len(kept), len(ranked))
+        candidate.score = candidate.acoustic + nodes[candidate.node].text_score
+        best = max(best, candidate.score)
+    # Loops: what NumPy has for them takes numba a second longer to compile.
+    places, negated, within = np.empty(size, np.int64), np.empty(size), 0
+    for i in range(size):
+        if candidates[i].score >= best - score_margin:
+            places[within], negated[within] = i, -candidates[i].score
+            within += 1
+    ranked = np.argsort(negated[:within], kind="mergesort")
+    entries = min(len(kept), within)
     for i in range(entries):
-        kept[i] = candidates[ranked[i]]
+        kept[i] = candidates[places[ranked[i]]]
         nodes[kept[i].node].entry = i
     return entries
 
@@ -283,7 +293,8 @@ def _final_score(nodes, node, language, history):
         word, score = _word_score(nodes, node, language, history)
         total += score
         if tables.order > 1:
-            history[:-1] = history[1:]
+            for i in range(len(history) - 1):
+                history[i] = history[i + 1]
             history[-1] = word
             start = max(0, start - 1)
     return total + language.alpha * ngram_log_prob(tables, history[start:], tables.end_id) + rewards
@@ -299,8 +310,10 @@ def _drop_unreachable(nodes, count, prefixes, room):
         while not reached[node]:
             reached[node] = 1
             node = np.int64(nodes[node].parent)
-    new_place = np.cumsum(reached) - 1
-    kept = new_place[-1] + 1
+    new_place, kept = np.empty(count, np.int32), 0
+    for node in range(count):
+        new_place[node] = kept
+        kept += reached[node]
     larger = np.empty(max(len(nodes), 2 * (kept + room)), NODE) if 2 * kept + room > len(nodes) else nodes
     for node in range(count):  # parents come before their children, and no node moves up
         if not reached[node]:
@@ -322,12 +335,18 @@ def _drop_unreachable(nodes, count, prefixes, room):
 @compiled
 def _spelled(nodes, prefixes):
     """Units from the root to each prefix, one prefix after the other, and where each begins."""
-    units, begin = [], np.zeros(len(prefixes) + 1, np.int64)
+    begin = np.zeros(len(prefixes) + 1, np.int64)
     for i in range(len(prefixes)):
+        begin[i + 1] = begin[i]
         node = prefixes[i].node
         while node > 0:
-            units.append(nodes[node].unit)
+            begin[i + 1] += 1
             node = np.int64(nodes[node].parent)
-        begin[i + 1] = len(units)
-        units[begin[i] :] = units[begin[i] :][::-1]
+    units = np.empty(begin[-1], np.int32)
+    for i in range(len(prefixes)):
+        node, place = prefixes[i].node, begin[i + 1]
+        while node > 0:
+            place -= 1
+            units[place] = nodes[node].unit
+            node = np.int64(nodes[node].parent)
     return units, begin

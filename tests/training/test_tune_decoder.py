@@ -46,7 +46,7 @@ def test_weights_never_fall_below_zero():
 
 
 def test_a_wider_beam_must_pay():
-    assert narrowest({16: 1200, 32: 1004, 64: 1000, 128: 998}.__getitem__) == 32
+    assert narrowest({32: 1200, 64: 1006, 128: 1002, 256: 1000, 512: 998}.__getitem__) == 128
 
 
 def utterances(text, generator):

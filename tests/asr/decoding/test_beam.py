@@ -190,6 +190,15 @@ def test_both_searches_agree_when_the_tree_overflows(model):
     assert compiled[0][0] == pytest.approx(plain[0][0], rel=1e-9)
 
 
+def test_a_draft_is_what_a_decoder_of_that_beam_finds(model):
+    generator = np.random.default_rng(5)
+    logits = generator.normal(size=(200, UNITS.size))
+    log_probs = (logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)).astype(np.float32)
+    wide, narrow = BeamDecoder(UNITS, model, beam=200), BeamDecoder(UNITS, model, beam=2)
+    assert wide.decode(log_probs, beam=2) == narrow.decode(log_probs)
+    assert wide.decode(log_probs)[0].score > narrow.decode(log_probs)[0].score
+
+
 def test_the_language_model_decides_between_what_sounds_alike(model):
     between = log([[0.1, 0, 0.9, 0, 0], [0.02, 0, 0, 0.48, 0.5]])
     assert BeamDecoder(UNITS).decode(between)[0].text == "ac"
