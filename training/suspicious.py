@@ -1,7 +1,7 @@
 """Recordings and texts to look at before a model is trained on them.
 
-The text is aligned with what an existing model hears (CTC forced alignment), and compared with the path that
-this model finds best itself. The sound is measured, and searched for speech.
+The text is aligned with the sound by an existing model (CTC forced alignment), and compared with the path
+that this model finds best itself. The sound is measured, and searched for speech.
 """
 
 from collections.abc import Callable
