@@ -380,6 +380,13 @@ MUTANTS = [
         "asr/decoding/test_beam.py",
     ),
     Mutant(
+        "beam: a draft is searched as widely as a text",
+        "asr/decoding/beam.py",
+        "pruning = beam or self.beam",
+        "pruning = self.beam",
+        "asr/decoding/test_beam.py",
+    ),
+    Mutant(
         "beam: the text's end is not scored",
         "asr/decoding/prefix_search.py",
         "return total + language.alpha * ngram_log_prob(tables, history[start:], tables.end_id) + rewards",
