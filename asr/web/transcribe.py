@@ -38,9 +38,12 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], turns: Turns, sessions
     names = list(recognizers)
     decoders = decoder_choices([recognizer.bundle for recognizer in recognizers.values()])
     best = decoder_choices([recognizers[names[0]].bundle])[0][1]
-    searching = best != "greedy"
-    choices = len(names) > 1 or searching
 
+    def knows_hotwords(model: str, decoder: str) -> bool:
+        """They are found by a search over the CTC head."""
+        return recognizers[model].bundle.has_ctc and decoder != "greedy"
+
+    choices = len(names) > 1 or best != "greedy"
     with gr.Column(elem_id="transcribe"):
         sound = gr.Audio(
             sources=["upload", "microphone"],
@@ -68,7 +71,7 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], turns: Turns, sessions
                 "",  # a default, so that the API may leave it out
                 label="Names and terms to expect",
                 placeholder="separated by commas",
-                visible=searching,
+                visible=knows_hotwords(names[0], best),
             )
         with gr.Row(elem_classes="actions"):
             status = gr.HTML(elem_id="status", apply_default_css=False)
@@ -242,14 +245,13 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], turns: Turns, sessions
         best = offered[0][1]
         return {
             decoder: gr.update(choices=offered, value=best, visible=len(offered) > 1),
-            **offer_hotwords(best),
+            **offer_hotwords(model, best),
         }
 
-    def offer_hotwords(decoder: str) -> Update:
-        """The greedy decoder knows none."""
-        if decoder == "greedy":
-            return {hotwords: gr.update(value="", visible=False)}
-        return {hotwords: gr.update(visible=True)}
+    def offer_hotwords(model: str, decoder: str) -> Update:
+        if knows_hotwords(model, decoder):
+            return {hotwords: gr.update(visible=True)}
+        return {hotwords: gr.update(value="", visible=False)}
 
     async def transcribe(sound: str | None, model: str, decoder: str, hotwords: str) -> dict[str, Any]:
         """Transcribes a recording; returns text, segments and words with the fields of OpenAI's verbose_json.
@@ -293,7 +295,7 @@ def transcribe_tab(recognizers: Mapping[str, Recognizer], turns: Turns, sessions
     stop.click(stopped, None, page, queue=False, **private)
     sound.clear(cleared, None, page, queue=False, **private)
     model.change(offer_decoders, model, [decoder, hotwords], queue=False, **private)
-    decoder.change(offer_hotwords, decoder, hotwords, queue=False, **private)
+    decoder.change(offer_hotwords, [model, decoder], hotwords, queue=False, **private)
 
     # What only the browser has to know.
     arrived = [sound.upload, sound.stop_recording]

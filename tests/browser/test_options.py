@@ -7,11 +7,13 @@ from tests.loudness_recognizer import LoudnessRecognizer
 
 def test_another_model_offers_its_own_decoders(chromium, uploads):
     plain, searching = LoudnessRecognizer("plain"), LoudnessRecognizer("searching", has_language_model=True)
-    served = serve(uploads, plain, searching)
+    writing = LoudnessRecognizer("writing")  # as an imported Whisper, which knows no hot words
+    writing.bundle.has_ctc, writing.bundle.vocabulary = False, "tokens"
+    served = serve(uploads, plain, searching, writing)
     page = chromium.new_page()
     page.goto(next(served))
     tab = page.locator("#transcribe")
-    for model, decoder in (("searching", "Words, with language model"), ("plain", None)):
+    for model, decoder in (("searching", "Words, with language model"), ("writing", None), ("plain", None)):
         tab.get_by_label("Model").click()
         page.get_by_role("option", name=f"{model}: WER not stated").click()
         expect(tab.get_by_label("Names and terms to expect")).to_be_visible(visible=decoder is not None)
