@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from operator import attrgetter
@@ -12,6 +11,7 @@ import numpy as np
 
 from asr.decoding import Hypothesis, WrittenWord
 from asr.decoding.alignment import forced_align
+from asr.decoding.babble import is_babble, is_spelled
 from asr.decoding.beam import DRAFT_BEAM, BeamDecoder
 from asr.tokenizer import WORD_BOUNDARY, Tokenizer
 from asr.vocabulary import Vocabulary
@@ -24,15 +24,6 @@ MAX_TOKENS = 224  # of one utterance, as in Whisper
 # Nats for each letter by which CTC may find a text less probable than its own best path. A text beyond that
 # has words without sound: that of CTC is taken.
 REFUSAL = 2.5
-# Nothing is said where the tokens of the decoder's own text have a mean log-probability below the one, as in
-# Whisper, and CTC refuses it at the other: several people at once, or speech backwards.
-BABBLE, BABBLE_SHORTFALL = -1.0, 1.0
-# Nor where CTC has so few letters a second, at a lower mean log-probability, and refuses the decoder's text:
-# a word recognised in a murmur of many voices. People say 5 to 17 letters a second, learners 3.
-SPARSE_LETTERS, SPARSE_LOG_PROB, SPARSE_SHORTFALL = 2.5, -0.4, 0.8
-# Spelling is no babble, though it may have as few letters: a text with so many single letters, which are half
-# of its words or more ("F-I-N-D", "A M S J seven").
-SPELLED_LETTERS = 3
 # A text whose tokens have a lower mean log-probability is searched for again with a beam of this width, from
 # the first token on that is less probable than SURE.
 UNSURE, WIDTH, SURE = -0.22, 4, -0.2
@@ -53,13 +44,6 @@ SENTENCE_ENDS = (".", "?", "!")
 Step = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 # Token ids of a text, and the decoder's log-probability of each and, unless it was cut off, of the end.
 Scored = tuple[list[int], list[float]]
-
-
-def is_spelled(text: str) -> bool:
-    """Whether somebody spells."""
-    words = re.findall(r"[^\W\d_]+", text)
-    letters = sum(len(word) == 1 for word in words)
-    return letters >= max(SPELLED_LETTERS, len(words) / 2)
 
 
 class JointDecoder:
@@ -215,18 +199,10 @@ class JointDecoder:
         ids, scores = text
         if is_spelled(self.vocabulary.decode(ids)):
             return False
-        of_letters = [
-            log_probs[first : last + 1, unit].max()
-            for unit, (first, last) in zip(by_ctc.units, by_ctc.steps, strict=True)
-        ]
-        is_sparse = len(of_letters) < SPARSE_LETTERS * len(log_probs) * self.step_seconds
-        if np.mean(scores or [-np.inf]) < BABBLE:
-            limit = BABBLE_SHORTFALL
-        elif is_sparse and np.mean(of_letters) < SPARSE_LOG_PROB:
-            limit = SPARSE_SHORTFALL
-        else:
-            return False
-        return not self._hypotheses([text], by_ctc, log_probs, limit)
+        _, said = self._spoken(self._words(ids, scores), by_ctc)
+        shortfall = _shortfall(self._align(said, log_probs), by_ctc, log_probs)
+        token_log_prob = np.mean(scores or [-np.inf])
+        return is_babble(by_ctc, log_probs, self.step_seconds, token_log_prob, shortfall)
 
     def _step(self, tokens: list[list[int]], past: np.ndarray, memory: np.ndarray):
         logits, present = self.step(np.array(tokens, "int32"), past, memory)
@@ -246,11 +222,7 @@ class JointDecoder:
         return tuple(WrittenWord(text, 0, score) for text, score in texts if text)
 
     def _hypotheses(
-        self,
-        texts: Sequence[Scored],
-        by_ctc: Hypothesis | None,
-        log_probs: np.ndarray | None,
-        refusal: float = REFUSAL,
+        self, texts: Sequence[Scored], by_ctc: Hypothesis | None, log_probs: np.ndarray | None
     ) -> list[Hypothesis]:
         """The texts that are not refused, best first."""
         found = []
@@ -258,28 +230,32 @@ class JointDecoder:
             words = self._words(ids, scores)
             hypothesis = Hypothesis((), (), sum(scores), _joined(words), words)
             if by_ctc is not None:
-                hypothesis = self._anchored(hypothesis, by_ctc, log_probs, refusal)
+                hypothesis = self._anchored(hypothesis, by_ctc, log_probs)
             if hypothesis is not None:
                 found.append(hypothesis)
         return _best_first(found)
 
     def _anchored(
-        self, hypothesis: Hypothesis, by_ctc: Hypothesis, log_probs: np.ndarray, refusal: float
+        self, hypothesis: Hypothesis, by_ctc: Hypothesis, log_probs: np.ndarray
     ) -> Hypothesis | None:
         """The text with the units and steps of CTC, scored with CTC and hot words, too; None if refused."""
-        words = hypothesis.written
-        spoken = spoken_words([word.text for word in words], by_ctc.text.split(), self.tokenizer)
-        words = tuple(word._replace(spoken=len(said)) for word, said in zip(words, spoken, strict=True))
-        said = [word for part in spoken for word in part]
+        words, said = self._spoken(hypothesis.written, by_ctc)
         aligned = self._align(said, log_probs)
-        own_path = log_probs.max(axis=1).sum(dtype=np.float64)
-        if aligned is None or own_path - aligned.score > refusal * max(len(aligned.units), len(by_ctc.units)):
+        if aligned is None or _shortfall(aligned, by_ctc, log_probs) > REFUSAL:
             return None
         score = hypothesis.score + CTC_WEIGHT * aligned.score
         for phrase in self.hotwords:
             bonus = HOTWORD_NATS + HOTWORD_LETTER_NATS * sum(map(len, phrase))
             score += bonus * len(places_of(phrase, said))
         return replace(aligned, score=score, text=_joined(words), written=words)
+
+    def _spoken(
+        self, words: Sequence[WrittenWord], by_ctc: Hypothesis
+    ) -> tuple[tuple[WrittenWord, ...], list[str]]:
+        """Written words with the number of words that are spoken for each, and these."""
+        spoken = spoken_words([word.text for word in words], by_ctc.text.split(), self.tokenizer)
+        counted = tuple(word._replace(spoken=len(said)) for word, said in zip(words, spoken, strict=True))
+        return counted, [word for part in spoken for word in part]
 
     def _with_hotwords(
         self, hypothesis: Hypothesis, memory: np.ndarray, log_probs: np.ndarray
@@ -421,6 +397,14 @@ def _best_first(hypotheses: Sequence[Hypothesis]) -> list[Hypothesis]:
     for hypothesis in sorted(hypotheses, key=attrgetter("score"), reverse=True):
         found.setdefault(hypothesis.text, hypothesis)
     return list(found.values())
+
+
+def _shortfall(aligned: Hypothesis | None, by_ctc: Hypothesis, log_probs: np.ndarray) -> float:
+    """By how many nats a letter CTC finds a text less probable than its own best path."""
+    if aligned is None:
+        return np.inf
+    own_path = log_probs.max(axis=1).sum(dtype=np.float64)
+    return (own_path - aligned.score) / max(len(aligned.units), len(by_ctc.units))
 
 
 def _joined(words: Sequence[WrittenWord]) -> str:
