@@ -33,10 +33,12 @@ from typing import Any, NamedTuple
 from asr.bundle import Bundle, weights_digest, weights_path
 from asr.decoding import Hypothesis
 from asr.decoding.beam import BeamDecoder
-from asr.decoding.joint import SENTENCE_ENDS, JointDecoder, with_capitals
+from asr.decoding.joint import JointDecoder
+from asr.decoding.written import with_capitals
 from asr.engine import Engine
 from asr.files import write_whole
 from asr.tokenizer import WORD_BOUNDARY, Tokenizer
+from asr.transcript import SENTENCE_ENDS
 from training.average import average
 from training.cache import fingerprint
 from training.calibrate import calibrate

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from operator import attrgetter
 
@@ -13,11 +12,11 @@ from asr.decoding import Hypothesis, WrittenWord
 from asr.decoding.alignment import forced_align
 from asr.decoding.babble import is_babble, is_spelled
 from asr.decoding.beam import DRAFT_BEAM, BeamDecoder
+from asr.decoding.draft import DRAFT_TOKENS, Draft
+from asr.decoding.written import alike, joined, places_of, replaced, spoken_words, with_capitals
 from asr.tokenizer import WORD_BOUNDARY, Tokenizer
 from asr.vocabulary import Vocabulary
 
-# Tokens of a draft that one step of the decoder checks: with more, the rejected ones cost more than is saved.
-DRAFT_TOKENS = 8
 # A text has at most so many tokens for each letter of CTC, and a few more: beyond, it repeats itself.
 TOKENS_PER_LETTER, MORE_TOKENS = 0.6, 12
 MAX_TOKENS = 224  # of one utterance, as in Whisper
@@ -32,13 +31,12 @@ UNSURE, WIDTH, SURE = -0.22, 4, -0.2
 UNLIKELY = 10.0
 CTC_WEIGHT = 0.05  # of the log-probability by CTC beside the decoder's, to compare texts
 SAID = 0.8  # fraction of CTC's letters that a text of the beam search has before it may end
-# Hot words are tried in place of words with so much of their letters that CTC finds at most so many nats more
-# probable; what is added to the score of a text for each of them, and for each of their letters.
-ALIKE, HOTWORD_CTC_NATS = 0.5, 12.0
+# Hot words are tried in place of words like them that CTC finds at most so many nats more probable; what each
+# of them, and each of their letters, adds to the score of a text.
+HOTWORD_CTC_NATS = 12.0
 HOTWORD_NATS, HOTWORD_LETTER_NATS = 5.0, 1.0
 # Symbols that are not spoken. Whisper's own decoding bars them, too.
 UNSPOKEN = [*'"#()*+/:;<=>@[\\]^_`{|}~「」『』♩♪♫♬♭♮♯', "--", "---", "((", "))", "[[", "]]", "<<", ">>", "♪♪"]
-SENTENCE_ENDS = (".", "?", "!")
 
 # Tokens int32 [batch, tokens], past and memory → logits and past, see `asr.engine.Engine`.
 Step = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -228,7 +226,7 @@ class JointDecoder:
         found = []
         for ids, scores in texts:
             words = self._words(ids, scores)
-            hypothesis = Hypothesis((), (), sum(scores), _joined(words), words)
+            hypothesis = Hypothesis((), (), sum(scores), joined(words), words)
             if by_ctc is not None:
                 hypothesis = self._anchored(hypothesis, by_ctc, log_probs)
             if hypothesis is not None:
@@ -247,7 +245,7 @@ class JointDecoder:
         for phrase in self.hotwords:
             bonus = HOTWORD_NATS + HOTWORD_LETTER_NATS * sum(map(len, phrase))
             score += bonus * len(places_of(phrase, said))
-        return replace(aligned, score=score, text=_joined(words), written=words)
+        return replace(aligned, score=score, text=joined(words), written=words)
 
     def _spoken(
         self, words: Sequence[WrittenWord], by_ctc: Hypothesis
@@ -270,8 +268,8 @@ class JointDecoder:
             for first, last in alike(phrase, said):
                 changed = self._align([*said[:first], *phrase, *said[last:]], log_probs)
                 if hot.isdisjoint(range(first, last)) and changed and changed.score > least:
-                    words = [_replaced(hypothesis.written, first, last, form, len(phrase)) for form in forms]
-                    texts += [self.score(memory, _joined(part)) for part in words]
+                    words = [replaced(hypothesis.written, first, last, form, len(phrase)) for form in forms]
+                    texts += [self.score(memory, joined(part)) for part in words]
         return texts
 
     def _align(self, words: Sequence[str], log_probs: np.ndarray) -> Hypothesis | None:
@@ -282,113 +280,10 @@ class JointDecoder:
             return None
 
 
-class Draft:
-    """The text of CTC as the tokens that the decoder may choose next."""
-
-    def __init__(self, text: str, vocabulary: Vocabulary, tokenizer: Tokenizer):
-        self.words, self.vocabulary, self.tokenizer = text.split(), vocabulary, tokenizer
-        self._more = 0  # words that CTC has more than the decoder so far
-
-    def after(self, ids: Sequence[int]) -> list[int]:
-        """Tokens to propose after these."""
-        if not self.words:
-            return []
-        text = self.vocabulary.decode(ids).strip()
-        at_end = text.endswith(SENTENCE_ENDS)
-        rest = self.words[self._place(self.tokenizer.normalize(text).split()) :][:DRAFT_TOKENS]
-        if not rest:
-            return [*([] if at_end else self.vocabulary.encode(".")), self.vocabulary.end]
-        return self.vocabulary.encode(" " + with_capitals(rest, at_end or not text))
-
-    def _place(self, spoken: Sequence[str]) -> int:
-        """How many words of CTC are said when these are written: up to the same word, if it is near."""
-        count = len(spoken) + self._more
-        for distance in (0, 1, -1, 2, -2, 3, -3):
-            place = count + distance
-            if spoken and 0 < place <= len(self.words) and self.words[place - 1] == spoken[-1]:
-                self._more += distance
-                return place
-        return max(0, count)
-
-
-def with_capitals(words: Sequence[str], at_start: bool) -> str:
-    """English words in lower case as a sentence has them: a capital first, "I" and "I'm"."""
-    written = [word.capitalize() if word == "i" or word.startswith("i'") else word for word in words]
-    if at_start and written:
-        written[0] = written[0].capitalize()
-    return WORD_BOUNDARY.join(written)
-
-
 def _with_capitals(by_ctc: Hypothesis) -> Hypothesis:
     """The hypothesis of CTC as a sentence."""
     text = with_capitals(by_ctc.text.split(), at_start=True)
     return replace(by_ctc, text=text, written=tuple(WrittenWord(word, 1, 0.0) for word in text.split()))
-
-
-def spoken_words(written: Sequence[str], by_ctc: Sequence[str], tokenizer: Tokenizer) -> list[list[str]]:
-    """The spoken words of each written one: its letters, or of "1984" and "$5" what CTC has in their place.
-
-    Args:
-      written: words with capitals, punctuation and digits.
-      by_ctc: the words of CTC.
-    """
-    forms = [None if tokenizer.lost(word) else tokenizer.normalize(word).split() for word in written]
-    ours = [word for form in forms for word in ([None] if form is None else form)]
-    found, place, end = [], 0, 0
-    for form in forms:
-        if form is None:
-            start, end_there = counterpart(ours, by_ctc, place, place + 1)
-            form = list(by_ctc[max(start, end) : end_there])
-            end, place = end_there, place + 1
-        else:
-            place += len(form)
-        found.append(form)
-    return found
-
-
-def alike(phrase: Sequence[str], words: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """First and last + 1 of the words that have ALIKE of the letters of a phrase."""
-    matcher = difflib.SequenceMatcher(None, b="".join(phrase), autojunk=False)
-    for length in range(1, len(phrase) + 3):
-        for first in range(len(words) - length + 1):
-            matcher.set_seq1("".join(words[first : first + length]))
-            ratios = matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio  # from fast to right
-            if all(ratio() >= ALIKE for ratio in ratios):
-                yield first, first + length
-
-
-def places_of(phrase: Sequence[str], words: Sequence[str]) -> list[int]:
-    """Where the phrase stands in the words: the place of its first word each time."""
-    count = len(phrase)
-    return [i for i in range(len(words) - count + 1) if [*words[i : i + count]] == [*phrase]]
-
-
-def counterpart(ours: Sequence, theirs: Sequence, first: int, last: int) -> tuple[int, int]:
-    """First and last + 1 of the words of `theirs` in place of ours[first:last].
-
-    Where the two differ, words are counted off from both ends of the stretch.
-    """
-    start = end = 0
-    matcher = difflib.SequenceMatcher(None, ours, theirs, autojunk=False)
-    for _, our_first, our_last, their_first, their_last in matcher.get_opcodes():
-        count = their_last - their_first
-        if our_first <= first < our_last:
-            start = their_first + min(first - our_first, count)
-        if our_first < last <= our_last:
-            end = their_last - min(our_last - last, count)
-    return start, max(start, end)
-
-
-def _replaced(
-    words: Sequence[WrittenWord], first: int, last: int, text: str, spoken: int
-) -> tuple[WrittenWord, ...]:
-    """Written words with `text` in place of those whose spoken words are first, …, last - 1."""
-    ends = np.cumsum([word.spoken for word in words])
-    begin, end = (int(np.searchsorted(ends, place, side="right")) for place in (first, last - 1))
-    end = max(begin, end + 1) if last > first else begin
-    marks = words[end - 1].text[len(words[end - 1].text.rstrip(".,?!;:")) :] if end > begin else ""
-    least = min((word.log_prob for word in words[begin:end]), default=0.0)
-    return (*words[:begin], WrittenWord(text + marks, spoken, least), *words[end:])
 
 
 def _best_first(hypotheses: Sequence[Hypothesis]) -> list[Hypothesis]:
@@ -405,10 +300,6 @@ def _shortfall(aligned: Hypothesis | None, by_ctc: Hypothesis, log_probs: np.nda
         return np.inf
     own_path = log_probs.max(axis=1).sum(dtype=np.float64)
     return (own_path - aligned.score) / max(len(aligned.units), len(by_ctc.units))
-
-
-def _joined(words: Sequence[WrittenWord]) -> str:
-    return WORD_BOUNDARY.join(word.text for word in words)
 
 
 def _empty_past(memory: np.ndarray) -> np.ndarray:
