@@ -23,6 +23,7 @@ MAX_TOKENS = 224  # of one utterance, as in Whisper
 # Nats for each letter by which CTC may find a text less probable than its own best path. A text beyond that
 # has words without sound: that of CTC is taken.
 REFUSAL = 2.5
+NO_ROOM = 10.0  # that many where the sound has no room for the text
 # A text whose tokens have a lower mean log-probability is searched for again with a beam of this width, from
 # the first token on that is less probable than SURE.
 UNSURE, WIDTH, SURE = -0.22, 4, -0.2
@@ -297,7 +298,7 @@ def _best_first(hypotheses: Sequence[Hypothesis]) -> list[Hypothesis]:
 def _shortfall(aligned: Hypothesis | None, by_ctc: Hypothesis, log_probs: np.ndarray) -> float:
     """By how many nats a letter CTC finds a text less probable than its own best path."""
     if aligned is None:
-        return np.inf
+        return NO_ROOM
     own_path = log_probs.max(axis=1).sum(dtype=np.float64)
     return (own_path - aligned.score) / max(len(aligned.units), len(by_ctc.units))
 

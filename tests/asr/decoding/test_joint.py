@@ -200,6 +200,19 @@ def test_an_unsure_word_in_much_sound_without_letters_is_babble(probability, sil
     assert best.text == text
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("probability", [0.99, 1.0])
+def test_a_sure_word_whose_sound_has_no_room_for_the_text_is_no_babble(probability):
+    by_ctc = log_probs_of("the cat", 0.99)
+    by_ctc = np.where(by_ctc > -1, np.log(probability), by_ctc).astype("float32")
+    silence = np.repeat(by_ctc[:1], 42, axis=0)
+    decoder = joint(
+        Writer("Quillan Quillan Quillan Quillan Quillan Quillan Quillan Quillan Quillan Quillan.")
+    )
+    [best] = decoder.decode(np.concatenate([by_ctc, silence]), MEMORY)
+    assert best.text == "The cat"
+
+
 def test_slow_spelling_is_no_babble():
     unsure = Writer("T h e cat.")
     unsure.logit = 2.0
